@@ -1,0 +1,1 @@
+"""kubectl-finetune: watch, run and inspect FineTuneJobs from a terminal."""

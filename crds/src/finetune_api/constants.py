@@ -1,0 +1,44 @@
+"""Names in the API group: labels, annotations, finalizer, field managers, object names."""
+
+GROUP = "finetune.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+PLURAL = "finetunejobs"
+KIND = "FineTuneJob"
+PRESET_KIND, PRESET_PLURAL = "FineTunePreset", "finetunepresets"
+CLUSTER_PRESET_KIND, CLUSTER_PRESET_PLURAL = "ClusterFineTunePreset", "clusterfinetunepresets"
+
+LABEL_JOB = f"{GROUP}/job"
+"""On every child: the FineTuneJob's name."""
+LABEL_RUN = f"{GROUP}/run"
+"""On every child of a run: its number."""
+LABEL_COMPONENT = f"{GROUP}/component"
+"""trainer, preflight, inspect, cleanup."""
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGED_BY = "finetune-operator"
+
+ANNOTATION_REQUEST = f"{GROUP}/request"
+"""``<resume|retry|checkpoint>/<token>``; each token acts once."""
+ANNOTATION_ALLOW_DELETE = f"{GROUP}/allow-delete-running"
+"""``true`` lets a running job be deleted."""
+ANNOTATION_OPERATOR_VERSION = f"{GROUP}/operator-version"
+FINALIZER = f"{GROUP}/cleanup"
+
+FIELD_MANAGER = "finetune-operator"
+PROGRESS_FIELD_MANAGER = "finetune-progress"
+
+MAX_JOB_NAME = 50
+"""Characters of a FineTuneJob's name, so that its children's names fit."""
+DEFAULT_STORE_SECRET = "finetune-storage"
+CA_CONFIGMAP = "finetune-ca"
+TLS_SECRET = "finetune-operator-tls"
+
+
+def run_name(job: str, run: int) -> str:
+    """Name of the Job, Service and ConfigMap of a run."""
+    return f"{job}-r{run}"
+
+
+def verb_name(job: str, verb: str, serial: int) -> str:
+    """Name of the short Job of a verb (preflight, inspect, cleanup)."""
+    return f"{job}-{verb}-{serial}"

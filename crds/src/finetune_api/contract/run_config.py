@@ -1,0 +1,70 @@
+"""The run config: everything the trainer is told, one immutable document per run."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from finetune_api.contract.base import ContractModel
+from finetune_api.models.spec import FineTuneJobSpec
+
+
+class JobIdentity(ContractModel):
+    """Which FineTuneJob this is."""
+
+    name: str
+    namespace: str
+    uid: str
+
+
+class Topology(ContractModel):
+    """The rank group: ``replicas`` pods with ``processes_per_replica`` ranks each.
+
+    Rank = pod index x processes_per_replica + local rank.
+    """
+
+    replicas: int
+    processes_per_replica: int
+    device: Literal["gpu", "cpu"]
+    master_addr: str
+    """DNS name of pod 0 (localhost for one pod)."""
+    master_port: int
+
+    @property
+    def world_size(self) -> int:
+        """Ranks in the group."""
+        return self.replicas * self.processes_per_replica
+
+
+class StoreConfig(ContractModel):
+    """Where the job's objects are. Credentials are files, never here."""
+
+    uri: str
+    """``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``file:///directory`` (local runs), without a trailing slash."""
+    endpoint: str | None = None
+    """S3 endpoint URL, for example http://minio.finetune.svc:9000. The Secret's AWS_ENDPOINT_URL wins."""
+    region: str | None = None
+
+
+class ProgressConfig(ContractModel):
+    """Where rank 0's supervisor posts progress. Absent in local runs."""
+
+    url: str
+    """Full URL of this job's progress resource."""
+    interval_seconds: float = 5.0
+    """Longest time between two posts, also between steps."""
+
+
+class RunConfig(ContractModel):
+    """What one run of a job does; mounted at :data:`finetune_api.contract.env.RUN_CONFIG_PATH`."""
+
+    contract_version: int
+    job: JobIdentity
+    run: int
+    """Number of the run, from 1: one Job, Service and ConfigMap each."""
+    spec: FineTuneJobSpec
+    """The resolved spec: every default filled in."""
+    topology: Topology
+    store: StoreConfig
+    progress: ProgressConfig | None = None
+    offline: bool = False
+    """True: the hub is not asked for anything."""

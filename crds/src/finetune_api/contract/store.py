@@ -1,0 +1,227 @@
+"""Layout of a job's objects in the store, and the documents that make a checkpoint exist.
+
+All keys are relative to ``RunConfig.store.uri``::
+
+    pinned.json                                    facts frozen by the first attempt
+    attempts/<n>.json                              claimed by create-if-absent; attempts order time
+    a<n>/checkpoint-<step>/<plain Trainer files>
+    a<n>/checkpoint-<step>/part-<pod>-of-<pods>.json   written last by each pod
+    a<n>/checkpoint-<step>/manifest.json           the union of all parts; only with it does the checkpoint exist
+    prepared/<key>/...                             rows ready for training, keyed by content
+    metrics/attempt-<n>.jsonl                      every optimizer step
+    logs/attempt-<n>/pod-<i>.log
+    final/...                                      the final adapter or model, final/manifest.json last
+    lineage.json samples.json tensorboard/...
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from finetune_api.contract.base import ContractModel
+
+MANIFEST = "manifest.json"
+PINNED = "pinned.json"
+LINEAGE = "lineage.json"
+SAMPLES = "samples.json"
+FINAL_PREFIX = "final"
+
+Trigger = Literal["steps", "epoch", "interval", "pause", "stop", "signal", "command", "final"]
+
+
+def attempt_key(attempt: int) -> str:
+    """Key of the claim of an attempt."""
+    return f"attempts/{attempt}.json"
+
+
+def attempt_number(key: str) -> int | None:
+    """Number in an attempt key, None for any other key."""
+    match = re.fullmatch(r"attempts/([1-9][0-9]*)\.json", key)
+    return int(match[1]) if match else None
+
+
+def checkpoint_prefix(attempt: int, step: int) -> str:
+    """Folder of a checkpoint, without a trailing slash."""
+    return f"a{attempt}/checkpoint-{step}"
+
+
+def parse_checkpoint_prefix(key: str) -> tuple[int, int] | None:
+    """(attempt, step) of a key inside a checkpoint folder, None for any other key."""
+    match = re.match(r"a([1-9][0-9]*)/checkpoint-([0-9]+)(?:/|$)", key)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def part_name(pod: int, pods: int) -> str:
+    """File name of a pod's part of a checkpoint."""
+    return f"part-{pod}-of-{pods}.json"
+
+
+def metrics_key(attempt: int) -> str:
+    """Key of the per-step metrics of an attempt (JSON lines)."""
+    return f"metrics/attempt-{attempt}.jsonl"
+
+
+def log_key(attempt: int, pod: int) -> str:
+    """Key of the archived log of a pod in an attempt."""
+    return f"logs/attempt-{attempt}/pod-{pod}.log"
+
+
+def prepared_prefix(key: str) -> str:
+    """Folder of prepared rows for a content key."""
+    return f"prepared/{key}"
+
+
+class CheckpointRef(ContractModel):
+    """Names a checkpoint of this job, or by ``uri`` one from elsewhere."""
+
+    attempt: int
+    step: int
+    uri: str | None = None
+    """Set for a checkpoint outside the job's own prefix."""
+
+
+class AttemptRecord(ContractModel):
+    """Claim of an attempt: one start of the rank group. Created if absent, never rewritten."""
+
+    contract_version: int
+    attempt: int
+    run: int
+    pod_uid: str
+    pod_name: str
+    node: str
+    image: str | None = None
+    started_at: str
+    """RFC 3339, UTC."""
+    parent: CheckpointRef | None = None
+    """Checkpoint this attempt started from; None = from scratch."""
+    world_size: int
+
+
+class StoredFile(ContractModel):
+    """A file of a checkpoint."""
+
+    path: str
+    """Relative to the checkpoint folder."""
+    size: int
+    sha256: str
+
+
+class Part(ContractModel):
+    """Files one pod uploaded for a checkpoint."""
+
+    contract_version: int
+    attempt: int
+    step: int
+    pod: int
+    pods: int
+    files: list[StoredFile]
+
+
+class BestCheckpoint(ContractModel):
+    """Best evaluation so far."""
+
+    step: int
+    attempt: int
+    metric: str
+    value: float
+
+
+class EarlyStoppingState(ContractModel):
+    """Early stopping, carried across attempts."""
+
+    best_value: float | None = None
+    evaluations_without_gain: int = 0
+
+
+class UsageSeconds(ContractModel):
+    """Wall seconds of the rank group by use (monotonic clocks), summed over attempts. GPU seconds = these x GPUs."""
+
+    starting: float = 0.0
+    """From pod start to the first optimizer step."""
+    productive: float = 0.0
+    """Optimizer steps that count."""
+    checkpointing: float = 0.0
+    """Training waited for a save."""
+    replayed: float = 0.0
+    """Steps trained again because they were lost."""
+    evaluating: float = 0.0
+
+
+class Manifest(ContractModel):
+    """Makes a checkpoint exist. Written last, create-if-absent."""
+
+    contract_version: int
+    attempt: int
+    step: int
+    total_steps: int
+    epoch: float
+    created_at: str
+    trigger: Trigger
+    kind: Literal["lora", "full"]
+    strategy: str
+    world_size: int
+    pods: int
+    global_batch: int
+    """batchSize x gradAccumSteps x world size: must stay equal on resume."""
+    parent: CheckpointRef | None = None
+    """Checkpoint the attempt started from."""
+    resumable: bool = True
+    """False once optimizer state was dropped (weights only)."""
+    files: list[StoredFile]
+    best: BestCheckpoint | None = None
+    early_stopping: EarlyStoppingState = EarlyStoppingState()
+    evaluation_due: bool = False
+    """An evaluation fell on this step and was skipped because of a stop: run it first on resume."""
+    metrics: dict[str, float] = {}
+    """Last loss, eval_loss, ... at this step."""
+    usage: UsageSeconds = UsageSeconds()
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+
+class PreparedManifest(ContractModel):
+    """Makes prepared rows exist: written last."""
+
+    contract_version: int
+    key: str
+    """Digest of source contents, tokenizer, template and every preparation parameter."""
+    files: list[StoredFile]
+    train_rows: int
+    eval_rows: int
+    dataset_digest: str
+    truncated_prompts: int = 0
+    truncated_rows: int = 0
+    tokens: dict[str, float] = {}
+    """p50, p95, max tokens per row."""
+
+
+class Pinned(ContractModel):
+    """Facts the first attempt froze; later attempts use them or refuse by name."""
+
+    contract_version: int
+    model_revision: str | None = None
+    """Commit of a hub model, else a digest of its file list."""
+    tokenizer_digest: str | None = None
+    dataset_digest: str | None = None
+    prepared_key: str | None = None
+    dtype: str | None = None
+    strategy: str | None = None
+    global_batch: int | None = None
+    image: str | None = None
+    versions: dict[str, str] = {}
+
+
+class FinalManifest(ContractModel):
+    """Makes the final adapter or model exist: ``final/manifest.json``."""
+
+    contract_version: int
+    kind: Literal["lora", "full"]
+    step: int
+    attempt: int
+    source: Literal["best", "last"]
+    files: list[StoredFile]
+    metrics: dict[str, float] = {}

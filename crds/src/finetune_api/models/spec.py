@@ -1,0 +1,374 @@
+"""The FineTuneJob spec, resolved: what a user writes, completed by presets and defaults. The single source of the CRD schema."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import StringConstraints
+
+from finetune_api.models.base import ApiModel, Name, Quantity, ResumeClass, SecretRef, Tier, api_field
+
+FREE, SCHEDULE, IDENTITY = ResumeClass.FREE, ResumeClass.SCHEDULE, ResumeClass.IDENTITY
+GENERAL, OPTIONAL, ADVANCED = Tier.GENERAL, Tier.OPTIONAL, Tier.ADVANCED
+
+ModelUri = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^(hf|s3|gs|pvc|https)://[^\s]+$")]
+DataUri = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^(hf|s3|gs|pvc|https|configmap)://[^\s]+$")]
+ConfigUri = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^(s3|gs|pvc|https|configmap)://[^\s]+$")]
+StoreUri = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^(s3|gs)://[^\s/]+(/[^\s]*)?$")]
+ModuleName = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.-]+$")]
+Column = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+
+LORA_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "embed_tokens", "lm_head")
+"""The modules a LoRA adapter may target by name (G-08)."""
+TARGET_SHORTHANDS = ("basic", "enhanced", "full", "all-linear")
+"""Names for sets of modules (G-09); a shorthand stands alone in the list."""
+
+
+class PresetRef(ApiModel):
+    """A saved, partial spec to start from."""
+
+    name: Name = api_field()
+    """Name of the preset."""
+    kind: Literal["FineTunePreset", "ClusterFineTunePreset"] | None = api_field(default=None)
+    """Kind of the preset. Unset: a FineTunePreset of this namespace, else a ClusterFineTunePreset."""
+
+
+class Tokenizer(ApiModel):
+    """A tokenizer other than the model's own (C-14)."""
+
+    uri: ModelUri = api_field(resume=IDENTITY)
+    """Directory with tokenizer files: hf://org/name@rev, s3://bucket/path, gs://bucket/path, pvc://claim/path."""
+
+
+class Model(ApiModel):
+    """The base model."""
+
+    uri: ModelUri = api_field(resume=IDENTITY, tier=GENERAL)
+    """Directory in Hugging Face format: hf://org/name@revision, s3://bucket/path, gs://bucket/path, pvc://claim/path, https://host/file.tar. GGUF files cannot be trained."""
+    tokenizer: Tokenizer | None = api_field(default=None, resume=IDENTITY)
+    """Another tokenizer. Unset: the model's own."""
+    secret_ref: SecretRef | None = api_field(default=None)
+    """Credentials for s3:// and gs:// (keys AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL) or https:// (key TOKEN). Unset: the store's own for s3:// and gs://."""
+    region: str | None = api_field(default=None, max_length=64)
+    """Region of the bucket."""
+
+
+class Dataset(ApiModel):
+    """What is trained on, and how rows become examples."""
+
+    uri: DataUri = api_field(resume=IDENTITY, tier=GENERAL)
+    """File or directory of JSONL, JSON, CSV, Parquet or text: hf://org/name@revision, s3://bucket/file.jsonl, gs://, pvc://claim/path, https://, configmap://name/key."""
+    split: Annotated[str, StringConstraints(max_length=64)] = api_field(resume=IDENTITY)
+    """Split of a hub dataset."""
+    config: Annotated[str, StringConstraints(max_length=128)] | None = api_field(default=None, resume=IDENTITY)
+    """Configuration (subset) of a hub dataset."""
+    secret_ref: SecretRef | None = api_field(default=None)
+    """Credentials for s3:// and gs:// (required there) or https://."""
+    region: str | None = api_field(default=None, max_length=64)
+    """Region of the bucket; required for s3:// and gs://."""
+    format: Literal["auto", "messages", "prompt-completion", "text"] = api_field(resume=IDENTITY, tier=GENERAL)
+    """How a row is read: messages = OpenAI chat; prompt-completion = two columns; text = one text. auto looks at the first row."""
+    prompt_column: Column | None = api_field(default=None, resume=IDENTITY)
+    """Column with the input, for example question. Setting it selects prompt-completion. Unset: prompt."""
+    output_column: Column | None = api_field(default=None, resume=IDENTITY)
+    """Column with the expected output, for example answer. Unset: completion."""
+    eval_uri: DataUri | None = api_field(default=None, resume=IDENTITY)
+    """Separate evaluation data, same sources and formats as uri. Not together with evalRatio > 0."""
+    eval_ratio: float = api_field(resume=IDENTITY, ge=0, le=0.9, recommended="0.1-0.2 below 1000 rows, 0.05-0.1 above 10000")
+    """Share of rows split off at random (by seed) for evaluation. 0 = no split."""
+    max_samples: int = api_field(resume=IDENTITY, ge=-1, le=100000, unit="rows")
+    """Use at most this many rows. 0 and -1 mean all."""
+    prompt_max_length: int = api_field(resume=IDENTITY, ge=1, le=131072, unit="tokens", recommended="256-2048", tier=ADVANCED)
+    """Longer prompts are cut from the left; counted in status."""
+    content_max_length: int | None = api_field(default=None, resume=IDENTITY, ge=1, le=131072, unit="tokens", recommended="256-2048", tier=ADVANCED)
+    """Longer completions are cut from the right. Unset: bounded by training.maxSeqLength alone."""
+    reshuffle: bool = api_field(resume=IDENTITY)
+    """Shuffle anew at the start of each epoch. false = one order, fixed by the seed."""
+    packing: bool = api_field(resume=IDENTITY)
+    """Put several short examples into one sequence. Worth it when most examples are far shorter than maxSeqLength."""
+    num_workers: int = api_field(ge=0, le=16, recommended="at most 9, and not above the pod's CPUs")
+    """Data loader worker processes per rank."""
+    pin_memory: bool = api_field()
+    """Page-locked host memory for loader batches; helps on GPUs with enough RAM."""
+
+
+class Cache(ApiModel):
+    """Where models and prepared rows are kept between pods."""
+
+    claim_name: Name | None = api_field(default=None)
+    """PersistentVolumeClaim shared by the pods. Unset: an emptyDir per pod."""
+    size_limit: Quantity | None = api_field(default=None)
+    """Size of the emptyDir used when claimName is unset."""
+
+
+class Adapter(ApiModel):
+    """LoRA or full fine-tuning."""
+
+    type: Literal["lora", "full"] = api_field(resume=IDENTITY, tier=GENERAL)
+    """lora trains a small adapter, full trains all weights."""
+    rank: int = api_field(resume=IDENTITY, ge=1, le=512, tier=GENERAL, recommended="4-8 simple, 16 general, 32-64 complex; warned above 64")
+    """LoRA rank r."""
+    alpha: int | None = api_field(default=None, resume=IDENTITY, ge=1, le=512, tier=GENERAL, recommended="rank or 2 x rank")
+    """LoRA alpha; the adapter is scaled by alpha / rank. Unset: rank (scaling 1)."""
+    dropout: float = api_field(resume=IDENTITY, ge=0, le=1, tier=ADVANCED, recommended="0.0, or 0.05-0.1 for little data")
+    """LoRA dropout."""
+    target_modules: list[ModuleName] = api_field(resume=IDENTITY, tier=ADVANCED, min_length=1, max_length=64)
+    """Modules that get an adapter: q_proj k_proj v_proj o_proj gate_proj up_proj down_proj embed_tokens lm_head, or one of basic (q,v), enhanced (q,k,v,o), full (all seven projections), all-linear."""
+    allow_custom_modules: bool = api_field(resume=IDENTITY, tier=ADVANCED)
+    """Accept other module names in targetModules; checked against the model."""
+    peft_config: ConfigUri | None = api_field(default=None, resume=IDENTITY, tier=ADVANCED)
+    """A PEFT adapter_config.json that replaces rank, alpha, dropout and targetModules."""
+
+
+class Precision(ApiModel):
+    """Number formats."""
+
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = api_field(resume=IDENTITY)
+    """auto = bfloat16 where the GPU has it (Ampere or newer), else float16; float32 on CPU."""
+    fp16: bool = api_field(resume=IDENTITY)
+    """FP16 autocast over float32 trainable weights. Ignored on CPU with a warning. Not with bf16."""
+    bf16: bool = api_field(resume=IDENTITY)
+    """BF16 autocast; Ampere or newer, or CPU. Not with fp16."""
+    tf32: bool = api_field(resume=IDENTITY)
+    """TF32 matrix products; Ampere or newer."""
+
+
+class Training(ApiModel):
+    """Hyperparameters."""
+
+    batch_size: int = api_field(resume=IDENTITY, tier=GENERAL, ge=1, le=128, recommended="1-2 at 4 GB, 2-4 at 8 GB, 4-8 at 16 GB, 8-16 from 24 GB; warned above 15", unit="rows per device")
+    """Rows per device and step."""
+    grad_accum_steps: int = api_field(resume=IDENTITY, tier=GENERAL, ge=1, le=256, unit="steps")
+    """Batches added up before one optimizer step. Effective batch = batchSize x gradAccumSteps x ranks."""
+    max_seq_length: int = api_field(resume=IDENTITY, tier=GENERAL, ge=0, le=1048576, multiple_of=8, unit="tokens", recommended="512-1024 for dialogues")
+    """Longest sequence; longer rows are cut. 128-8192 (more with longContext), 0 = the model's context."""
+    long_context: bool = api_field(resume=IDENTITY, tier=ADVANCED)
+    """Allow maxSeqLength above 8192, up to the model's context."""
+    learning_rate: float = api_field(resume=SCHEDULE, tier=GENERAL, ge=1e-6, le=0.1, recommended="LoRA 1e-4..5e-4, full 1e-5..5e-5")
+    """Peak learning rate."""
+    optimizer: Literal["adamw_torch", "adamw_8bit", "paged_adamw_8bit", "adafactor", "sgd"] = api_field(resume=IDENTITY, tier=GENERAL)
+    """Optimizer; the 8-bit ones save GPU memory."""
+    lr_scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup", "cosine_with_restarts"] = api_field(resume=SCHEDULE, tier=GENERAL)
+    """Learning rate schedule."""
+    lr_cosine_cycles: int = api_field(resume=SCHEDULE, tier=ADVANCED, ge=1, le=10, unit="cycles")
+    """Cycles of cosine_with_restarts; not used by other schedules."""
+    epochs: int = api_field(resume=SCHEDULE, tier=GENERAL, ge=1, le=100, recommended="3-10 below 1000 rows, 2-5 to 10000, 1-3 above")
+    """Passes over the data, unless maxSteps decides."""
+    max_steps: int = api_field(resume=SCHEDULE, ge=-1, le=100000, unit="optimizer steps")
+    """Stop after this many optimizer steps; wins over epochs. -1 = epochs decide."""
+    max_steps_mode: Literal["override", "cap"] = api_field(resume=SCHEDULE, tier=ADVANCED)
+    """override: maxSteps replaces epochs. cap: whichever ends first."""
+    weight_decay: float = api_field(resume=SCHEDULE, tier=ADVANCED, ge=0, le=1)
+    """L2 weight decay."""
+    warmup_ratio: float = api_field(resume=SCHEDULE, ge=0, le=1, recommended="0.05-0.1")
+    """Share of all steps in which the learning rate rises from 0; used when warmupSteps is 0."""
+    warmup_steps: int = api_field(resume=SCHEDULE, ge=0, le=10000, unit="optimizer steps")
+    """Steps in which the learning rate rises from 0. Above 0 it wins over warmupRatio."""
+    max_grad_norm: float = api_field(resume=SCHEDULE, tier=ADVANCED, ge=0.1, le=10, recommended="0.5-5")
+    """Gradients are clipped to this norm."""
+    seed: int = api_field(resume=IDENTITY, tier=GENERAL, ge=0, le=999999)
+    """Seed of weights, shuffling, splits and dropout: same seed, same run."""
+    gradient_checkpointing: bool = api_field(resume=IDENTITY, tier=GENERAL)
+    """Recompute activations in the backward pass: less memory, about a fifth slower."""
+
+
+class Toleration(ApiModel):
+    """A Kubernetes toleration."""
+
+    key: str | None = api_field(default=None, max_length=316)
+    """Taint key; unset with operator Exists tolerates all."""
+    operator: Literal["Exists", "Equal"] | None = api_field(default=None)
+    """How value is compared. Unset: Equal."""
+    value: str | None = api_field(default=None, max_length=63)
+    """Taint value."""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = api_field(default=None)
+    """Taint effect; unset = all."""
+    toleration_seconds: int | None = api_field(default=None, ge=0, le=86400, unit="seconds")
+    """How long a NoExecute taint is tolerated."""
+
+
+LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=316)]
+LabelValue = Annotated[str, StringConstraints(max_length=63)]
+
+
+class Resources(ApiModel):
+    """What each replica gets."""
+
+    device: Literal["gpu", "cpu"] = api_field(resume=IDENTITY, tier=GENERAL)
+    """gpu asks for nvidia.com/gpu; cpu trains without one."""
+    gpus_per_replica: int = api_field(tier=GENERAL, ge=1, le=16, unit="GPUs per pod")
+    """nvidia.com/gpu limit of each pod; not used on cpu."""
+    processes_per_replica: int | None = api_field(default=None, ge=1, le=16, unit="ranks per pod")
+    """Training processes per pod. Unset: gpusPerReplica, 1 on cpu."""
+    cpu: Quantity | None = api_field(default=None)
+    """CPU request of each pod."""
+    memory: Quantity | None = api_field(default=None)
+    """Memory request and limit of each pod."""
+    shared_memory: Quantity | None = api_field(default=None)
+    """Size limit of /dev/shm. Unset: half of the node's memory."""
+    image: str | None = api_field(default=None, max_length=512)
+    """Trainer image. Unset: the operator's."""
+    node_selector: dict[LabelKey, LabelValue] | None = api_field(default=None, max_length=16)
+    """Labels a node must have."""
+    tolerations: list[Toleration] | None = api_field(default=None, max_length=16)
+    """Taints the pods tolerate."""
+    priority_class_name: Name | None = api_field(default=None)
+    """PriorityClass of the pods."""
+    runtime_class_name: Name | None = api_field(default=None)
+    """RuntimeClass of the pods, for example nvidia."""
+
+
+class Distributed(ApiModel):
+    """How ranks work together."""
+
+    strategy: Literal["auto", "none", "ddp"] = api_field(resume=IDENTITY)
+    """auto: none for one rank, else ddp."""
+    timeout_seconds: int = api_field(ge=60, le=7200, unit="seconds")
+    """How long a collective operation may take before the group is given up."""
+
+
+class Checkpoint(ApiModel):
+    """When checkpoints are written, how many are kept, where a run starts."""
+
+    strategy: Literal["steps", "epoch", "no"] = api_field(tier=GENERAL)
+    """Periodic saves. no: none, yet a pause always saves."""
+    steps: int = api_field(tier=GENERAL, ge=1, le=10000, unit="optimizer steps", recommended="at most 100")
+    """Steps between saves with strategy steps."""
+    interval_minutes: int = api_field(ge=1, le=1440, unit="minutes")
+    """Also save when the last save is this long ago; not with strategy no."""
+    keep_last: int = api_field(ge=1, le=1000, recommended="2-5")
+    """Resumable checkpoints kept on the pod's disk and in the store; the best and the newest are never removed."""
+    keep_last_remote: int = api_field(ge=1, le=1000)
+    """Checkpoints kept in the store; beyond keepLast without optimizer state (weights only)."""
+    resume_from: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^(latest|none|checkpoint-[0-9]+|(s3|gs|pvc)://[^\s]+)$")] | None = api_field(default=None)
+    """Where the first attempt starts: latest, checkpoint-500, or the URI of a checkpoint directory. none or unset: from scratch."""
+    auto_resume: bool = api_field()
+    """Go on from the newest complete checkpoint after a pause or a failure. false: every attempt starts where the first one did."""
+    secret_ref: SecretRef | None = api_field(default=None)
+    """Credentials of the store (keys AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY; optional AWS_ENDPOINT_URL, AWS_REGION, AWS_SESSION_TOKEN, ca.crt). Unset: the Secret finetune-storage."""
+
+
+class Evaluation(ApiModel):
+    """Evaluation during and after training; needs dataset.evalUri or dataset.evalRatio."""
+
+    strategy: Literal["no", "steps", "epoch"] = api_field(resume=IDENTITY)
+    """When to evaluate during training."""
+    steps: int = api_field(resume=IDENTITY, ge=1, le=10000, unit="optimizer steps", recommended="100-200")
+    """Steps between evaluations with strategy steps."""
+    batch_size: int = api_field(ge=1, le=128, unit="rows per device", recommended="8")
+    """Rows per device and evaluation step."""
+    final: bool = api_field()
+    """Evaluate once more when training ends, if there is evaluation data."""
+
+
+class EarlyStopping(ApiModel):
+    """End when evaluation no longer improves."""
+
+    patience: int = api_field(resume=IDENTITY, ge=0, le=100, unit="evaluations")
+    """Evaluations without improvement after which training ends. 0 = off."""
+    threshold: float = api_field(resume=IDENTITY, ge=0.001, le=1)
+    """Smaller gains of eval_loss, measured against the best so far, count as none."""
+
+
+class Tracker(ApiModel):
+    """An experiment tracker; one that is down never stops training."""
+
+    type: Literal["tensorboard", "wandb", "mlflow"] = api_field()
+    """tensorboard writes event files into the store; wandb and mlflow send to a server."""
+    uri: str | None = api_field(default=None, max_length=1024)
+    """Server address (wandb base URL, mlflow tracking URI)."""
+    project: str | None = api_field(default=None, max_length=128)
+    """Project (wandb) or experiment (mlflow). Unset: the namespace."""
+    secret_ref: SecretRef | None = api_field(default=None)
+    """Secret with WANDB_API_KEY, or MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
+
+
+class Logging(ApiModel):
+    """Logs and curves."""
+
+    level: Literal["debug", "info", "warning", "error"] = api_field()
+    """Log level of the trainer."""
+    steps: int = api_field(ge=1, le=1000, unit="optimizer steps", recommended="5-10")
+    """Steps between log lines. Per-step values are recorded at every step whatever this says."""
+    trackers: list[Tracker] = api_field(max_length=3)
+    """Experiment trackers."""
+
+
+class Output(ApiModel):
+    """Where results go and how long they stay."""
+
+    uri: StoreUri | None = api_field(default=None, resume=IDENTITY)
+    """Prefix for everything the job writes. Unset: s3://<bucket>/<namespace>/<name>/<uid>."""
+    use: Literal["best", "last"] | None = api_field(default=None)
+    """Which weights become the final adapter or model. Unset: best with early stopping, else last."""
+    retain: Literal["Keep", "Delete"] = api_field()
+    """What happens to the job's objects in the store when the job is deleted."""
+    cleanup_timeout_seconds: int = api_field(ge=30, le=86400, unit="seconds")
+    """With retain Delete: how long the deletion of the job waits for the store."""
+
+
+class HuggingFaceSecret(ApiModel):
+    """Access to the Hugging Face Hub."""
+
+    secret_ref: SecretRef = api_field()
+    """Secret with HF_TOKEN (and HF_ENDPOINT for a private hub)."""
+
+
+class Secrets(ApiModel):
+    """Secrets passed to the trainer as files."""
+
+    huggingface: HuggingFaceSecret | None = api_field(default=None)
+    """Token for gated or private models and datasets."""
+
+
+class PausePolicy(ApiModel):
+    """How a pause, stop or cancel gives up its pods."""
+
+    timeout_seconds: int = api_field(ge=10, le=86400, unit="seconds", schema_default=600)
+    """How long to wait for the checkpoint of a pause to be complete in the store."""
+    if_unsaved: Literal["Wait", "Discard"] = api_field(schema_default="Wait")
+    """After the timeout: Wait keeps the pods until the checkpoint is complete, Discard gives them up and says how many steps are lost."""
+    grace_seconds: int = api_field(ge=10, le=3600, unit="seconds", schema_default=120)
+    """terminationGracePeriodSeconds of the pods: time to save on drain, preemption and forced deletion."""
+
+
+class Retry(ApiModel):
+    """What happens after a failure of the infrastructure; user errors are never retried."""
+
+    limit: int = api_field(ge=0, le=100, schema_default=3)
+    """Restarts without a new checkpoint in between; a new checkpoint sets the count back. Drains and preemptions are not counted."""
+    backoff_seconds: int = api_field(ge=1, le=3600, unit="seconds", schema_default=10)
+    """Wait before the first restart; doubles each time, at most 5 minutes."""
+
+
+class FineTuneJobSpec(ApiModel):
+    """One training: model, dataset and how. Only model and dataset are required; everything else has a default."""
+
+    display_name: str | None = api_field(default=None, max_length=128)
+    """A free name for people, for example sft_20241201_143052."""
+    preset_ref: PresetRef | None = api_field(default=None)
+    """Start from a preset; fields of the job win over it."""
+    method: Literal["sft"] = api_field(resume=IDENTITY, tier=GENERAL)
+    """Training method. sft = supervised fine-tuning."""
+    model: Model = api_field(resume=IDENTITY, tier=GENERAL)
+    dataset: Dataset = api_field(resume=IDENTITY, tier=GENERAL)
+    cache: Cache = api_field()
+    adapter: Adapter = api_field(tier=GENERAL)
+    precision: Precision = api_field(tier=GENERAL)
+    training: Training = api_field(tier=GENERAL)
+    replicas: int = api_field(ge=0, le=64, schema_default=1, tier=GENERAL, unit="pods")
+    """Pods. 0 pauses the job until it is set back (kubectl scale); a pause that lasts through the next apply is suspend."""
+    suspend: bool = api_field(schema_default=False, tier=GENERAL)
+    """true pauses the job: a checkpoint is completed in the store, then all pods go."""
+    desired_state: Literal["Running", "Stopped", "Cancelled"] = api_field(schema_default="Running")
+    """Stopped: a pause whose spec may be edited. Cancelled: ended for good; it cannot be left."""
+    resources: Resources = api_field(tier=GENERAL)
+    distributed: Distributed = api_field(tier=ADVANCED)
+    checkpoint: Checkpoint = api_field()
+    evaluation: Evaluation = api_field()
+    early_stopping: EarlyStopping = api_field()
+    logging: Logging = api_field()
+    output: Output = api_field()
+    secrets: Secrets = api_field()
+    pause_policy: PausePolicy = api_field()
+    retry: Retry = api_field()

@@ -1,0 +1,132 @@
+"""From what the user wrote to what is run: presets and defaults merged in, each value with its source."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from finetune_api.defaults import ADAPTER, BASE, METHOD, SCHEMA
+from finetune_api.models.base import ApiModel, ResumeClass
+from finetune_api.models.spec import FineTuneJobSpec
+
+Source = Literal["job", "preset", "adapter", "method", "default"]
+
+
+class Resolution(NamedTuple):
+    """A resolved spec and where each leaf came from."""
+
+    spec: FineTuneJobSpec
+    sources: Mapping[str, Source]
+    """Field path (``training.learningRate``) -> who set it."""
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Leaves of a spec by dotted path. Lists, and maps below a model field that is itself a map, are leaves."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and path not in _MAP_FIELDS and value:
+            leaves |= flatten(value, f"{path}.")
+        else:
+            leaves[path] = value
+    return leaves
+
+
+def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of :func:`flatten`."""
+    tree: dict[str, Any] = {}
+    for path, value in leaves.items():
+        *parents, last = path.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        if isinstance(value, Mapping) and not value:
+            node.setdefault(last, {})
+        else:
+            node[last] = value
+    return tree
+
+
+def resolve(job: Mapping[str, Any], preset: Mapping[str, Any] | None = None) -> Resolution:
+    """Complete a job's spec.
+
+    ``job`` and ``preset`` are specs as users write them (camelCase trees, already validated). Raises :class:`pydantic.ValidationError` when the
+    result is no valid spec, for example when preset and job contradict each other.
+    """
+    job_leaves = flatten(job)
+    preset_leaves = flatten(preset or {})
+    wanted = {**preset_leaves, **job_leaves}
+    adapter_type = wanted.get("adapter.type", BASE["adapter.type"])
+    method = wanted.get("method", BASE["method"])
+    layers: Sequence[tuple[Source, Mapping[str, Any]]] = (
+        ("default", SCHEMA),
+        ("default", BASE),
+        ("method", METHOD.get(method, {})),
+        ("adapter", ADAPTER.get(adapter_type, {})),
+        ("preset", preset_leaves),
+        ("job", job_leaves),
+    )
+    leaves: dict[str, Any] = {}
+    sources: dict[str, Source] = {}
+    for source, layer in layers:
+        for path, value in layer.items():
+            leaves[path] = value
+            sources[path] = source
+    return Resolution(FineTuneJobSpec.model_validate(unflatten(leaves)), sources)
+
+
+def resume_classes(model: type[ApiModel] = FineTuneJobSpec, prefix: str = "") -> dict[str, ResumeClass]:
+    """Resume class of every leaf field by path."""
+    classes: dict[str, ResumeClass] = {}
+    for field_name, info in model.model_fields.items():
+        path = f"{prefix}{info.alias or field_name}"
+        nested = _nested_model(info.annotation)
+        if nested is not None and nested.__name__ != "SecretRef":
+            classes |= resume_classes(nested, f"{path}.")
+        else:
+            extra = info.json_schema_extra
+            assert isinstance(extra, dict), f"{path} was not declared with api_field"
+            classes[path] = ResumeClass(str(extra["x-resume"]))
+    return classes
+
+
+def identity(spec: FineTuneJobSpec) -> dict[str, Any]:
+    """The leaves that make a training what it is; an edit of any of them is refused once a run exists.
+
+    batchSize, gradAccumSteps and the number of ranks count only as their product: a resize that keeps the global batch is allowed.
+    """
+    classes = resume_classes()
+    leaves = flatten(spec.model_dump(by_alias=True, mode="json", exclude_none=True))
+    own = {path: value for path, value in leaves.items() if classes.get(path) is ResumeClass.IDENTITY}
+    own.pop("training.gradAccumSteps", None)
+    own.pop("training.batchSize", None)
+    return own
+
+
+def identity_digest(spec: FineTuneJobSpec) -> str:
+    """Digest of :func:`identity`."""
+    return digest(identity(spec))
+
+
+def digest(document: object) -> str:
+    """A short, stable digest of a JSON document."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+
+
+def processes_per_replica(spec: FineTuneJobSpec) -> int:
+    """Ranks per pod: as written, else one per GPU, else 1."""
+    if spec.resources.processes_per_replica is not None:
+        return spec.resources.processes_per_replica
+    return spec.resources.gpus_per_replica if spec.resources.device == "gpu" else 1
+
+
+def _nested_model(annotation: object) -> type[ApiModel] | None:
+    for candidate in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(candidate, type) and issubclass(candidate, ApiModel):
+            return candidate
+    return None
+
+
+_MAP_FIELDS = frozenset({"resources.nodeSelector"})

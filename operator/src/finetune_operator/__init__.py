@@ -1,0 +1,1 @@
+"""The FineTuneJob operator: a kopf shell around a pure plan."""

@@ -1,0 +1,1 @@
+"""The trainer image: supervisor, workers and the checkpoint store protocol."""
