@@ -1,0 +1,82 @@
+# Two commands matter: `make demo` (from nothing to a trained adapter) and `make test` (everything). Both set up what they need.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+UV := $(shell command -v uv 2>/dev/null || echo $(HOME)/.cache/finetune/uv/bin/uv)
+RUN := $(UV) run --no-sync
+PYTEST := $(RUN) pytest
+
+.PHONY: help
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: env
+env: ## Python environment (.venv) from the lock file
+	@command -v $(UV) >/dev/null || scripts/install-uv $(dir $(dir $(UV)))
+	@$(UV) sync --all-packages --frozen --quiet
+
+.PHONY: demo
+demo: env ## From nothing to a trained adapter: cluster, chart, job, pause, resume, result
+	@$(RUN) python -m finetune_cli.demo
+
+.PHONY: demo-down
+demo-down: env ## Remove everything the demo made
+	@$(RUN) python -m finetune_cli.demo --down
+
+.PHONY: test
+test: lint unit exactness integration e2e ## Every test, with all set-up
+
+.PHONY: lint
+lint: env ## Formatting, types, import rules, generated files
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) mypy
+	$(RUN) lint-imports
+	$(RUN) python -m finetune_api generate --check
+
+.PHONY: unit
+unit: env minio ## Fast tests without a cluster
+	$(PYTEST) tests/unit
+
+.PHONY: exactness
+exactness: env ## Resumed = never interrupted, on CPU, 1 and 2 ranks
+	$(PYTEST) tests/exactness
+
+.PHONY: minio
+minio: env
+	@$(RUN) finetune-cluster tools minio >/dev/null
+
+.PHONY: cluster
+cluster: env ## A Kubernetes cluster: KUBE_CONTEXT, else kind, else a local node
+	@$(RUN) finetune-cluster up
+
+.PHONY: platform
+platform: cluster
+	@$(RUN) finetune-cluster tools helm helm3 kwok prometheus
+	@$(RUN) finetune-cluster images all
+
+.PHONY: integration
+integration: platform ## Against a real kube-apiserver
+	FINETUNE_REQUIRE_CLUSTER=1 $(PYTEST) tests/integration
+
+.PHONY: e2e
+e2e: platform ## Real pods: train, pause, resume, fail, recover
+	FINETUNE_REQUIRE_CLUSTER=1 $(PYTEST) tests/e2e
+
+.PHONY: soak
+soak: platform ## The same tests with more seeds (hours)
+	FINETUNE_SOAK=1 FINETUNE_REQUIRE_CLUSTER=1 $(PYTEST) tests/exactness tests/e2e
+
+.PHONY: generate
+generate: env ## Rewrite CRDs and reference docs from the models
+	$(RUN) python -m finetune_api generate
+	$(RUN) ruff format .
+
+.PHONY: bench
+bench: platform ## Benchmarks; prints ratios measured side by side
+	$(RUN) python -m benchmarks
+
+.PHONY: down
+down: env ## Stop the cluster (keeps the build cache)
+	@$(RUN) finetune-cluster down
