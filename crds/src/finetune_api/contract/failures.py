@@ -68,7 +68,9 @@ REACTIONS: dict[FailureClass, Reaction] = {
         "or set training.optimizer to adamw_8bit.",
     ),
     FailureClass.OOM_KILLED: Reaction(
-        137, Retry.COUNTED, "The container ran out of main memory: raise resources.memory, or lower dataset.numWorkers and resources.processesPerReplica."
+        137,
+        Retry.COUNTED,
+        "The container ran out of main memory: raise resources.memory, or lower dataset.numWorkers and resources.processesPerReplica.",
     ),
     FailureClass.LOSS_DIVERGED: Reaction(
         EXIT_USER_ERROR,
@@ -77,7 +79,9 @@ REACTIONS: dict[FailureClass, Reaction] = {
         "The last good checkpoint is kept.",
     ),
     FailureClass.DATA: Reaction(EXIT_USER_ERROR, Retry.NEVER, "Mend the named row or column of the dataset, then create the job anew."),
-    FailureClass.MODEL: Reaction(EXIT_USER_ERROR, Retry.NEVER, "model.uri must be a directory in Hugging Face format with config.json and safetensors weights."),
+    FailureClass.MODEL: Reaction(
+        EXIT_USER_ERROR, Retry.NEVER, "model.uri must be a directory in Hugging Face format with config.json and safetensors weights."
+    ),
     FailureClass.HUGGING_FACE_AUTH: Reaction(
         EXIT_USER_ERROR,
         Retry.NEVER,
@@ -93,10 +97,16 @@ REACTIONS: dict[FailureClass, Reaction] = {
     ),
     FailureClass.IMAGE_PULL: Reaction(EXIT_USER_ERROR, Retry.NEVER, "The image cannot be pulled: check its name, tag and pull secret."),
     FailureClass.UNSCHEDULABLE: Reaction(EXIT_UNKNOWN, Retry.FREE, "No node fits: see the message for what is missing."),
-    FailureClass.NODE_LOST: Reaction(EXIT_PEER_LOST, Retry.FREE, "A node stopped answering; the job goes on elsewhere from its last complete checkpoint."),
+    FailureClass.NODE_LOST: Reaction(
+        EXIT_PEER_LOST, Retry.FREE, "A node stopped answering; the job goes on elsewhere from its last complete checkpoint."
+    ),
     FailureClass.PREEMPTED: Reaction(EXIT_STOPPED, Retry.FREE, "The pods were evicted or preempted; the job goes on when there is room."),
-    FailureClass.PEER_LOST: Reaction(EXIT_PEER_LOST, Retry.COUNTED, "A rank lost its peers; the group restarts from the last complete checkpoint."),
-    FailureClass.STALLED: Reaction(EXIT_UNKNOWN, Retry.COUNTED, "No progress was made for too long; the stacks of all ranks are in the log."),
+    FailureClass.PEER_LOST: Reaction(
+        EXIT_PEER_LOST, Retry.COUNTED, "A rank lost its peers; the group restarts from the last complete checkpoint."
+    ),
+    FailureClass.STALLED: Reaction(
+        EXIT_UNKNOWN, Retry.COUNTED, "No progress was made for too long; the stacks of all ranks are in the log."
+    ),
     FailureClass.CHECKPOINT_INCOMPLETE: Reaction(
         EXIT_USER_ERROR, Retry.NEVER, "The checkpoint to resume from lacks the named file: choose another one in checkpoint.resumeFrom."
     ),

@@ -20,7 +20,9 @@ def progress_path(namespace: str, name: str) -> str:
     return f"/v1/namespaces/{namespace}/finetunejobs/{name}/progress"
 
 
-TrainerPhase = Literal["Starting", "Preparing", "Loading", "Training", "Evaluating", "Saving", "Uploading", "Holding", "Exporting", "Finished"]
+TrainerPhase = Literal[
+    "Starting", "Preparing", "Loading", "Training", "Evaluating", "Saving", "Uploading", "Holding", "Exporting", "Finished"
+]
 """What the trainer does now. Holding = stopped as asked, checkpoint committed, waiting to be released."""
 
 

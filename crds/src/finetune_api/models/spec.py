@@ -80,7 +80,9 @@ class Dataset(ApiModel):
     """Use at most this many rows. 0 and -1 mean all."""
     prompt_max_length: int = api_field(resume=IDENTITY, ge=1, le=131072, unit="tokens", recommended="256-2048", tier=ADVANCED)
     """Longer prompts are cut from the left; counted in status."""
-    content_max_length: int | None = api_field(default=None, resume=IDENTITY, ge=1, le=131072, unit="tokens", recommended="256-2048", tier=ADVANCED)
+    content_max_length: int | None = api_field(
+        default=None, resume=IDENTITY, ge=1, le=131072, unit="tokens", recommended="256-2048", tier=ADVANCED
+    )
     """Longer completions are cut from the right. Unset: bounded by training.maxSeqLength alone."""
     reshuffle: bool = api_field(resume=IDENTITY)
     """Shuffle anew at the start of each epoch. false = one order, fixed by the seed."""
@@ -136,11 +138,20 @@ class Precision(ApiModel):
 class Training(ApiModel):
     """Hyperparameters."""
 
-    batch_size: int = api_field(resume=IDENTITY, tier=GENERAL, ge=1, le=128, recommended="1-2 at 4 GB, 2-4 at 8 GB, 4-8 at 16 GB, 8-16 from 24 GB; warned above 15", unit="rows per device")
+    batch_size: int = api_field(
+        resume=IDENTITY,
+        tier=GENERAL,
+        ge=1,
+        le=128,
+        recommended="1-2 at 4 GB, 2-4 at 8 GB, 4-8 at 16 GB, 8-16 from 24 GB; warned above 15",
+        unit="rows per device",
+    )
     """Rows per device and step."""
     grad_accum_steps: int = api_field(resume=IDENTITY, tier=GENERAL, ge=1, le=256, unit="steps")
     """Batches added up before one optimizer step. Effective batch = batchSize x gradAccumSteps x ranks."""
-    max_seq_length: int = api_field(resume=IDENTITY, tier=GENERAL, ge=0, le=1048576, multiple_of=8, unit="tokens", recommended="512-1024 for dialogues")
+    max_seq_length: int = api_field(
+        resume=IDENTITY, tier=GENERAL, ge=0, le=1048576, multiple_of=8, unit="tokens", recommended="512-1024 for dialogues"
+    )
     """Longest sequence; longer rows are cut. 128-8192 (more with longContext), 0 = the model's context."""
     long_context: bool = api_field(resume=IDENTITY, tier=ADVANCED)
     """Allow maxSeqLength above 8192, up to the model's context."""
@@ -148,7 +159,9 @@ class Training(ApiModel):
     """Peak learning rate."""
     optimizer: Literal["adamw_torch", "adamw_8bit", "paged_adamw_8bit", "adafactor", "sgd"] = api_field(resume=IDENTITY, tier=GENERAL)
     """Optimizer; the 8-bit ones save GPU memory."""
-    lr_scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup", "cosine_with_restarts"] = api_field(resume=SCHEDULE, tier=GENERAL)
+    lr_scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup", "cosine_with_restarts"] = api_field(
+        resume=SCHEDULE, tier=GENERAL
+    )
     """Learning rate schedule."""
     lr_cosine_cycles: int = api_field(resume=SCHEDULE, tier=ADVANCED, ge=1, le=10, unit="cycles")
     """Cycles of cosine_with_restarts; not used by other schedules."""
@@ -240,7 +253,10 @@ class Checkpoint(ApiModel):
     """Resumable checkpoints kept on the pod's disk and in the store; the best and the newest are never removed."""
     keep_last_remote: int = api_field(ge=1, le=1000)
     """Checkpoints kept in the store; beyond keepLast without optimizer state (weights only)."""
-    resume_from: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^(latest|none|checkpoint-[0-9]+|(s3|gs|pvc)://[^\s]+)$")] | None = api_field(default=None)
+    resume_from: (
+        Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^(latest|none|checkpoint-[0-9]+|(s3|gs|pvc)://[^\s]+)$")]
+        | None
+    ) = api_field(default=None)
     """Where the first attempt starts: latest, checkpoint-500, or the URI of a checkpoint directory. none or unset: from scratch."""
     auto_resume: bool = api_field()
     """Go on from the newest complete checkpoint after a pause or a failure. false: every attempt starts where the first one did."""

@@ -239,7 +239,9 @@ class FineTuneJobStatus(StatusModel):
     """Prefix of everything the job writes."""
     resolved: dict[Annotated[str, StringConstraints(max_length=64)], Resolved] = Field(default={}, max_length=96)
     """Values the job did not write itself, with their source; keys are field paths."""
-    facts: dict[Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=256)]] = Field(default={}, max_length=32)
+    facts: dict[Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=256)]] = Field(
+        default={}, max_length=32
+    )
     """What the trainer found: trainableParameters, trainRows, dtype, modelRevision, ..."""
     identity_digest: Short | None = None
     """Digest of the fields that make this training what it is; fixed by the first run."""
@@ -262,4 +264,6 @@ class FineTuneJobStatus(StatusModel):
     """Label selector of the pods (for /scale)."""
     started_at: Time | None = None
     finished_at: Time | None = None
-    conditions: Annotated[list[Condition], Field(max_length=24, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]})] = []
+    conditions: Annotated[
+        list[Condition], Field(max_length=24, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]})
+    ] = []
