@@ -52,8 +52,8 @@ def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
 def resolve(job: Mapping[str, Any], preset: Mapping[str, Any] | None = None) -> Resolution:
     """Complete a job's spec.
 
-    ``job`` and ``preset`` are specs as users write them (camelCase trees, already validated). Raises :class:`pydantic.ValidationError` when the
-    result is no valid spec, for example when preset and job contradict each other.
+    ``job`` and ``preset`` are specs as users write them (camelCase trees, already validated). Raises
+    :class:`pydantic.ValidationError` when the result is no valid spec, for example when preset and job contradict each other.
     """
     job_leaves = flatten(job)
     preset_leaves = flatten(preset or {})

@@ -64,8 +64,8 @@ REACTIONS: dict[FailureClass, Reaction] = {
     FailureClass.CUDA_OUT_OF_MEMORY: Reaction(
         EXIT_USER_ERROR,
         Retry.NEVER,
-        "Lower training.batchSize and raise training.gradAccumSteps by the same factor, lower training.maxSeqLength, turn on training.gradientCheckpointing, "
-        "or set training.optimizer to adamw_8bit.",
+        "Lower training.batchSize and raise training.gradAccumSteps by the same factor, lower training.maxSeqLength, "
+        "turn on training.gradientCheckpointing, or set training.optimizer to adamw_8bit.",
     ),
     FailureClass.OOM_KILLED: Reaction(
         137,
@@ -90,7 +90,8 @@ REACTIONS: dict[FailureClass, Reaction] = {
     FailureClass.STORAGE_AUTH: Reaction(
         EXIT_USER_ERROR,
         Retry.NEVER,
-        "Check the Secret named in the message: its keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY must be allowed to read, write and list the bucket.",
+        "Check the Secret named in the message: its keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY must be allowed to read, "
+        "write and list the bucket.",
     ),
     FailureClass.STORAGE_UNAVAILABLE: Reaction(
         EXIT_STORE_UNREACHABLE, Retry.COUNTED, "The store did not answer: check its endpoint, network policy and free space."

@@ -1,9 +1,11 @@
 """The progress protocol: rank 0's supervisor posts, the operator answers with commands.
 
-Wire-compatible with Kubeflow Trainer's ``KUBEFLOW_TRAINER_SERVER_URL`` protocol (KEP-2779): a stock client sends ``trainerStatus`` alone and ignores the reply.
+Wire-compatible with Kubeflow Trainer's ``KUBEFLOW_TRAINER_SERVER_URL`` protocol (KEP-2779): a stock client sends ``trainerStatus``
+alone and ignores the reply.
 
-``POST /v1/namespaces/<namespace>/finetunejobs/<name>/progress`` with ``Authorization: Bearer <token>``. Answers: 200 with :class:`ProgressReply`; 401 token not
-valid; 403 token of another job; 404 no such job; 409 a newer attempt is known (the poster must stop); 413/422 unreadable; 429/503 try again later.
+``POST /v1/namespaces/<namespace>/finetunejobs/<name>/progress`` with ``Authorization: Bearer <token>``. Answers: 200 with
+:class:`ProgressReply`; 401 token not valid; 403 token of another job; 404 no such job; 409 a newer attempt is known (the poster must
+stop); 413/422 unreadable; 429/503 try again later.
 A 200 to a post with ``stopped`` or ``finished`` means that it is stored in the job's status.
 """
 
@@ -105,7 +107,8 @@ class FineTuneProgress(ContractModel):
     lost_steps: int = 0
     """Steps that the previous attempt had trained and this one trains again."""
     facts: dict[str, str] = {}
-    """Resolved by the trainer: dtype, strategy, trainableParameters, totalParameters, modelRevision, datasetDigest, trainRows, evalRows, ..."""
+    """Resolved by the trainer: dtype, strategy, trainableParameters, totalParameters, modelRevision, datasetDigest, trainRows,
+    evalRows, ..."""
     warnings: dict[str, str] = {}
     """Condition type -> message, e.g. ConditionalWritesUnsupported, CheckpointSkipped, CheckpointRejected, ExcessiveTruncation."""
     usage: UsageSeconds | None = None

@@ -44,11 +44,13 @@ class Model(ApiModel):
     """The base model."""
 
     uri: ModelUri = api_field(resume=IDENTITY, tier=GENERAL)
-    """Directory in Hugging Face format: hf://org/name@revision, s3://bucket/path, gs://bucket/path, pvc://claim/path, https://host/file.tar. GGUF files cannot be trained."""
+    """Directory in Hugging Face format: hf://org/name@revision, s3://bucket/path, gs://bucket/path, pvc://claim/path,
+    https://host/file.tar. GGUF files cannot be trained."""
     tokenizer: Tokenizer | None = api_field(default=None, resume=IDENTITY)
     """Another tokenizer. Unset: the model's own."""
     secret_ref: SecretRef | None = api_field(default=None)
-    """Credentials for s3:// and gs:// (keys AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL) or https:// (key TOKEN). Unset: the store's own for s3:// and gs://."""
+    """Credentials for s3:// and gs:// (keys AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL) or https:// (key TOKEN). Unset:
+    the store's own for s3:// and gs://."""
     region: str | None = api_field(default=None, max_length=64)
     """Region of the bucket."""
 
@@ -57,7 +59,8 @@ class Dataset(ApiModel):
     """What is trained on, and how rows become examples."""
 
     uri: DataUri = api_field(resume=IDENTITY, tier=GENERAL)
-    """File or directory of JSONL, JSON, CSV, Parquet or text: hf://org/name@revision, s3://bucket/file.jsonl, gs://, pvc://claim/path, https://, configmap://name/key."""
+    """File or directory of JSONL, JSON, CSV, Parquet or text: hf://org/name@revision, s3://bucket/file.jsonl, gs://, pvc://claim/path,
+    https://, configmap://name/key."""
     split: Annotated[str, StringConstraints(max_length=64)] = api_field(resume=IDENTITY)
     """Split of a hub dataset."""
     config: Annotated[str, StringConstraints(max_length=128)] | None = api_field(default=None, resume=IDENTITY)
@@ -115,7 +118,8 @@ class Adapter(ApiModel):
     dropout: float = api_field(resume=IDENTITY, ge=0, le=1, tier=ADVANCED, recommended="0.0, or 0.05-0.1 for little data")
     """LoRA dropout."""
     target_modules: list[ModuleName] = api_field(resume=IDENTITY, tier=ADVANCED, min_length=1, max_length=64)
-    """Modules that get an adapter: q_proj k_proj v_proj o_proj gate_proj up_proj down_proj embed_tokens lm_head, or one of basic (q,v), enhanced (q,k,v,o), full (all seven projections), all-linear."""
+    """Modules that get an adapter: q_proj k_proj v_proj o_proj gate_proj up_proj down_proj embed_tokens lm_head, or one of basic (q,v),
+    enhanced (q,k,v,o), full (all seven projections), all-linear."""
     allow_custom_modules: bool = api_field(resume=IDENTITY, tier=ADVANCED)
     """Accept other module names in targetModules; checked against the model."""
     peft_config: ConfigUri | None = api_field(default=None, resume=IDENTITY, tier=ADVANCED)
@@ -261,7 +265,8 @@ class Checkpoint(ApiModel):
     auto_resume: bool = api_field()
     """Go on from the newest complete checkpoint after a pause or a failure. false: every attempt starts where the first one did."""
     secret_ref: SecretRef | None = api_field(default=None)
-    """Credentials of the store (keys AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY; optional AWS_ENDPOINT_URL, AWS_REGION, AWS_SESSION_TOKEN, ca.crt). Unset: the Secret finetune-storage."""
+    """Credentials of the store (keys AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY; optional AWS_ENDPOINT_URL, AWS_REGION,
+    AWS_SESSION_TOKEN, ca.crt). Unset: the Secret finetune-storage."""
 
 
 class Evaluation(ApiModel):

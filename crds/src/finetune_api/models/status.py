@@ -115,7 +115,8 @@ class StatusProgress(StatusModel):
     updated_at: Time | None = None
     """When the trainer last said something new."""
     report: Annotated[str, StringConstraints(max_length=6144)] | None = None
-    """Compact JSON of what reconciliation needs from the last post: checkpoints, best, stopped, finished, warnings, facts, usage, acknowledged commands."""
+    """Compact JSON of what reconciliation needs from the last post: checkpoints, best, stopped, finished, warnings, facts, usage,
+    acknowledged commands."""
 
 
 class CheckpointStatus(StatusModel):
