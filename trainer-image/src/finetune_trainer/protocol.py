@@ -20,10 +20,18 @@ from finetune_api.contract.store import BestCheckpoint, EarlyStoppingState, Mani
 ENV_WORKER_PLAN = "FINETUNE_WORKER_PLAN"
 ENV_LINK = "FINETUNE_LINK"
 """Path of the Unix socket."""
+ENV_PREPARE_PLAN = "FINETUNE_PREPARE_PLAN"
+"""Path of the :class:`PreparePlan`; set for the ``prepare`` process only."""
+PREPARATION_VERSION = 1
+"""Part of the key of prepared rows: raise it with every change of what the prepare process writes for equal inputs."""
 
 
 class PreparePlan(ContractModel):
-    """Input of the ``prepare`` process: raw rows in, rows ready for training out. Run on pod 0 only; no torch."""
+    """Input of the ``prepare`` process: raw rows in, rows ready for training out. Run on pod 0 only; no torch.
+
+    The plan's path is in ``FINETUNE_PREPARE_PLAN``. The process also gets ``FINETUNE_LINK`` and may send ``phase``, ``warning`` and ``failed`` there, without a
+    ``hello``; it exits 0, or 42 after a ``failed`` (DataError, ConfigurationError, ModelError).
+    """
 
     run_config: Path
     tokenizer_dir: Path
@@ -69,6 +77,8 @@ class WorkerPlan(ContractModel):
     resume: ResumePoint | None = None
     lost_until_step: int = 0
     """Steps up to here were already trained by an earlier attempt and lost: they count as replayed."""
+    pod_started: float | None = None
+    """``time.monotonic()`` (one clock for all processes of the machine) when the supervisor started: usage ``starting`` counts from here."""
     output_dir: Path
     """Checkpoints are saved to ``<output_dir>/checkpoint-<step>``, the final weights to ``<output_dir>/final``."""
     best_dir: Path | None = None

@@ -95,6 +95,8 @@ class AttemptRecord(ContractModel):
     """RFC 3339, UTC."""
     parent: CheckpointRef | None = None
     """Checkpoint this attempt started from; None = from scratch."""
+    resume_from: str | None = None
+    """``checkpoint.resumeFrom`` as it stood: the same wish is carried out once, a new one starts a new branch."""
     world_size: int
 
 
