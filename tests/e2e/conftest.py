@@ -1,0 +1,76 @@
+"""Fixtures of the e2e tests: one installed chart, one namespace per module, the test model and data in the store."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from minio import Minio
+from tests.support.install import install_chart
+from tests.support.jobs import make_job
+from tests.support.platform import BUCKET, ROOT, SYSTEM_NAMESPACE, Job, Kubectl, Platform, eventually
+
+JobFactory = Callable[..., Job]
+
+
+@pytest.fixture(scope="session")
+def platform(kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """The chart installed from this checkout, the tiny test model uploaded."""
+    kubectl = Kubectl(kubeconfig)
+    images = install_chart(kubectl)
+    secret = kubectl.within(SYSTEM_NAMESPACE).get("secret", "finetune-storage")
+    assert secret is not None
+    keys = {name: base64.b64decode(value).decode() for name, value in secret["data"].items()}
+    with kubectl.within(SYSTEM_NAMESPACE).port_forward("service/finetune-minio", 9000) as port:
+        store = Minio(f"127.0.0.1:{port}", keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"], secure=False)
+        eventually(lambda: store.bucket_exists(BUCKET) or None, within=60, what=f"bucket {BUCKET}")
+        model = tmp_path_factory.mktemp("model") / "tiny-test"
+        subprocess.run([sys.executable, ROOT / "examples/tiny_model.py", model, "--params", "test"], check=True)
+        for file in sorted(model.iterdir()):
+            store.fput_object(BUCKET, f"models/tiny-test/{file.name}", str(file))
+        yield Platform(kubectl, store, images)
+
+
+@pytest.fixture(scope="module")
+def namespace(platform: Platform, request: pytest.FixtureRequest) -> Iterator[Kubectl]:
+    """A namespace under Pod Security restricted, with the store's Secret and the data set."""
+    name = "e2e-" + request.module.__name__.rpartition("test_")[2].replace("_", "-")
+    kubectl = platform.kubectl.within(name)
+    prepare_namespace(platform, name)
+    yield kubectl
+    platform.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def prepare_namespace(platform: Platform, name: str) -> None:
+    """Create a namespace a job can run in."""
+    kubectl = platform.kubectl
+    kubectl.run("delete", "namespace", name, "--ignore-not-found", "--wait=true")
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    secret = kubectl.within(SYSTEM_NAMESPACE).get("secret", "finetune-storage")
+    assert secret is not None
+    kubectl.within(name).apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "finetune-storage"}, "data": secret["data"]})
+    data = ROOT / "examples/data/kubernetes-sft.jsonl"
+    kubectl.within(name)("create", "configmap", "sft", f"--from-file=train.jsonl={data}")
+
+
+@pytest.fixture
+def run_job(platform: Platform, namespace: Kubectl) -> Iterator[JobFactory]:
+    """Apply a job made from changes to the base job; deleted after the test."""
+    made: list[Job] = []
+
+    def run(name: str, spec: Mapping[str, Any] | None = None) -> Job:
+        namespace.apply(make_job(name, spec))
+        job = Job(platform, namespace, name)
+        made.append(job)
+        return job
+
+    yield run
+    for job in made:
+        namespace("annotate", "finetunejob", job.name, "finetune.dev/allow-delete-running=true", "--overwrite")
+        namespace("delete", "finetunejob", job.name, "--wait=true", "--timeout=120s")

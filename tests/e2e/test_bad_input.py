@@ -1,0 +1,91 @@
+"""Bad input ends in a clear sentence within seconds: no crash loop, no GPU held (Z-02, Z-07, X-04)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.e2e.conftest import JobFactory
+from tests.support.jobs import make_job
+from tests.support.platform import Kubectl, Platform, eventually
+
+pytestmark = pytest.mark.e2e
+
+REFUSED_AT_APPLY: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown-field": ({"training": {"learningRat": 0.1}}, "learningRat"),
+    "out-of-range": ({"training": {"batchSize": 200}}, "128"),
+    "no-eval-data": ({"evaluation": {"strategy": "steps"}}, "evalRatio"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(REFUSED_AT_APPLY))
+def test_refused_at_apply(namespace: Kubectl, case: str) -> None:
+    """The API server itself names the field and the rule."""
+    spec, expected = REFUSED_AT_APPLY[case]
+    import yaml
+
+    done = namespace.run("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump(make_job(case, spec)), check=False)
+    assert done.returncode != 0
+    assert expected in done.stderr
+
+
+FAILS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "missing-dataset": ({"dataset": {"uri": "configmap://sft/nowhere.jsonl"}}, "DataError", "nowhere.jsonl"),
+    "broken-row": ({"dataset": {"uri": "configmap://broken/rows.jsonl"}}, "DataError", "rows.jsonl:3"),
+    "missing-secret": ({"model": {"secretRef": {"name": "nobody"}}}, "StorageAuth", "nobody"),
+    "wrong-key": ({"checkpoint": {"secretRef": {"name": "wrong"}}}, "StorageAuth", "wrong"),
+    "no-model": ({"model": {"uri": "s3://finetune/models/nothing"}}, "ModelError", "models/nothing"),
+    "no-config": ({"model": {"uri": "s3://finetune/models/no-config"}}, "ModelError", "config.json"),
+    "gguf-only": ({"model": {"uri": "s3://finetune/models/gguf"}}, "ModelError", "GGUF"),
+}
+
+
+@pytest.fixture(scope="module")
+def broken_things(platform: Platform, namespace: Kubectl) -> None:
+    """A data set with a bad third row, wrong credentials, model directories that lack something."""
+    import io
+
+    good = '{"prompt": "a", "completion": "b"}'
+    namespace.apply(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "broken"}, "data": {"rows.jsonl": f"{good}\n{good}\n{{broken\n{good}\n"}},
+        {
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "wrong"},
+            "stringData": {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "wrong-wrong-wrong"},
+        },
+    )  # fmt: skip
+    for key in ("models/no-config/model.safetensors", "models/gguf/model.gguf"):
+        platform.store.put_object("finetune", key, io.BytesIO(b"GGUF"), 4)
+
+
+@pytest.mark.parametrize("case", sorted(FAILS))
+@pytest.mark.usefixtures("broken_things")
+def test_fails_with_class_and_sentence(run_job: JobFactory, case: str) -> None:
+    """One attempt, a class of the closed set, a message that names the thing, advice, no pod left running."""
+    spec, failure_class, expected = FAILS[case]
+    job = run_job(case, spec)
+    status = job.wait_phase("Failed", within=120)
+    failure = status["failure"]
+    assert failure["class"] == failure_class, failure
+    assert expected in failure["message"], failure
+    assert failure["advice"]
+    assert status["run"] == 1, "user errors are never retried"
+    assert job.condition("Stalled")["status"] == "True"
+    assert not [p for p in job.pods() if p["status"]["phase"] == "Running"]
+
+
+def test_a_preset_that_does_not_exist(run_job: JobFactory) -> None:
+    """Cross-object rules become Valid=False with a sentence before any pod exists."""
+    job = run_job("no-preset", {"presetRef": {"name": "nowhere"}})
+    valid = eventually(
+        lambda: c if (c := job.condition("Valid")).get("status") == "False" else None, within=30, what="Valid=False"
+    )
+    assert "nowhere" in valid["message"]
+    assert job.pods() == []
+
+
+def test_a_gpu_job_is_checked_without_a_gpu(run_job: JobFactory) -> None:
+    """preflight finds a missing model in a CPU pod: nothing ever asks for nvidia.com/gpu (AC-30, Z-01)."""
+    job = run_job("preflight", {"resources": {"device": "gpu"}, "model": {"uri": "s3://finetune/models/nothing"}})
+    status = job.wait_phase("Failed", within=120)
+    assert status["failure"]["class"] == "ModelError"
+    assert status.get("run", 0) == 0, "no run, so no GPU was asked for"

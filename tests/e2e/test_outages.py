@@ -1,0 +1,92 @@
+"""The store and the operator go away and come back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.e2e.conftest import JobFactory
+from tests.support.platform import SYSTEM_NAMESPACE, Kubectl, Platform, eventually
+
+pytestmark = pytest.mark.e2e
+SPEC: dict[str, Any] = {"training": {"maxSteps": 900}, "checkpoint": {"steps": 30}}
+
+
+class StoreSwitch:
+    """Makes the store unreachable for pods by taking the endpoints from its Service."""
+
+    def __init__(self, kubectl: Kubectl) -> None:
+        self._kubectl = kubectl.within(SYSTEM_NAMESPACE)
+        service = self._kubectl.get("service", "finetune-minio")
+        assert service is not None
+        self._selector = service["spec"]["selector"]
+
+    def off(self) -> None:
+        """No endpoint answers any more."""
+        self._select({**self._selector, "finetune.dev/unplugged": "true"})
+
+    def on(self) -> None:
+        """As before."""
+        self._select({**self._selector, "finetune.dev/unplugged": None})
+
+    def _select(self, selector: dict[str, str | None]) -> None:
+        self._kubectl("patch", "service", "finetune-minio", "--type=merge", "-p", json.dumps({"spec": {"selector": selector}}))
+
+
+@pytest.fixture
+def store_switch(platform: Platform) -> Iterator[StoreSwitch]:
+    """The switch; on again after the test."""
+    switch = StoreSwitch(platform.kubectl)
+    yield switch
+    switch.on()
+
+
+def test_store_away_during_saves(run_job: JobFactory, store_switch: StoreSwitch) -> None:
+    """Training does not stop while the store is away over several saves; afterwards uploads catch up."""
+    job = run_job("store-away", SPEC)
+    job.wait_step(30)
+    store_switch.off()
+    before = job.status["progress"]["step"]
+    job.wait_step(before + 150)
+    store_switch.on()
+    reached = job.status["progress"]["step"]
+    eventually(
+        lambda: (job.status["checkpoints"].get("latest") or {}).get("step", 0) >= reached - 60 or None, within=120, what="uploads caught up"
+    )
+    assert job.status["run"] == 1, "nothing was restarted"
+
+
+def test_pause_while_the_store_is_away(run_job: JobFactory, store_switch: StoreSwitch) -> None:
+    """With ifUnsaved Discard the pause waits up to its timeout, then says what is lost."""
+    job = run_job("pause-unsaved", {**SPEC, "checkpoint": {"steps": 10_000}, "pausePolicy": {"timeoutSeconds": 20, "ifUnsaved": "Discard", "graceSeconds": 10}})
+    job.wait_step(20)
+    store_switch.off()
+    job.scale(0)
+    status = job.wait_phase("Paused", within=150)
+    assert status["pause"]["saved"] is False
+    assert status["pause"]["lostSteps"] >= 20
+    assert job.condition("CheckpointReady")["status"] == "False"
+    assert job.pods() == []
+
+
+@pytest.mark.parametrize("moment", ["run", "pause"])
+def test_operator_away(run_job: JobFactory, platform: Platform, moment: str) -> None:
+    """The operator's pod is deleted during a run and during a pause: training goes on, status is right after its return, nothing is restarted."""
+    job = run_job(f"operator-away-{moment}", SPEC)
+    job.wait_step(10)
+    uids = {p["metadata"]["uid"] for p in job.pods()}
+    if moment == "pause":
+        job.scale(0)
+    platform.kubectl.within(SYSTEM_NAMESPACE)("delete", "pod", "-l", "app.kubernetes.io/component=operator", "--wait=false", "--grace-period=1")
+    if moment == "pause":
+        status = job.wait_phase("Paused", within=240)
+        assert status["pause"]["saved"] is True
+        assert len(status["attempts"]) == 1
+        assert job.pods() == []
+    else:
+        step = job.status["progress"]["step"]
+        job.wait_step(step + 100)
+        assert {p["metadata"]["uid"] for p in job.pods()} == uids
+        assert job.status["run"] == 1

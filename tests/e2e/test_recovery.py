@@ -1,0 +1,78 @@
+"""What dies is replaced, and what was committed is not trained again."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+from tests.e2e.conftest import JobFactory
+from tests.support.platform import BUCKET, Job, Platform, eventually
+
+pytestmark = pytest.mark.e2e
+SPEC: dict[str, Any] = {"replicas": 2, "training": {"gradAccumSteps": 2, "maxSteps": 60}, "checkpoint": {"steps": 10}}
+
+
+def kill_worker(job: Job, rank: int) -> None:
+    """SIGKILL the worker process of a rank inside its pod."""
+    script = (
+        "import os, signal, pathlib\n"
+        "for entry in pathlib.Path('/proc').glob('[0-9]*'):\n"
+        "    if entry.name in ('1', str(os.getpid())): continue\n"
+        "    try: environment = (entry / 'environ').read_bytes().split(b'\\0')\n"
+        "    except OSError: continue\n"
+        f"    if b'RANK={rank}' in environment and b'FINETUNE_LINK' in b''.join(environment):\n"
+        "        os.kill(int(entry.name), signal.SIGKILL)\n"
+    )
+    job.kubectl("exec", job.pod(rank), "-c", "trainer", "--", "python", "-c", script)
+
+
+def committed(job: Job, step: int) -> None:
+    """Wait until a checkpoint of at least this step is complete in the store."""
+    eventually(
+        lambda: (job.status.get("checkpoints", {}).get("latest") or {}).get("step", 0) >= step or None, within=240, what=f"checkpoint {step}"
+    )
+
+
+@pytest.mark.parametrize("victim", ["rank-0", "rank-1", "pod-0"])
+def test_a_killed_part_costs_at_most_the_save_interval(run_job: JobFactory, victim: str) -> None:
+    """SIGKILL of a worker or of a whole pod: the group restarts from the last complete checkpoint; what was lost is said (design 7, OP-11)."""
+    job = run_job(f"killed-{victim}", SPEC)
+    committed(job, 20)
+    if victim == "pod-0":
+        job.kubectl("delete", "pod", job.pod(0), "--grace-period=0", "--force")
+    else:
+        kill_worker(job, int(victim[-1]))
+    eventually(lambda: job.status.get("run", 0) >= 2 or None, within=180, what="a second run")
+    final = job.wait_phase("Succeeded")
+    last = final["attempts"][-1]
+    assert last["fromStep"] >= 20
+    assert final["usage"].get("lostSteps", 0) <= 20, "at most the save interval and the steps of one upload"
+    rows = job.rows()
+    assert sorted(rows) == list(range(1, 61))
+
+
+def test_a_corrupt_checkpoint_is_refused_by_all(run_job: JobFactory, platform: Platform) -> None:
+    """The newest checkpoint does not match its checksum: every rank falls back to the one before, with a warning condition."""
+    job = run_job("corrupt", {**SPEC, "training": {"gradAccumSteps": 2, "maxSteps": 200}})
+    committed(job, 20)
+    job.scale(0)
+    status = job.wait_phase("Paused")
+    newest = status["checkpoints"]["latest"]
+    folder = f"{job.prefix}a{newest['attempt']}/checkpoint-{newest['step']}"
+    manifest = json.loads(platform.read(f"{folder}/manifest.json"))
+    largest = max(manifest["files"], key=lambda file: int(file["size"]))["path"]
+    data = bytearray(platform.read(f"{folder}/{largest}"))
+    data[len(data) // 2] ^= 0xFF
+    _put(platform, f"{folder}/{largest}", bytes(data))
+    job.scale(2)
+    eventually(lambda: len(job.status["attempts"]) >= 2 or None, within=240, what="the second attempt")
+    attempt = job.status["attempts"][-1]
+    assert 0 < attempt["fromStep"] < newest["step"]
+    rejected = eventually(lambda: job.condition("CheckpointRejected") or None, within=30, what="the warning condition")
+    assert str(newest["step"]) in rejected["message"]
+
+
+def _put(platform: Platform, key: str, data: bytes) -> None:
+    platform.store.put_object(BUCKET, key, io.BytesIO(data), len(data))
