@@ -52,11 +52,13 @@ def api_field(
     unit: str | None = None,
     recommended: str | None = None,
     schema_default: object = None,
+    requirement: str | None = None,
     **constraints: Any,
 ) -> Any:
     """Declare a field: its bounds (as for :func:`pydantic.Field`) and what the schema, the docs and the resume rules must know of it.
 
-    ``schema_default`` is for the few fields that no preset may set; it is the only default the API server ever writes.
+    ``schema_default`` is for the few fields that no preset may set; it is the only default the API server ever writes. ``requirement``
+    names the requirements the field answers, for the reference.
     """
     extra: dict[str, Any] = {"x-resume": resume.value, "x-tier": tier.value}
     if unit is not None:
@@ -65,6 +67,8 @@ def api_field(
         extra["x-recommended"] = recommended
     if schema_default is not None:
         extra["x-schema-default"] = schema_default
+    if requirement is not None:
+        extra["x-requirement"] = requirement
     return Field(json_schema_extra=extra, **constraints)
 
 

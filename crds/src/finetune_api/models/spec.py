@@ -27,115 +27,138 @@ TARGET_SHORTHANDS = ("basic", "enhanced", "full", "all-linear")
 class PresetRef(ApiModel):
     """A saved, partial spec to start from."""
 
-    name: Name = api_field()
+    name: Name = api_field(requirement="K-03")
     """Name of the preset."""
-    kind: Literal["FineTunePreset", "ClusterFineTunePreset"] | None = api_field(default=None)
+    kind: Literal["FineTunePreset", "ClusterFineTunePreset"] | None = api_field(default=None, requirement="K-01 K-03")
     """Kind of the preset. Unset: a FineTunePreset of this namespace, else a ClusterFineTunePreset."""
 
 
 class Tokenizer(ApiModel):
     """A tokenizer other than the model's own (C-14)."""
 
-    uri: ModelUri = api_field(resume=IDENTITY)
+    uri: ModelUri = api_field(resume=IDENTITY, requirement="C-14")
     """Directory with tokenizer files: hf://org/name@rev, s3://bucket/path, gs://bucket/path, pvc://claim/path."""
 
 
 class Model(ApiModel):
     """The base model."""
 
-    uri: ModelUri = api_field(resume=IDENTITY, tier=GENERAL)
+    uri: ModelUri = api_field(resume=IDENTITY, tier=GENERAL, requirement="C-01 C-05 C-06 C-10 C-11 X47")
     """Directory in Hugging Face format: hf://org/name@revision, s3://bucket/path, gs://bucket/path, pvc://claim/path,
     https://host/file.tar. GGUF files cannot be trained."""
-    tokenizer: Tokenizer | None = api_field(default=None, resume=IDENTITY)
+    tokenizer: Tokenizer | None = api_field(default=None, resume=IDENTITY, requirement="C-14")
     """Another tokenizer. Unset: the model's own."""
-    secret_ref: SecretRef | None = api_field(default=None)
+    secret_ref: SecretRef | None = api_field(default=None, requirement="X-02")
     """Credentials for s3:// and gs:// (keys AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL) or https:// (key TOKEN). Unset:
     the store's own for s3:// and gs://."""
-    region: str | None = api_field(default=None, max_length=64)
+    region: str | None = api_field(default=None, max_length=64, requirement="X45")
     """Region of the bucket."""
 
 
 class Dataset(ApiModel):
     """What is trained on, and how rows become examples."""
 
-    uri: DataUri = api_field(resume=IDENTITY, tier=GENERAL)
+    uri: DataUri = api_field(resume=IDENTITY, tier=GENERAL, requirement="D-01 D-07 D-08 D-09 D-10 D-11")
     """File or directory of JSONL, JSON, CSV, Parquet or text: hf://org/name@revision, s3://bucket/file.jsonl, gs://, pvc://claim/path,
     https://, configmap://name/key."""
-    split: Annotated[str, StringConstraints(max_length=64)] = api_field(resume=IDENTITY)
+    split: Annotated[str, StringConstraints(max_length=64)] = api_field(resume=IDENTITY, requirement="D-16")
     """Split of a hub dataset."""
-    config: Annotated[str, StringConstraints(max_length=128)] | None = api_field(default=None, resume=IDENTITY)
+    config: Annotated[str, StringConstraints(max_length=128)] | None = api_field(default=None, resume=IDENTITY, requirement="D-08")
     """Configuration (subset) of a hub dataset."""
-    secret_ref: SecretRef | None = api_field(default=None)
+    secret_ref: SecretRef | None = api_field(default=None, requirement="D-14")
     """Credentials for s3:// and gs:// (required there) or https://."""
-    region: str | None = api_field(default=None, max_length=64)
+    region: str | None = api_field(default=None, max_length=64, requirement="D-15 X45")
     """Region of the bucket; required for s3:// and gs://."""
-    format: Literal["auto", "messages", "prompt-completion", "text"] = api_field(resume=IDENTITY, tier=GENERAL)
+    format: Literal["auto", "messages", "prompt-completion", "text"] = api_field(
+        resume=IDENTITY, tier=GENERAL, requirement="E-01 E-02 E-05 X49"
+    )
     """How a row is read: messages = OpenAI chat; prompt-completion = two columns; text = one text. auto looks at the first row."""
-    prompt_column: Column | None = api_field(default=None, resume=IDENTITY)
+    prompt_column: Column | None = api_field(default=None, resume=IDENTITY, requirement="E-05")
     """Column with the input, for example question. Setting it selects prompt-completion. Unset: prompt."""
-    output_column: Column | None = api_field(default=None, resume=IDENTITY)
+    output_column: Column | None = api_field(default=None, resume=IDENTITY, requirement="E-05")
     """Column with the expected output, for example answer. Unset: completion."""
-    eval_uri: DataUri | None = api_field(default=None, resume=IDENTITY)
+    eval_uri: DataUri | None = api_field(default=None, resume=IDENTITY, requirement="E-09 X29")
     """Separate evaluation data, same sources and formats as uri. Not together with evalRatio > 0."""
-    eval_ratio: float = api_field(resume=IDENTITY, ge=0, le=0.9, recommended="0.1-0.2 below 1000 rows, 0.05-0.1 above 10000")
+    eval_ratio: float = api_field(
+        resume=IDENTITY,
+        ge=0,
+        le=0.9,
+        recommended="0.1-0.2 below 1000 rows, 0.05-0.1 above 10000",
+        requirement="E-15 E-16 E-18 E-19 E-20 X28",
+    )
     """Share of rows split off at random (by seed) for evaluation. 0 = no split."""
-    max_samples: int = api_field(resume=IDENTITY, ge=-1, le=100000, unit="rows")
+    max_samples: int = api_field(resume=IDENTITY, ge=-1, le=100000, unit="rows", requirement="E-21 E-22 X11")
     """Use at most this many rows. 0 and -1 mean all."""
-    prompt_max_length: int = api_field(resume=IDENTITY, ge=1, le=131072, unit="tokens", recommended="256-2048", tier=ADVANCED)
+    prompt_max_length: int = api_field(
+        resume=IDENTITY, ge=1, le=131072, unit="tokens", recommended="256-2048", tier=ADVANCED, requirement="E-12 F-09 X10"
+    )
     """Longer prompts are cut from the left; counted in status."""
     content_max_length: int | None = api_field(
-        default=None, resume=IDENTITY, ge=1, le=131072, unit="tokens", recommended="256-2048", tier=ADVANCED
+        default=None, resume=IDENTITY, ge=1, le=131072, unit="tokens", recommended="256-2048", tier=ADVANCED, requirement="F-10 X10"
     )
     """Longer completions are cut from the right. Unset: bounded by training.maxSeqLength alone."""
-    reshuffle: bool = api_field(resume=IDENTITY)
+    reshuffle: bool = api_field(resume=IDENTITY, requirement="E-23")
     """Shuffle anew at the start of each epoch. false = one order, fixed by the seed."""
-    packing: bool = api_field(resume=IDENTITY)
+    packing: bool = api_field(resume=IDENTITY, requirement="E-24")
     """Put several short examples into one sequence. Worth it when most examples are far shorter than maxSeqLength."""
-    num_workers: int = api_field(ge=0, le=16, recommended="at most 9, and not above the pod's CPUs")
+    num_workers: int = api_field(ge=0, le=16, recommended="at most 9, and not above the pod's CPUs", requirement="E-25 E-26 X26")
     """Data loader worker processes per rank."""
-    pin_memory: bool = api_field()
+    pin_memory: bool = api_field(requirement="E-27")
     """Page-locked host memory for loader batches; helps on GPUs with enough RAM."""
 
 
 class Cache(ApiModel):
     """Where models and prepared rows are kept between pods."""
 
-    claim_name: Name | None = api_field(default=None)
+    claim_name: Name | None = api_field(default=None, requirement="C-13 L-08")
     """PersistentVolumeClaim shared by the pods. Unset: an emptyDir per pod."""
-    size_limit: Quantity | None = api_field(default=None)
+    size_limit: Quantity | None = api_field(default=None, requirement="L-08")
     """Size of the emptyDir used when claimName is unset."""
 
 
 class Adapter(ApiModel):
     """LoRA or full fine-tuning."""
 
-    type: Literal["lora", "full"] = api_field(resume=IDENTITY, tier=GENERAL)
+    type: Literal["lora", "full"] = api_field(resume=IDENTITY, tier=GENERAL, requirement="B-08 B-09 G-01 X31")
     """lora trains a small adapter, full trains all weights."""
-    rank: int = api_field(resume=IDENTITY, ge=1, le=512, tier=GENERAL, recommended="4-8 simple, 16 general, 32-64 complex; warned above 64")
+    rank: int = api_field(
+        resume=IDENTITY,
+        ge=1,
+        le=512,
+        tier=GENERAL,
+        recommended="4-8 simple, 16 general, 32-64 complex; warned above 64",
+        requirement="G-02 G-03 X15",
+    )
     """LoRA rank r."""
-    alpha: int | None = api_field(default=None, resume=IDENTITY, ge=1, le=512, tier=GENERAL, recommended="rank or 2 x rank")
+    alpha: int | None = api_field(
+        default=None, resume=IDENTITY, ge=1, le=512, tier=GENERAL, recommended="rank or 2 x rank", requirement="G-04 G-05 X16"
+    )
     """LoRA alpha; the adapter is scaled by alpha / rank. Unset: rank (scaling 1)."""
-    dropout: float = api_field(resume=IDENTITY, ge=0, le=1, tier=ADVANCED, recommended="0.0, or 0.05-0.1 for little data")
+    dropout: float = api_field(
+        resume=IDENTITY, ge=0, le=1, tier=ADVANCED, recommended="0.0, or 0.05-0.1 for little data", requirement="G-06 X17"
+    )
     """LoRA dropout."""
-    target_modules: list[ModuleName] = api_field(resume=IDENTITY, tier=ADVANCED, min_length=1, max_length=64)
+    target_modules: list[ModuleName] = api_field(
+        resume=IDENTITY, tier=ADVANCED, min_length=1, max_length=64, requirement="G-07 G-08 G-09 X18"
+    )
     """Modules that get an adapter: q_proj k_proj v_proj o_proj gate_proj up_proj down_proj embed_tokens lm_head, or one of basic (q,v),
     enhanced (q,k,v,o), full (all seven projections), all-linear."""
-    allow_custom_modules: bool = api_field(resume=IDENTITY, tier=ADVANCED)
+    allow_custom_modules: bool = api_field(resume=IDENTITY, tier=ADVANCED, requirement="G-08")
     """Accept other module names in targetModules; checked against the model."""
-    peft_config: ConfigUri | None = api_field(default=None, resume=IDENTITY, tier=ADVANCED)
+    peft_config: ConfigUri | None = api_field(default=None, resume=IDENTITY, tier=ADVANCED, requirement="G-10")
     """A PEFT adapter_config.json that replaces rank, alpha, dropout and targetModules."""
 
 
 class Precision(ApiModel):
     """Number formats."""
 
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = api_field(resume=IDENTITY)
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = api_field(resume=IDENTITY, requirement="I-01 X27")
     """auto = bfloat16 where the GPU has it (Ampere or newer), else float16; float32 on CPU."""
-    fp16: bool = api_field(resume=IDENTITY)
+    fp16: bool = api_field(resume=IDENTITY, requirement="I-02")
     """FP16 autocast over float32 trainable weights. Ignored on CPU with a warning. Not with bf16."""
-    bf16: bool = api_field(resume=IDENTITY)
+    bf16: bool = api_field(resume=IDENTITY, requirement="I-03")
     """BF16 autocast; Ampere or newer, or CPU. Not with fp16."""
-    tf32: bool = api_field(resume=IDENTITY)
+    tf32: bool = api_field(resume=IDENTITY, requirement="I-04")
     """TF32 matrix products; Ampere or newer."""
 
 
@@ -149,43 +172,62 @@ class Training(ApiModel):
         le=128,
         recommended="1-2 at 4 GB, 2-4 at 8 GB, 4-8 at 16 GB, 8-16 from 24 GB; warned above 15",
         unit="rows per device",
+        requirement="F-01 F-02 F-03 F-04 X01 X02",
     )
     """Rows per device and step."""
-    grad_accum_steps: int = api_field(resume=IDENTITY, tier=GENERAL, ge=1, le=256, unit="steps")
+    grad_accum_steps: int = api_field(resume=IDENTITY, tier=GENERAL, ge=1, le=256, unit="steps", requirement="F-05 F-06 X03 X04")
     """Batches added up before one optimizer step. Effective batch = batchSize x gradAccumSteps x ranks."""
     max_seq_length: int = api_field(
-        resume=IDENTITY, tier=GENERAL, ge=0, le=1048576, multiple_of=8, unit="tokens", recommended="512-1024 for dialogues"
+        resume=IDENTITY,
+        tier=GENERAL,
+        ge=0,
+        le=1048576,
+        multiple_of=8,
+        unit="tokens",
+        recommended="512-1024 for dialogues",
+        requirement="F-07 F-08 X09",
     )
     """Longest sequence; longer rows are cut. 128-8192 (more with longContext), 0 = the model's context."""
-    long_context: bool = api_field(resume=IDENTITY, tier=ADVANCED)
+    long_context: bool = api_field(resume=IDENTITY, tier=ADVANCED, requirement="F-07 X09")
     """Allow maxSeqLength above 8192, up to the model's context."""
-    learning_rate: float = api_field(resume=SCHEDULE, tier=GENERAL, ge=1e-6, le=0.1, recommended="LoRA 1e-4..5e-4, full 1e-5..5e-5")
+    learning_rate: float = api_field(
+        resume=SCHEDULE, tier=GENERAL, ge=1e-6, le=0.1, recommended="LoRA 1e-4..5e-4, full 1e-5..5e-5", requirement="F-11 F-12 F-13 X05"
+    )
     """Peak learning rate."""
-    optimizer: Literal["adamw_torch", "adamw_8bit", "paged_adamw_8bit", "adafactor", "sgd"] = api_field(resume=IDENTITY, tier=GENERAL)
+    optimizer: Literal["adamw_torch", "adamw_8bit", "paged_adamw_8bit", "adafactor", "sgd"] = api_field(
+        resume=IDENTITY, tier=GENERAL, requirement="F-14 F-15"
+    )
     """Optimizer; the 8-bit ones save GPU memory."""
     lr_scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup", "cosine_with_restarts"] = api_field(
-        resume=SCHEDULE, tier=GENERAL
+        resume=SCHEDULE, tier=GENERAL, requirement="F-16"
     )
     """Learning rate schedule."""
-    lr_cosine_cycles: int = api_field(resume=SCHEDULE, tier=ADVANCED, ge=1, le=10, unit="cycles")
+    lr_cosine_cycles: int = api_field(resume=SCHEDULE, tier=ADVANCED, ge=1, le=10, unit="cycles", requirement="F-17")
     """Cycles of cosine_with_restarts; not used by other schedules."""
-    epochs: int = api_field(resume=SCHEDULE, tier=GENERAL, ge=1, le=100, recommended="3-10 below 1000 rows, 2-5 to 10000, 1-3 above")
+    epochs: int = api_field(
+        resume=SCHEDULE,
+        tier=GENERAL,
+        ge=1,
+        le=100,
+        recommended="3-10 below 1000 rows, 2-5 to 10000, 1-3 above",
+        requirement="F-18 F-19 F-20 X06",
+    )
     """Passes over the data, unless maxSteps decides."""
-    max_steps: int = api_field(resume=SCHEDULE, ge=-1, le=100000, unit="optimizer steps")
+    max_steps: int = api_field(resume=SCHEDULE, ge=-1, le=100000, unit="optimizer steps", requirement="F-21 F-22 F-23 X08")
     """Stop after this many optimizer steps; wins over epochs. -1 = epochs decide."""
-    max_steps_mode: Literal["override", "cap"] = api_field(resume=SCHEDULE, tier=ADVANCED)
+    max_steps_mode: Literal["override", "cap"] = api_field(resume=SCHEDULE, tier=ADVANCED, requirement="F-22 X07")
     """override: maxSteps replaces epochs. cap: whichever ends first."""
-    weight_decay: float = api_field(resume=SCHEDULE, tier=ADVANCED, ge=0, le=1)
+    weight_decay: float = api_field(resume=SCHEDULE, tier=ADVANCED, ge=0, le=1, requirement="F-24")
     """L2 weight decay."""
-    warmup_ratio: float = api_field(resume=SCHEDULE, ge=0, le=1, recommended="0.05-0.1")
+    warmup_ratio: float = api_field(resume=SCHEDULE, ge=0, le=1, recommended="0.05-0.1", requirement="F-25 F-28 X13")
     """Share of all steps in which the learning rate rises from 0; used when warmupSteps is 0."""
-    warmup_steps: int = api_field(resume=SCHEDULE, ge=0, le=10000, unit="optimizer steps")
+    warmup_steps: int = api_field(resume=SCHEDULE, ge=0, le=10000, unit="optimizer steps", requirement="F-26 F-27 X12 X13")
     """Steps in which the learning rate rises from 0. Above 0 it wins over warmupRatio."""
-    max_grad_norm: float = api_field(resume=SCHEDULE, tier=ADVANCED, ge=0.1, le=10, recommended="0.5-5")
+    max_grad_norm: float = api_field(resume=SCHEDULE, tier=ADVANCED, ge=0.1, le=10, recommended="0.5-5", requirement="F-29 X14")
     """Gradients are clipped to this norm."""
-    seed: int = api_field(resume=IDENTITY, tier=GENERAL, ge=0, le=999999)
+    seed: int = api_field(resume=IDENTITY, tier=GENERAL, ge=0, le=999999, requirement="F-30")
     """Seed of weights, shuffling, splits and dropout: same seed, same run."""
-    gradient_checkpointing: bool = api_field(resume=IDENTITY, tier=GENERAL)
+    gradient_checkpointing: bool = api_field(resume=IDENTITY, tier=GENERAL, requirement="I-05")
     """Recompute activations in the backward pass: less memory, about a fifth slower."""
 
 
@@ -211,60 +253,60 @@ LabelValue = Annotated[str, StringConstraints(max_length=63)]
 class Resources(ApiModel):
     """What each replica gets."""
 
-    device: Literal["gpu", "cpu"] = api_field(resume=IDENTITY, tier=GENERAL)
+    device: Literal["gpu", "cpu"] = api_field(resume=IDENTITY, tier=GENERAL, requirement="L-01 L-13 L-16")
     """gpu asks for nvidia.com/gpu; cpu trains without one."""
-    gpus_per_replica: int = api_field(tier=GENERAL, ge=1, le=16, unit="GPUs per pod")
+    gpus_per_replica: int = api_field(tier=GENERAL, ge=1, le=16, unit="GPUs per pod", requirement="L-03")
     """nvidia.com/gpu limit of each pod; not used on cpu."""
-    processes_per_replica: int | None = api_field(default=None, ge=1, le=16, unit="ranks per pod")
+    processes_per_replica: int | None = api_field(default=None, ge=1, le=16, unit="ranks per pod", requirement="M-01 M-05")
     """Training processes per pod. Unset: gpusPerReplica, 1 on cpu."""
-    cpu: Quantity | None = api_field(default=None)
+    cpu: Quantity | None = api_field(default=None, requirement="L-16")
     """CPU request of each pod."""
-    memory: Quantity | None = api_field(default=None)
+    memory: Quantity | None = api_field(default=None, requirement="Z-04")
     """Memory request and limit of each pod."""
-    shared_memory: Quantity | None = api_field(default=None)
+    shared_memory: Quantity | None = api_field(default=None, requirement="E-26")
     """Size limit of /dev/shm. Unset: half of the node's memory."""
-    image: str | None = api_field(default=None, max_length=512)
+    image: str | None = api_field(default=None, max_length=512, requirement="L-11")
     """Trainer image. Unset: the operator's."""
-    node_selector: dict[LabelKey, LabelValue] | None = api_field(default=None, max_length=16)
+    node_selector: dict[LabelKey, LabelValue] | None = api_field(default=None, max_length=16, requirement="L-02")
     """Labels a node must have."""
-    tolerations: list[Toleration] | None = api_field(default=None, max_length=16)
+    tolerations: list[Toleration] | None = api_field(default=None, max_length=16, requirement="L-02")
     """Taints the pods tolerate."""
-    priority_class_name: Name | None = api_field(default=None)
+    priority_class_name: Name | None = api_field(default=None, requirement="L-09")
     """PriorityClass of the pods."""
-    runtime_class_name: Name | None = api_field(default=None)
+    runtime_class_name: Name | None = api_field(default=None, requirement="L-09")
     """RuntimeClass of the pods, for example nvidia."""
 
 
 class Distributed(ApiModel):
     """How ranks work together."""
 
-    strategy: Literal["auto", "none", "ddp"] = api_field(resume=IDENTITY)
+    strategy: Literal["auto", "none", "ddp"] = api_field(resume=IDENTITY, requirement="M-01 M-02 M-05 X34")
     """auto: none for one rank, else ddp."""
-    timeout_seconds: int = api_field(ge=60, le=7200, unit="seconds")
+    timeout_seconds: int = api_field(ge=60, le=7200, unit="seconds", requirement="M-05")
     """How long a collective operation may take before the group is given up."""
 
 
 class Checkpoint(ApiModel):
     """When checkpoints are written, how many are kept, where a run starts."""
 
-    strategy: Literal["steps", "epoch", "no"] = api_field(tier=GENERAL)
+    strategy: Literal["steps", "epoch", "no"] = api_field(tier=GENERAL, requirement="R-01 R-14 X22")
     """Periodic saves. no: none, yet a pause always saves."""
-    steps: int = api_field(tier=GENERAL, ge=1, le=10000, unit="optimizer steps", recommended="at most 100")
+    steps: int = api_field(tier=GENERAL, ge=1, le=10000, unit="optimizer steps", recommended="at most 100", requirement="R-02 X20")
     """Steps between saves with strategy steps."""
-    interval_minutes: int = api_field(ge=1, le=1440, unit="minutes")
+    interval_minutes: int = api_field(ge=1, le=1440, unit="minutes", requirement="R-03 X21")
     """Also save when the last save is this long ago; not with strategy no."""
-    keep_last: int = api_field(ge=1, le=1000, recommended="2-5")
+    keep_last: int = api_field(ge=1, le=1000, recommended="2-5", requirement="R-04 R-05 X19")
     """Resumable checkpoints kept on the pod's disk and in the store; the best and the newest are never removed."""
-    keep_last_remote: int = api_field(ge=1, le=1000)
+    keep_last_remote: int = api_field(ge=1, le=1000, requirement="R-04 X19")
     """Checkpoints kept in the store; beyond keepLast without optimizer state (weights only)."""
     resume_from: (
         Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^(latest|none|checkpoint-[0-9]+|(s3|gs|pvc)://[^\s]+)$")]
         | None
-    ) = api_field(default=None)
+    ) = api_field(default=None, requirement="R-06 R-08 R-09 R-10")
     """Where the first attempt starts: latest, checkpoint-500, or the URI of a checkpoint directory. none or unset: from scratch."""
-    auto_resume: bool = api_field()
+    auto_resume: bool = api_field(requirement="R-07 R-09")
     """Go on from the newest complete checkpoint after a pause or a failure. false: every attempt starts where the first one did."""
-    secret_ref: SecretRef | None = api_field(default=None)
+    secret_ref: SecretRef | None = api_field(default=None, requirement="X-02")
     """Credentials of the store (keys AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY; optional AWS_ENDPOINT_URL, AWS_REGION,
     AWS_SESSION_TOKEN, ca.crt). Unset: the Secret finetune-storage."""
 
@@ -272,66 +314,66 @@ class Checkpoint(ApiModel):
 class Evaluation(ApiModel):
     """Evaluation during and after training; needs dataset.evalUri or dataset.evalRatio."""
 
-    strategy: Literal["no", "steps", "epoch"] = api_field(resume=IDENTITY)
+    strategy: Literal["no", "steps", "epoch"] = api_field(resume=IDENTITY, requirement="S-01 S-02 X23")
     """When to evaluate during training."""
-    steps: int = api_field(resume=IDENTITY, ge=1, le=10000, unit="optimizer steps", recommended="100-200")
+    steps: int = api_field(resume=IDENTITY, ge=1, le=10000, unit="optimizer steps", recommended="100-200", requirement="S-03 X24")
     """Steps between evaluations with strategy steps."""
-    batch_size: int = api_field(ge=1, le=128, unit="rows per device", recommended="8")
+    batch_size: int = api_field(ge=1, le=128, unit="rows per device", recommended="8", requirement="F-31")
     """Rows per device and evaluation step."""
-    final: bool = api_field()
+    final: bool = api_field(requirement="S-04 X23")
     """Evaluate once more when training ends, if there is evaluation data."""
 
 
 class EarlyStopping(ApiModel):
     """End when evaluation no longer improves."""
 
-    patience: int = api_field(resume=IDENTITY, ge=0, le=100, unit="evaluations")
+    patience: int = api_field(resume=IDENTITY, ge=0, le=100, unit="evaluations", requirement="S-06 S-07 S-10")
     """Evaluations without improvement after which training ends. 0 = off."""
-    threshold: float = api_field(resume=IDENTITY, ge=0.001, le=1)
+    threshold: float = api_field(resume=IDENTITY, ge=0.001, le=1, requirement="S-08")
     """Smaller gains of eval_loss, measured against the best so far, count as none."""
 
 
 class Tracker(ApiModel):
     """An experiment tracker; one that is down never stops training."""
 
-    type: Literal["tensorboard", "wandb", "mlflow"] = api_field()
+    type: Literal["tensorboard", "wandb", "mlflow"] = api_field(requirement="T-03 T-10")
     """tensorboard writes event files into the store; wandb and mlflow send to a server."""
-    uri: str | None = api_field(default=None, max_length=1024)
+    uri: str | None = api_field(default=None, max_length=1024, requirement="T-03 T-10")
     """Server address (wandb base URL, mlflow tracking URI)."""
-    project: str | None = api_field(default=None, max_length=128)
+    project: str | None = api_field(default=None, max_length=128, requirement="T-03 T-10")
     """Project (wandb) or experiment (mlflow). Unset: the namespace."""
-    secret_ref: SecretRef | None = api_field(default=None)
+    secret_ref: SecretRef | None = api_field(default=None, requirement="T-03 T-10")
     """Secret with WANDB_API_KEY, or MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
 
 
 class Logging(ApiModel):
     """Logs and curves."""
 
-    level: Literal["debug", "info", "warning", "error"] = api_field()
+    level: Literal["debug", "info", "warning", "error"] = api_field(requirement="T-01")
     """Log level of the trainer."""
-    steps: int = api_field(ge=1, le=1000, unit="optimizer steps", recommended="5-10")
+    steps: int = api_field(ge=1, le=1000, unit="optimizer steps", recommended="5-10", requirement="T-02 X25")
     """Steps between log lines. Per-step values are recorded at every step whatever this says."""
-    trackers: list[Tracker] = api_field(max_length=3)
+    trackers: list[Tracker] = api_field(max_length=3, requirement="T-03 T-10")
     """Experiment trackers."""
 
 
 class Output(ApiModel):
     """Where results go and how long they stay."""
 
-    uri: StoreUri | None = api_field(default=None, resume=IDENTITY)
+    uri: StoreUri | None = api_field(default=None, resume=IDENTITY, requirement="J-03 J-04 X44")
     """Prefix for everything the job writes. Unset: s3://<bucket>/<namespace>/<name>/<uid>."""
-    use: Literal["best", "last"] | None = api_field(default=None)
+    use: Literal["best", "last"] | None = api_field(default=None, requirement="S-06 X59")
     """Which weights become the final adapter or model. Unset: best with early stopping, else last."""
-    retain: Literal["Keep", "Delete"] = api_field()
+    retain: Literal["Keep", "Delete"] = api_field(requirement="Q-09")
     """What happens to the job's objects in the store when the job is deleted."""
-    cleanup_timeout_seconds: int = api_field(ge=30, le=86400, unit="seconds")
+    cleanup_timeout_seconds: int = api_field(ge=30, le=86400, unit="seconds", requirement="Q-09")
     """With retain Delete: how long the deletion of the job waits for the store."""
 
 
 class HuggingFaceSecret(ApiModel):
     """Access to the Hugging Face Hub."""
 
-    secret_ref: SecretRef = api_field()
+    secret_ref: SecretRef = api_field(requirement="X-01 X-04 X48")
     """Secret with HF_TOKEN (and HF_ENDPOINT for a private hub)."""
 
 
@@ -345,31 +387,31 @@ class Secrets(ApiModel):
 class PausePolicy(ApiModel):
     """How a pause, stop or cancel gives up its pods."""
 
-    timeout_seconds: int = api_field(ge=10, le=86400, unit="seconds", schema_default=600)
+    timeout_seconds: int = api_field(ge=10, le=86400, unit="seconds", schema_default=600, requirement="Q-11")
     """How long to wait for the checkpoint of a pause to be complete in the store."""
-    if_unsaved: Literal["Wait", "Discard"] = api_field(schema_default="Wait")
+    if_unsaved: Literal["Wait", "Discard"] = api_field(schema_default="Wait", requirement="Q-11")
     """After the timeout: Wait keeps the pods until the checkpoint is complete, Discard gives them up and says how many steps are lost."""
-    grace_seconds: int = api_field(ge=10, le=3600, unit="seconds", schema_default=120)
+    grace_seconds: int = api_field(ge=10, le=3600, unit="seconds", schema_default=120, requirement="Q-11")
     """terminationGracePeriodSeconds of the pods: time to save on drain, preemption and forced deletion."""
 
 
 class Retry(ApiModel):
     """What happens after a failure of the infrastructure; user errors are never retried."""
 
-    limit: int = api_field(ge=0, le=100, schema_default=3)
+    limit: int = api_field(ge=0, le=100, schema_default=3, requirement="OP-11")
     """Restarts without a new checkpoint in between; a new checkpoint sets the count back. Drains and preemptions are not counted."""
-    backoff_seconds: int = api_field(ge=1, le=3600, unit="seconds", schema_default=10)
+    backoff_seconds: int = api_field(ge=1, le=3600, unit="seconds", schema_default=10, requirement="OP-11")
     """Wait before the first restart; doubles each time, at most 5 minutes."""
 
 
 class FineTuneJobSpec(ApiModel):
     """One training: model, dataset and how. Only model and dataset are required; everything else has a default."""
 
-    display_name: str | None = api_field(default=None, max_length=128)
+    display_name: str | None = api_field(default=None, max_length=128, requirement="J-01 J-02 X43")
     """A free name for people, for example sft_20241201_143052."""
-    preset_ref: PresetRef | None = api_field(default=None)
+    preset_ref: PresetRef | None = api_field(default=None, requirement="K-01 K-03 K-12")
     """Start from a preset; fields of the job win over it."""
-    method: Literal["sft"] = api_field(resume=IDENTITY, tier=GENERAL)
+    method: Literal["sft"] = api_field(resume=IDENTITY, tier=GENERAL, requirement="B-01 B-03")
     """Training method. sft = supervised fine-tuning."""
     model: Model = api_field(resume=IDENTITY, tier=GENERAL)
     dataset: Dataset = api_field(resume=IDENTITY, tier=GENERAL)
@@ -377,11 +419,11 @@ class FineTuneJobSpec(ApiModel):
     adapter: Adapter = api_field(tier=GENERAL)
     precision: Precision = api_field(tier=GENERAL)
     training: Training = api_field(tier=GENERAL)
-    replicas: int = api_field(ge=0, le=64, schema_default=1, tier=GENERAL, unit="pods")
+    replicas: int = api_field(ge=0, le=64, schema_default=1, tier=GENERAL, unit="pods", requirement="L-03 Q-10")
     """Pods. 0 pauses the job until it is set back (kubectl scale); a pause that lasts through the next apply is suspend."""
-    suspend: bool = api_field(schema_default=False, tier=GENERAL)
+    suspend: bool = api_field(schema_default=False, tier=GENERAL, requirement="Q-01 Q-10")
     """true pauses the job: a checkpoint is completed in the store, then all pods go."""
-    desired_state: Literal["Running", "Stopped", "Cancelled"] = api_field(schema_default="Running")
+    desired_state: Literal["Running", "Stopped", "Cancelled"] = api_field(schema_default="Running", requirement="Q-06 Q-07 P-07 P-10 X38")
     """Stopped: a pause whose spec may be edited. Cancelled: ended for good; it cannot be left."""
     resources: Resources = api_field(tier=GENERAL)
     distributed: Distributed = api_field(tier=ADVANCED)
