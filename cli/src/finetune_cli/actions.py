@@ -1,0 +1,86 @@
+"""What pause, resume, stop, cancel, retry and checkpoint change in a job: merge patches, built without touching the cluster.
+
+The operator never writes ``spec``; these commands do it in the user's name, as ``kubectl edit`` would.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finetune_api.constants import ANNOTATION_REQUEST
+from finetune_api.models.status import FINAL_PHASES, Phase
+from finetune_cli.errors import CliError
+from finetune_cli.job import Job
+
+Patch = dict[str, Any]
+
+
+def build_pause(job: Job) -> Patch:
+    """``spec.suspend: true``: the pause that also outlives the next apply of the manifest, if it is written there too."""
+    _refuse_final(job, "paused")
+    return {"spec": {"suspend": True}}
+
+
+def build_resume(job: Job, token: str) -> Patch:
+    """Take away whatever holds the job: suspend, zero replicas, a stop, or a pause by a limit."""
+    _refuse_final(job, "resumed")
+    if job.phase is Phase.FAILED:
+        raise CliError(
+            f"{job.ref} has failed; a failed job goes on by a retry only",
+            advice=f"kubectl finetune retry {job.ref.name} -n {job.ref.namespace}",
+        )
+    spec: Patch = {}
+    if job.spec.get("suspend", False):
+        spec["suspend"] = False
+    if job.spec.get("replicas") == 0:
+        spec["replicas"] = job.status.last_replicas or 1
+    if job.spec.get("desiredState", "Running") == "Stopped":
+        spec["desiredState"] = "Running"
+    if spec:
+        return {"spec": spec}
+    if job.phase in {Phase.PAUSED, Phase.STOPPED}:
+        return _request("resume", token)
+    raise CliError(f"nothing holds {job.ref}: its phase is {job.phase}")
+
+
+def build_stop(job: Job) -> Patch:
+    """``spec.desiredState: Stopped``: a pause whose spec may be edited."""
+    _refuse_final(job, "stopped")
+    return {"spec": {"desiredState": "Stopped"}}
+
+
+def build_cancel(job: Job) -> Patch:
+    """``spec.desiredState: Cancelled``, which can never be left."""
+    _refuse_final(job, "cancelled")
+    return {"spec": {"desiredState": "Cancelled"}}
+
+
+def build_retry(job: Job, token: str) -> Patch:
+    """Ask for another start of a failed job."""
+    if job.phase is not Phase.FAILED:
+        raise CliError(f"only a failed job can be retried; the phase of {job.ref} is {job.phase}")
+    return _request("retry", token)
+
+
+def build_checkpoint(job: Job, token: str) -> Patch:
+    """Ask for a checkpoint at the next step, without a pause."""
+    if job.phase not in {Phase.TRAINING, Phase.EVALUATING}:
+        raise CliError(f"a checkpoint can be asked for while a job trains; the phase of {job.ref} is {job.phase}")
+    return _request("checkpoint", token)
+
+
+def request_of(patch: Patch) -> str | None:
+    """The request a patch makes, as it will show in ``status.lastHandledRequest``."""
+    request: str | None = patch.get("metadata", {}).get("annotations", {}).get(ANNOTATION_REQUEST)
+    return request
+
+
+def _request(verb: str, token: str) -> Patch:
+    return {"metadata": {"annotations": {ANNOTATION_REQUEST: f"{verb}/{token}"}}}
+
+
+def _refuse_final(job: Job, participle: str) -> None:
+    if job.phase in FINAL_PHASES:
+        raise CliError(
+            f"{job.ref} can no longer be {participle}: it is {job.phase}, which is final", advice="Create it anew under another name."
+        )

@@ -1,0 +1,220 @@
+"""The API server: reading, following and patching FineTuneJobs, and the little else the commands need."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import stamina
+import urllib3
+from kubernetes import client, config, watch
+from kubernetes.client.exceptions import ApiException
+from kubernetes.config import ConfigException
+
+from finetune_api.constants import CLUSTER_PRESET_PLURAL, GROUP, LABEL_JOB, PLURAL, PRESET_PLURAL, VERSION
+from finetune_api.models.status import ConditionType
+from finetune_cli.errors import CliError, JobGoneError
+from finetune_cli.job import Job, JobRef
+
+OUTAGE_SECONDS = 60
+"""How long the API server may be away before a command gives up."""
+TICK_SECONDS = 10
+"""A followed job is read anew at least this often, also when nothing changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How the cluster is reached; the same two options as kubectl's."""
+
+    kubeconfig: str | None = None
+    """File; unset: $KUBECONFIG, then ~/.kube/config."""
+    context: str | None = None
+    """Unset: the current one."""
+
+    def kubectl_flags(self) -> list[str]:
+        """The same access for a kubectl process."""
+        flags = ["--kubeconfig", self.kubeconfig] if self.kubeconfig else []
+        return [*flags, "--context", self.context] if self.context else flags
+
+    def namespace(self) -> str:
+        """Namespace of the context, ``default`` where it names none."""
+        try:
+            contexts, current = config.list_kube_config_contexts(self.kubeconfig)  # type: ignore[no-untyped-call]
+        except ConfigException as error:
+            raise _no_access(error) from error
+        wanted = self.context or current["name"]
+        chosen = next((entry for entry in contexts if entry["name"] == wanted), None)
+        if chosen is None:
+            raise CliError(f"the kubeconfig has no context {wanted!r}", advice=f"It has: {', '.join(entry['name'] for entry in contexts)}.")
+        return str(chosen["context"].get("namespace", "default"))
+
+    def connect(self) -> Cluster:
+        """Open the API of this cluster."""
+        try:
+            api = config.new_client_from_config(config_file=self.kubeconfig, context=self.context)  # type: ignore[no-untyped-call]
+        except ConfigException as error:
+            raise _no_access(error) from error
+        return Cluster(self, api)
+
+
+class Cluster:
+    """The API server, as the commands use it. Errors come out as sentences."""
+
+    def __init__(self, access: Access, api: client.ApiClient) -> None:
+        self.access = access
+        self._custom = client.CustomObjectsApi(api)
+        self._core = client.CoreV1Api(api)
+
+    def job(self, ref: JobRef) -> Job:
+        """Read a job once.
+
+        Raises:
+            JobGoneError: there is none of this name.
+        """
+        return Job.of(self._job_document(ref))
+
+    def follow(self, ref: JobRef, *, tick_seconds: int = TICK_SECONDS) -> Iterator[Job]:
+        """Yield the job now, at every change, and at least every ``tick_seconds``; without an end.
+
+        Raises:
+            JobGoneError: it does not exist, or was deleted.
+            CliError: the API server was away for longer than :data:`OUTAGE_SECONDS`.
+        """
+        while True:
+            document = self._job_document(ref)
+            yield Job.of(document)
+            try:
+                yield from self._changes(ref, document["metadata"]["resourceVersion"], tick_seconds)
+            except urllib3.exceptions.HTTPError:
+                continue  # the next read decides whether the server is back
+            except ApiException as error:
+                if not _is_passing(error) and error.status != 410:
+                    raise _as_sentence(error, f"watching {ref}") from error
+
+    def patch(self, ref: JobRef, patch: Mapping[str, Any]) -> Job:
+        """Change a job by a merge patch."""
+        try:
+            changed: Any = self._custom.patch_namespaced_custom_object(GROUP, VERSION, ref.namespace, PLURAL, ref.name, dict(patch))
+        except ApiException as error:
+            raise _as_sentence(error, f"changing {ref}") from error
+        return Job.of(changed)
+
+    def secret(self, name: str, namespace: str) -> dict[str, str]:
+        """Decoded values of a Secret."""
+        document = self._call(lambda: self._core.read_namespaced_secret(name, namespace), f"reading secret/{name} in namespace {namespace}")
+        return {key: base64.b64decode(value).decode() for key, value in (document.data or {}).items()}
+
+    def preset_spec(self, name: str, kind: str | None, namespace: str) -> Mapping[str, Any]:
+        """Spec of a preset by the operator's rule: a FineTunePreset of the namespace, else a ClusterFineTunePreset."""
+        what = f"reading preset {name}"
+        if kind != "ClusterFineTunePreset":
+            try:
+                found: Mapping[str, Any] = self._call(
+                    lambda: self._custom.get_namespaced_custom_object(GROUP, VERSION, namespace, PRESET_PLURAL, name), what
+                )
+                return dict(found.get("spec", {}))
+            except JobGoneError:
+                if kind is not None:
+                    raise
+        found = self._call(lambda: self._custom.get_cluster_custom_object(GROUP, VERSION, CLUSTER_PRESET_PLURAL, name), what)
+        return dict(found.get("spec", {}))
+
+    def pods(self, ref: JobRef) -> list[str]:
+        """Names of the job's pods that exist."""
+        selector = f"{LABEL_JOB}={ref.name}"
+        pods = self._call(lambda: self._core.list_namespaced_pod(ref.namespace, label_selector=selector), f"listing the pods of {ref}")
+        return [pod.metadata.name for pod in pods.items]
+
+    def _changes(self, ref: JobRef, version: str, tick_seconds: int) -> Iterator[Job]:
+        """Changes after a version, for at most ``tick_seconds``."""
+        events = watch.Watch().stream(  # type: ignore[no-untyped-call]
+            self._custom.list_namespaced_custom_object,
+            GROUP,
+            VERSION,
+            ref.namespace,
+            PLURAL,
+            field_selector=f"metadata.name={ref.name}",
+            resource_version=version,
+            timeout_seconds=tick_seconds,
+            deserialize=False,
+        )
+        for event in events:
+            if event["type"] == "DELETED":
+                raise JobGoneError(f"{ref} was deleted")
+            yield Job.of(event["object"])
+
+    def _job_document(self, ref: JobRef) -> Mapping[str, Any]:
+        document: Mapping[str, Any] = self._call(
+            lambda: self._custom.get_namespaced_custom_object(GROUP, VERSION, ref.namespace, PLURAL, ref.name), f"reading {ref}"
+        )
+        return document
+
+    @staticmethod
+    def _call(read: Callable[[], Any], what: str) -> Any:
+        """Do a read, again while the server is away, and turn what goes wrong into a sentence."""
+        try:
+            for attempt in stamina.retry_context(on=_is_passing, attempts=None, timeout=OUTAGE_SECONDS, wait_initial=0.2, wait_max=5):
+                with attempt:
+                    return read()
+        except ApiException as error:
+            raise _as_sentence(error, what) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise CliError(f"{what}: the API server does not answer ({error})") from error
+        raise AssertionError("a retried call either returns or raises")
+
+
+def wait_until(
+    jobs: Iterator[Job], done: Callable[[Job], bool], timeout_seconds: float, waiting_for: str, clock: Callable[[], float] = time.monotonic
+) -> Job:
+    """Follow a job until a condition holds.
+
+    Raises:
+        CliError: it did not hold in time; the message says where the job was.
+    """
+    deadline = clock() + timeout_seconds
+    for job in jobs:
+        if done(job):
+            return job
+        if clock() > deadline:
+            raise CliError(f"{job.ref}: no {waiting_for} within {timeout_seconds:.0f} s; {where_it_is(job)}")
+    raise AssertionError("a followed job has no end")
+
+
+def where_it_is(job: Job) -> str:
+    """Phase, reason and the Ready condition's message in one line."""
+    ready = job.condition(ConditionType.READY)
+    message = f": {ready.message}" if ready and ready.message else ""
+    return f"phase {job.phase} ({job.status.reason or 'no reason given'}){message}"
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether the same call may succeed later."""
+    if isinstance(error, ApiException):
+        return error.status in {429, 500, 502, 503, 504}
+    return isinstance(error, urllib3.exceptions.HTTPError)
+
+
+def _no_access(error: ConfigException) -> CliError:
+    return CliError(f"no access to a cluster: {error}", advice="Set KUBECONFIG or --kubeconfig, or choose another --context.")
+
+
+def _as_sentence(error: ApiException, what: str) -> CliError:
+    if error.status == 404:
+        return JobGoneError(f"{what}: not found")
+    if error.status == 403:
+        return CliError(f"{what}: not allowed", advice="Ask for a role that allows it; the chart ships one for users of FineTuneJobs.")
+    return CliError(f"{what}: the API server refused with {error.status} {error.reason}: {_message_in(error.body)}")
+
+
+def _message_in(body: object) -> str:
+    """The sentence inside a Status object, or the body as it is."""
+    text = body.decode() if isinstance(body, bytes) else str(body or "")
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return text.strip()
+    return str(document.get("message", text)) if isinstance(document, dict) else text

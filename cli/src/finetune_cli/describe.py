@@ -1,0 +1,146 @@
+"""The story of a job on one screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from finetune_api.models.status import AttemptStatus, CheckpointStatus, Condition, FailureStatus, Phase, UsageStatus
+from finetune_cli.job import Job
+from finetune_cli.terminal import format_bytes, format_duration
+from finetune_cli.view import render_bar, render_phase
+
+GOOD_WHEN_FALSE = frozenset({"Reconciling", "Stalled", "Suspended", "Failed"})
+"""Condition types whose True asks for attention, or at least is no good news."""
+
+
+def render_job(job: Job) -> RenderableType:
+    """Everything a person needs to know of a job, most important first."""
+    status = job.status
+    parts: list[RenderableType] = [_render_head(job), Text(), render_bar(job)]
+    if status.failure is not None and job.phase is Phase.FAILED:
+        parts.append(_render_failure(status.failure))
+    if status.checkpoints.recent:
+        best = status.checkpoints.best
+        parts += [Text(), _render_checkpoints(status.checkpoints.recent, best.step if best else None)]
+    if status.attempts:
+        parts += [Text(), _render_attempts(status.attempts)]
+    if status.conditions:
+        parts += [Text(), _render_conditions(status.conditions)]
+    parts += [Text(), _render_usage(status.usage), Text(), Text(f"Next: {next_step(job)}", style="bold")]
+    return Group(*parts)
+
+
+def next_step(job: Job) -> str:
+    """The command a person most likely wants now."""
+    name = f"{job.ref.name} -n {job.ref.namespace}"
+    match job.phase:
+        case Phase.PAUSED | Phase.STOPPED:
+            return f"kubectl finetune resume {name}"
+        case Phase.FAILED:
+            return f"follow the advice above, then kubectl finetune retry {name}"
+        case Phase.SUCCEEDED:
+            return f"kubectl finetune curve {name}"
+        case Phase.CANCELLED:
+            return f"kubectl delete finetunejob {name}"
+        case _:
+            return f"kubectl finetune watch {name}"
+
+
+def _render_head(job: Job) -> Table:
+    status, spec = job.status, job.spec
+    head = Table.grid(padding=(0, 3, 0, 0))
+    head.add_row("Job", Text(f"{job.ref.name} (namespace {job.ref.namespace})", style="bold"))
+    head.add_row("Phase", render_phase(status))
+    head.add_row("Model", str(spec.get("model", {}).get("uri", "")))
+    head.add_row("Dataset", str(spec.get("dataset", {}).get("uri", "")))
+    head.add_row("Training", _training_summary(job))
+    head.add_row("Pods", f"{status.replicas} of {spec.get('replicas', 1)}")
+    if status.output_uri:
+        head.add_row("Output", status.output_uri)
+    if status.artifacts.final_uri:
+        head.add_row("Result", Text(status.artifacts.final_uri, style="green"))
+    return head
+
+
+def _training_summary(job: Job) -> str:
+    def value(path: str) -> str:
+        node: Any = job.spec
+        for key in path.split("."):
+            node = node.get(key) if isinstance(node, Mapping) else None
+        resolved = job.status.resolved.get(path)
+        return str(node) if node is not None else resolved.value if resolved else "?"
+
+    return f"{value('method')}, {value('adapter.type')}, batch {value('training.batchSize')} x {value('training.gradAccumSteps')}"
+
+
+def _render_failure(failure: FailureStatus) -> Panel:
+    body = Text(failure.message)
+    if failure.exit_code is not None:
+        body.append(f"\nexit code {failure.exit_code}" + (f", rank {failure.failed_rank}" if failure.failed_rank is not None else ""))
+    if failure.last_log_lines:
+        body.append(f"\n\n{failure.last_log_lines.rstrip()}", style="dim")
+    if failure.advice:
+        body.append(f"\n\n{failure.advice}", style="yellow")
+    return Panel(body, title=failure.failure_class.value, border_style="red", title_align="left")
+
+
+def _render_checkpoints(checkpoints: list[CheckpointStatus], best_step: int | None) -> Table:
+    table = _table("Checkpoints", "step", "attempt", "why", "size", "eval loss", "resumable", "where")
+    for checkpoint in reversed(checkpoints):
+        table.add_row(
+            f"{checkpoint.step}{' (best)' if checkpoint.step == best_step else ''}",
+            str(checkpoint.attempt),
+            checkpoint.trigger,
+            format_bytes(checkpoint.size_bytes),
+            "" if checkpoint.eval_loss is None else f"{checkpoint.eval_loss:.4f}",
+            "yes" if checkpoint.resumable else "weights only",
+            checkpoint.uri,
+        )
+    return table
+
+
+def _render_attempts(attempts: list[AttemptStatus]) -> Table:
+    table = _table("Attempts", "attempt", "run", "why", "steps", "lost steps", "started", "outcome")
+    for attempt in reversed(attempts):
+        table.add_row(
+            "" if attempt.attempt is None else str(attempt.attempt),
+            str(attempt.run),
+            attempt.reason,
+            f"{attempt.from_step} → {'' if attempt.to_step is None else attempt.to_step}",
+            str(attempt.lost_steps or ""),
+            attempt.started_at,
+            attempt.outcome or "running",
+        )
+    return table
+
+
+def _render_conditions(conditions: list[Condition]) -> Table:
+    table = _table("Conditions", "type", "status", "reason", "message")
+    for condition in conditions:
+        calm = condition.status == ("False" if condition.type in GOOD_WHEN_FALSE else "True")
+        table.add_row(condition.type, Text(condition.status, style="green" if calm else "yellow"), condition.reason, condition.message)
+    return table
+
+
+def _render_usage(usage: UsageStatus) -> Text:
+    parts = {
+        "starting": usage.starting_seconds,
+        "training": usage.productive_seconds,
+        "saving": usage.checkpointing_seconds,
+        "evaluating": usage.evaluating_seconds,
+        "trained again": usage.replayed_seconds,
+    }
+    return Text("Time used: " + ", ".join(f"{name} {format_duration(seconds)}" for name, seconds in parts.items()))
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

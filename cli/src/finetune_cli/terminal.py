@@ -1,0 +1,51 @@
+"""How things look: colours of phases, and numbers as people read them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from finetune_api.models.status import Phase
+
+PHASE_STYLE: Final = {
+    Phase.PENDING: "blue",
+    Phase.VALIDATING: "blue",
+    Phase.QUEUED: "blue",
+    Phase.STARTING: "blue",
+    Phase.RESUMING: "blue",
+    Phase.TRAINING: "green",
+    Phase.EVALUATING: "green",
+    Phase.EXPORTING: "green",
+    Phase.SUCCEEDED: "bold green",
+    Phase.PAUSING: "dark_orange",
+    Phase.PAUSED: "dark_orange",
+    Phase.STOPPING: "dark_orange",
+    Phase.STOPPED: "dark_orange",
+    Phase.CANCELLED: "dark_orange",
+    Phase.FAILED: "bold red",
+}
+"""The same colours as on the dashboards: waiting blue, running and done green, held orange, failed red."""
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds as ``8s``, ``1m02s`` or ``3h07m``."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def format_bytes(size: int) -> str:
+    """Bytes in decimal units, as object stores bill them."""
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def format_rate(per_second: float) -> str:
+    """Tokens per second, shortened from a thousand on."""
+    return f"{per_second / 1000:.1f}k tok/s" if per_second >= 1000 else f"{per_second:.0f} tok/s"

@@ -1,0 +1,74 @@
+from finetune_cli.describe import next_step, render_job
+from tests.unit.finetune_cli.builders import make_checkpoint, make_job, make_progress, recording_console
+
+
+def shown(job: object) -> str:
+    console = recording_console(width=220)
+    console.print(render_job(job))  # type: ignore[arg-type]
+    return console.export_text()
+
+
+def test_describe_tells_the_whole_story() -> None:
+    """A-07: what is trained, how far, which checkpoints, which attempts, which conditions, what next."""
+    job = make_job(
+        "Paused",
+        reason="UserRequested",
+        progress=make_progress(40, loss=4.2),
+        checkpoints={
+            "latest": make_checkpoint(40),
+            "best": make_checkpoint(20, evalLoss=4.5),
+            "recent": [make_checkpoint(20, evalLoss=4.5), make_checkpoint(40)],
+        },
+        attempts=[{"run": 1, "attempt": 1, "reason": "Created", "startedAt": "2026-11-01T12:00:00Z", "toStep": 40, "outcome": "Paused"}],
+        conditions=[
+            {
+                "type": "Ready",
+                "status": "True",
+                "reason": "UserRequested",
+                "message": "paused at step 40",
+                "lastTransitionTime": "2026-11-01T12:01:00Z",
+            }
+        ],
+        resolved={"adapter.type": {"value": "lora", "source": "default"}, "method": {"value": "sft", "source": "default"}},
+        usage={"productiveSeconds": 62.0},
+        outputUri="s3://finetune/team/demo/u-1",
+    )
+    text = shown(job)
+    for piece in (
+        "demo (namespace team)",
+        "Paused (UserRequested)",
+        "sft, lora, batch ? x ?",
+        "40/120",
+        "20 (best)",
+        "4.5000",
+        "0 → 40",
+        "paused at step 40",
+        "training 1m02s",
+        "Next: kubectl finetune resume demo -n team",
+    ):
+        assert piece in text
+
+
+def test_a_failure_is_shown_with_its_advice() -> None:
+    failure = {
+        "class": "OOMKilled",
+        "message": "the container ran out of memory",
+        "exitCode": 137,
+        "failedRank": 1,
+        "advice": "raise resources.memory",
+    }
+    text = shown(make_job("Failed", failure=failure))
+    for piece in (
+        "OOMKilled",
+        "the container ran out of memory",
+        "exit code 137, rank 1",
+        "raise resources.memory",
+        "kubectl finetune retry demo -n team",
+    ):
+        assert piece in text
+
+
+def test_next_step_follows_the_phase() -> None:
+    assert next_step(make_job("Succeeded")) == "kubectl finetune curve demo -n team"
+    assert next_step(make_job("Training")) == "kubectl finetune watch demo -n team"
+    assert next_step(make_job("Cancelled")) == "kubectl delete finetunejob demo -n team"
