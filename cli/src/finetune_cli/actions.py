@@ -18,17 +18,14 @@ Patch = dict[str, Any]
 def build_pause(job: Job) -> Patch:
     """``spec.suspend: true``: the pause that also outlives the next apply of the manifest, if it is written there too."""
     _refuse_final(job, "paused")
+    _refuse_failed(job)
     return {"spec": {"suspend": True}}
 
 
 def build_resume(job: Job, token: str) -> Patch:
     """Take away whatever holds the job: suspend, zero replicas, a stop, or a pause by a limit."""
     _refuse_final(job, "resumed")
-    if job.phase is Phase.FAILED:
-        raise CliError(
-            f"{job.ref} has failed; a failed job goes on by a retry only",
-            advice=f"kubectl finetune retry {job.ref.name} -n {job.ref.namespace}",
-        )
+    _refuse_failed(job)
     spec: Patch = {}
     if job.spec.get("suspend", False):
         spec["suspend"] = False
@@ -46,6 +43,7 @@ def build_resume(job: Job, token: str) -> Patch:
 def build_stop(job: Job) -> Patch:
     """``spec.desiredState: Stopped``: a pause whose spec may be edited."""
     _refuse_final(job, "stopped")
+    _refuse_failed(job)
     return {"spec": {"desiredState": "Stopped"}}
 
 
@@ -84,3 +82,9 @@ def _refuse_final(job: Job, participle: str) -> None:
         raise CliError(
             f"{job.ref} can no longer be {participle}: it is {job.phase}, which is final", advice="Create it anew under another name."
         )
+
+
+def _refuse_failed(job: Job) -> None:
+    if job.phase is Phase.FAILED:
+        retry = f"kubectl finetune retry {job.ref.name} -n {job.ref.namespace}"
+        raise CliError(f"{job.ref} has failed; a failed job goes on by a retry only", advice=retry)

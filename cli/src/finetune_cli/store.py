@@ -143,6 +143,23 @@ def open_bucket(uri: str, credentials: Mapping[str, str], endpoint: str) -> Buck
     )
 
 
+def open_store(uri: str, credentials: Mapping[str, str]) -> Store:
+    """Open a store by its URI; ``credentials`` are those of a Secret, or environment variables of the same names."""
+    match urlsplit(uri).scheme:
+        case "file":
+            return open_directory(uri)
+        case "s3" | "gs":
+            return open_bucket(uri, credentials, endpoint_of(uri, credentials))
+        case _:
+            raise CliError(f"{uri} is no store; write file:///dir, s3://bucket/prefix or gs://bucket/prefix")
+
+
+def endpoint_of(uri: str, credentials: Mapping[str, str]) -> str:
+    """Address of the S3 server: as the credentials say, else the provider's."""
+    default = "https://storage.googleapis.com" if uri.startswith("gs://") else "https://s3.amazonaws.com"
+    return credentials.get("AWS_ENDPOINT_URL", default)
+
+
 @contextmanager
 def job_store(job: Job, cluster: Cluster) -> Iterator[Store]:
     """Open the store of a job with the credentials its pods use; a store inside the cluster is reached by a port-forward.
@@ -155,8 +172,7 @@ def job_store(job: Job, cluster: Cluster) -> Iterator[Store]:
         raise CliError(f"{job.ref} has no output yet; its phase is {job.phase}")
     secret = job.spec.get("checkpoint", {}).get("secretRef", {}).get("name", DEFAULT_STORE_SECRET)
     credentials = cluster.secret(secret, job.ref.namespace)
-    default_endpoint = "https://storage.googleapis.com" if uri.startswith("gs://") else "https://s3.amazonaws.com"
-    with reachable(credentials.get("AWS_ENDPOINT_URL", default_endpoint), cluster.access) as endpoint:
+    with reachable(endpoint_of(uri, credentials), cluster.access) as endpoint:
         yield open_bucket(uri, credentials, endpoint)
 
 

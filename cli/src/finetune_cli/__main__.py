@@ -1,0 +1,45 @@
+"""kubectl finetune: the command line. Found on PATH as kubectl-finetune, kubectl runs it as a plugin."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from finetune_cli.commands import act, look
+from finetune_cli.errors import CliError
+
+app = typer.Typer(
+    name="kubectl finetune",
+    help="Watch, change, check and run FineTuneJobs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+for command in (look.watch, look.describe, look.curve):
+    app.command(rich_help_panel="Look")(command)
+for command in (act.pause, act.resume, act.stop, act.cancel, act.retry, act.checkpoint):
+    app.command(rich_help_panel="Change")(command)
+
+
+def main() -> None:
+    """Run a command; a :class:`CliError` becomes its sentence and exit code 1."""
+    try:
+        app()
+    except CliError as error:
+        print_error(error)
+        sys.exit(1)
+
+
+def print_error(error: CliError) -> None:
+    """Show what went wrong and what helps, on standard error."""
+    console = Console(stderr=True)
+    console.print(Text.assemble(("error: ", "bold red"), str(error)))
+    if error.advice:
+        console.print(Text(error.advice, style="yellow"))
+
+
+if __name__ == "__main__":
+    main()

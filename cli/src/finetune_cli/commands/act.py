@@ -1,0 +1,81 @@
+"""pause, resume, stop, cancel, retry, checkpoint: changing what a job does."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from finetune_api.models.status import Phase
+from finetune_cli.actions import Patch, build_cancel, build_checkpoint, build_pause, build_resume, build_retry, build_stop
+from finetune_cli.job import Job
+from finetune_cli.options import Context, Kubeconfig, Name, Namespace, Target, open_target
+from finetune_cli.waiting import UNDER_WAY, CheckpointTaken, PhaseReached
+from finetune_cli.watch import Until, follow_job
+
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job until it is done.")]
+Build = Callable[[Job], Patch]
+Done = Callable[[Job, Job, Patch], Until]
+"""(before, patched, patch) -> whether it is done."""
+
+
+def pause(name: Name, namespace: Namespace = None, kubeconfig: Kubeconfig = None, context: Context = None, wait: Wait = True) -> None:
+    """Pause: the pods go when a checkpoint of the current step is complete in the store. Sets spec.suspend."""
+    _change(open_target(name, namespace, kubeconfig, context), build_pause, _until(Phase.PAUSED), wait=wait)
+
+
+def resume(name: Name, namespace: Namespace = None, kubeconfig: Kubeconfig = None, context: Context = None, wait: Wait = True) -> None:
+    """Go on after a pause or a stop, whichever way it came about."""
+    _change(open_target(name, namespace, kubeconfig, context), lambda job: build_resume(job, new_token()), _until(*UNDER_WAY), wait=wait)
+
+
+def stop(name: Name, namespace: Namespace = None, kubeconfig: Kubeconfig = None, context: Context = None, wait: Wait = True) -> None:
+    """Stop: like a pause, and the spec may be edited before the job goes on. Sets spec.desiredState."""
+    _change(open_target(name, namespace, kubeconfig, context), build_stop, _until(Phase.STOPPED), wait=wait)
+
+
+def cancel(
+    name: Name,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    wait: Wait = True,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """End a job for good; its checkpoints stay. This can never be undone."""
+    if not yes:
+        typer.confirm(f"A cancelled job can never go on. Cancel {name}?", abort=True)
+    _change(open_target(name, namespace, kubeconfig, context), build_cancel, _until(Phase.CANCELLED), wait=wait)
+
+
+def retry(name: Name, namespace: Namespace = None, kubeconfig: Kubeconfig = None, context: Context = None, wait: Wait = True) -> None:
+    """Start a failed job again, from its newest complete checkpoint."""
+    _change(open_target(name, namespace, kubeconfig, context), lambda job: build_retry(job, new_token()), _until(*UNDER_WAY), wait=wait)
+
+
+def checkpoint(name: Name, namespace: Namespace = None, kubeconfig: Kubeconfig = None, context: Context = None, wait: Wait = True) -> None:
+    """Save a checkpoint now and go on training."""
+    target = open_target(name, namespace, kubeconfig, context)
+    _change(target, lambda job: build_checkpoint(job, new_token()), lambda before, _patched, _patch: CheckpointTaken(before), wait=wait)
+
+
+def new_token() -> str:
+    """A token no request had before; each token acts once."""
+    return secrets.token_hex(4)
+
+
+def _until(*phases: Phase) -> Done:
+    return lambda before, patched, patch: PhaseReached(before, patched, patch, frozenset(phases))
+
+
+def _change(target: Target, build: Build, done: Done, *, wait: bool) -> None:
+    """Patch a job and, if asked, follow it until the operator has done what the patch says."""
+    cluster, ref = target
+    before = cluster.job(ref)
+    patch = build(before)
+    patched = cluster.patch(ref, patch)
+    if wait:
+        follow_job(cluster.follow(ref), Console(), until=done(before, patched, patch))

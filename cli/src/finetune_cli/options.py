@@ -1,0 +1,32 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from finetune_cli.cluster import Access, Cluster
+from finetune_cli.job import JobRef
+
+Name = Annotated[str, typer.Argument(help="Name of the FineTuneJob.", metavar="NAME")]
+Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Namespace. Default: the context's.")]
+Kubeconfig = Annotated[str | None, typer.Option("--kubeconfig", help="Kubeconfig file. Default: $KUBECONFIG, then ~/.kube/config.")]
+Context = Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig. Default: the current one.")]
+Manifest = Annotated[Path, typer.Option("--file", "-f", help="Manifest with a FineTuneJob; - reads standard input.", metavar="FILE")]
+PresetFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--preset-file", help="Manifest with presets to look presetRef up in, before the shipped ones. Repeatable.", metavar="FILE"
+    ),
+]
+
+Target = tuple[Cluster, JobRef]
+"""A connected cluster and the job that is meant."""
+
+
+def open_target(name: str, namespace: str | None, kubeconfig: str | None, context: str | None) -> Target:
+    """Connect, and complete the job's name with its namespace."""
+    access = Access(kubeconfig, context)
+    return access.connect(), JobRef(name, namespace or access.namespace())
