@@ -8,10 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from finetune_api.defaults import ADAPTER, BASE, METHOD, SCHEMA
-from finetune_api.models.base import ApiModel, ResumeClass
+from finetune_api.models.base import ApiModel, ResumeClass, is_list, nested_model
 from finetune_api.models.spec import FineTuneJobSpec
 
 Source = Literal["job", "preset", "adapter", "method", "default"]
+
+
+LORA_FIELDS = tuple(f"adapter.{name}" for name in ("rank", "alpha", "dropout", "targetModules", "allowCustomModules", "peftConfig"))
+"""Fields that mean nothing with ``adapter.type: full``."""
 
 
 class Resolution(NamedTuple):
@@ -57,6 +61,8 @@ def resolve(job: Mapping[str, Any], preset: Mapping[str, Any] | None = None) -> 
     """
     job_leaves = flatten(job)
     preset_leaves = flatten(preset or {})
+    if job_leaves.get("adapter.type") == "full":
+        preset_leaves = {path: value for path, value in preset_leaves.items() if path not in LORA_FIELDS}
     wanted = {**preset_leaves, **job_leaves}
     adapter_type = wanted.get("adapter.type", BASE["adapter.type"])
     method = wanted.get("method", BASE["method"])
@@ -82,8 +88,8 @@ def resume_classes(model: type[ApiModel] = FineTuneJobSpec, prefix: str = "") ->
     classes: dict[str, ResumeClass] = {}
     for field_name, info in model.model_fields.items():
         path = f"{prefix}{info.alias or field_name}"
-        nested = _nested_model(info.annotation)
-        if nested is not None and nested.__name__ != "SecretRef":
+        nested = nested_model(info.annotation)
+        if nested is not None and not is_list(info.annotation):
             classes |= resume_classes(nested, f"{path}.")
         else:
             extra = info.json_schema_extra
@@ -120,13 +126,6 @@ def processes_per_replica(spec: FineTuneJobSpec) -> int:
     if spec.resources.processes_per_replica is not None:
         return spec.resources.processes_per_replica
     return spec.resources.gpus_per_replica if spec.resources.device == "gpu" else 1
-
-
-def _nested_model(annotation: object) -> type[ApiModel] | None:
-    for candidate in (annotation, *getattr(annotation, "__args__", ())):
-        if isinstance(candidate, type) and issubclass(candidate, ApiModel):
-            return candidate
-    return None
 
 
 _MAP_FIELDS = frozenset({"resources.nodeSelector"})

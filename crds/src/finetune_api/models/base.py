@@ -7,7 +7,7 @@ dataset required, no defaults) is derived from them by :mod:`finetune_api.models
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
@@ -82,5 +82,18 @@ Quantity = Annotated[str, StringConstraints(max_length=32, pattern=r"^[0-9]+(\.[
 class SecretRef(ApiModel):
     """A Secret in the job's namespace."""
 
-    name: Name
+    name: Name = api_field()
     """Name of the Secret."""
+
+
+def nested_model(annotation: object) -> type[ApiModel] | None:
+    """The model inside an annotation such as ``Model``, ``Model | None`` or ``list[Model]``."""
+    for candidate in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(candidate, type) and issubclass(candidate, ApiModel):
+            return candidate
+    return None
+
+
+def is_list(annotation: object) -> bool:
+    """Whether an annotation is a list, possibly an optional one. Lists are merged and compared as a whole."""
+    return get_origin(annotation) is list or any(get_origin(argument) is list for argument in get_args(annotation))

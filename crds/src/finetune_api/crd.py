@@ -1,0 +1,147 @@
+"""The CustomResourceDefinitions, as documents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finetune_api.constants import (
+    CLUSTER_PRESET_KIND,
+    CLUSTER_PRESET_PLURAL,
+    GROUP,
+    KIND,
+    PLURAL,
+    PRESET_KIND,
+    PRESET_PLURAL,
+    VERSION,
+)
+from finetune_api.describe import describe, describe_meaning
+from finetune_api.models.partial import JobInput, PresetInput
+from finetune_api.models.status import FineTuneJobStatus
+from finetune_api.rules import CANCELLED_IS_FINAL, JOB_NAME, SchemaRule
+from finetune_api.schema import JSON, attach_rules, structural
+
+CATEGORY = "ml"
+
+
+def column(name: str, kind: str, path: str, *, wide: bool = False) -> JSON:
+    """A column of ``kubectl get``; ``wide`` ones appear with ``-o wide`` only."""
+    printed: JSON = {"name": name, "type": kind, "jsonPath": path}
+    return {**printed, "priority": 1} if wide else printed
+
+
+JOB_COLUMNS = [
+    column("Phase", "string", ".status.phase"),
+    column("Progress%", "integer", ".status.progress.percent"),
+    column("Step", "integer", ".status.progress.step"),
+    column("Loss", "number", ".status.progress.loss"),
+    column("ETA", "string", ".status.progress.eta"),
+    column("Attempts", "integer", ".status.attemptCount"),
+    column("Age", "date", ".metadata.creationTimestamp"),
+    column("Reason", "string", ".status.reason", wide=True),
+    column("Model", "string", ".spec.model.uri", wide=True),
+    column("Dataset", "string", ".spec.dataset.uri", wide=True),
+    column("Last-Replicas", "integer", ".status.lastReplicas", wide=True),
+    column("LR", "number", ".status.progress.learningRate", wide=True),
+]
+PRESET_COLUMNS = [
+    column("Adapter", "string", ".spec.adapter.type"),
+    column("Batch", "integer", ".spec.training.batchSize"),
+    column("LR", "number", ".spec.training.learningRate"),
+    column("Epochs", "integer", ".spec.training.epochs"),
+    column("Max-Steps", "integer", ".spec.training.maxSteps"),
+    column("Age", "date", ".metadata.creationTimestamp"),
+]
+
+
+def finetune_job() -> JSON:
+    """FineTuneJob: one training."""
+    spec = structural(JobInput, describe)
+    del spec["default"]
+    attach_rules(spec, preset=False)
+    spec["properties"]["desiredState"]["x-kubernetes-validations"] = [_validation(CANCELLED_IS_FINAL)]
+    status = structural(FineTuneJobStatus, describe_meaning)
+    schema = _root("One training: what to train on what, how and where. The status tells how far it is.", spec, status)
+    schema["x-kubernetes-validations"] = [_validation(JOB_NAME)]
+    version: JSON = {
+        **_version(schema, JOB_COLUMNS),
+        "selectableFields": [{"jsonPath": ".status.phase"}],
+        "subresources": {
+            "status": {},
+            "scale": {
+                "specReplicasPath": ".spec.replicas",
+                "statusReplicasPath": ".status.replicas",
+                "labelSelectorPath": ".status.selector",
+            },
+        },
+    }
+    return _definition("Namespaced", KIND, PLURAL, "ftj", version)
+
+
+def finetune_preset() -> JSON:
+    """FineTunePreset: a partial spec to start jobs of a namespace from."""
+    return _definition("Namespaced", PRESET_KIND, PRESET_PLURAL, "ftp", _preset_version())
+
+
+def cluster_finetune_preset() -> JSON:
+    """ClusterFineTunePreset: a partial spec to start any job from."""
+    return _definition("Cluster", CLUSTER_PRESET_KIND, CLUSTER_PRESET_PLURAL, "cftp", _preset_version())
+
+
+def definitions() -> dict[str, JSON]:
+    """Every CustomResourceDefinition by its name."""
+    documents = (finetune_job(), finetune_preset(), cluster_finetune_preset())
+    return {document["metadata"]["name"]: document for document in documents}
+
+
+def _preset_version() -> JSON:
+    spec = structural(PresetInput, describe)
+    attach_rules(spec, preset=True)
+    schema = _root("A partial FineTuneJob spec. Jobs name it in presetRef; what they write themselves wins over it.", spec)
+    return _version(schema, PRESET_COLUMNS)
+
+
+def _root(description: str, spec: JSON, status: JSON | None = None) -> JSON:
+    properties: dict[str, Any] = {
+        "apiVersion": {"type": "string", "description": f"{GROUP}/{VERSION}"},
+        "kind": {"type": "string", "description": "Kind of this object."},
+        "metadata": {"type": "object"},
+        "spec": spec,
+    }
+    if status is not None:
+        properties["status"] = status
+    return {"description": description, "type": "object", "required": ["spec"], "properties": properties}
+
+
+def _version(schema: JSON, columns: list[JSON]) -> JSON:
+    return {
+        "name": VERSION,
+        "served": True,
+        "storage": True,
+        "additionalPrinterColumns": columns,
+        "schema": {"openAPIV3Schema": schema},
+    }
+
+
+def _validation(rule: SchemaRule) -> JSON:
+    return {"message": rule.message, "rule": rule.cel}
+
+
+def _definition(scope: str, kind: str, plural: str, short: str, version: JSON) -> JSON:
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": scope,
+            "names": {
+                "kind": kind,
+                "listKind": f"{kind}List",
+                "plural": plural,
+                "singular": kind.lower(),
+                "shortNames": [short],
+                "categories": [CATEGORY],
+            },
+            "versions": [version],
+        },
+    }

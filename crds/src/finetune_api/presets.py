@@ -1,0 +1,66 @@
+"""The presets every installation has, as ClusterFineTunePresets: partial specs with the numbers the requirements give them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+
+class ShippedPreset(NamedTuple):
+    """A preset of the system."""
+
+    description: str
+    """Shown as annotation ``finetune.dev/description``."""
+    requirement: str
+    spec: Mapping[str, Any]
+
+
+SHIPPED: Final[Mapping[str, ShippedPreset]] = {
+    "sft": ShippedPreset(
+        description="Supervised fine-tuning with LoRA: every value written down, FP16 on GPUs.",
+        requirement="AC-21 K-01",
+        spec={
+            "method": "sft",
+            "dataset": {"evalRatio": 0.0, "maxSamples": 0, "reshuffle": False, "numWorkers": 1, "pinMemory": False},
+            "adapter": {"type": "lora", "rank": 16, "alpha": 16, "dropout": 0.0, "targetModules": ["q_proj", "v_proj"]},
+            "precision": {"fp16": True, "bf16": False, "tf32": False},
+            "training": {
+                "batchSize": 2,
+                "gradAccumSteps": 4,
+                "maxSeqLength": 512,
+                "learningRate": 2e-4,
+                "optimizer": "adamw_torch",
+                "lrScheduler": "cosine",
+                "epochs": 2,
+                "maxSteps": -1,
+                "weightDecay": 0.01,
+                "warmupRatio": 0.1,
+                "warmupSteps": 0,
+                "maxGradNorm": 1.0,
+                "seed": 42,
+                "gradientCheckpointing": True,
+            },
+            "checkpoint": {"strategy": "steps", "steps": 100, "intervalMinutes": 30, "keepLastRemote": 100},
+            "evaluation": {"strategy": "no", "steps": 100},
+            "earlyStopping": {"patience": 0, "threshold": 0.005},
+            "logging": {"level": "info", "steps": 10},
+        },
+    ),
+    "lora-chat": ShippedPreset(
+        description="Chat-style LoRA of a 7B model on 1000 to 10000 rows; sequences as long as the model's context.",
+        requirement="AC-61 K-12 F-34",
+        spec={
+            "method": "sft",
+            "adapter": {"type": "lora", "rank": 16, "alpha": 32, "targetModules": ["q_proj", "v_proj"]},
+            "training": {"batchSize": 4, "gradAccumSteps": 1, "maxSeqLength": 0, "learningRate": 2e-4, "epochs": 3},
+        },
+    ),
+    "quick-test": ShippedPreset(
+        description="A short run that shows whether model, data and secrets work: at most 100 steps on 100 rows.",
+        requirement="K-10 F-23 E-22 X07",
+        spec={
+            "dataset": {"maxSamples": 100},
+            "training": {"batchSize": 1, "maxSteps": 100, "maxStepsMode": "cap"},
+        },
+    ),
+}

@@ -1,0 +1,60 @@
+"""Rules between fields, as data: each one as CEL for the API server and as a predicate in Python, so that both judge alike."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from finetune_api.constants import MAX_JOB_NAME
+from finetune_api.problems import Problem
+from finetune_api.resolve import Resolution, flatten
+from finetune_api.rules.learning import LEARNING_RULES
+from finetune_api.rules.rule import Rule
+from finetune_api.rules.running import CANCELLED_IS_FINAL, JOB_NAME, JOB_NAME_PATTERN, RUNNING_RULES, SchemaRule
+from finetune_api.rules.sources import SOURCE_RULES
+from finetune_api.written import Written
+
+__all__ = [
+    "CANCELLED_IS_FINAL",
+    "JOB_NAME",
+    "RULES",
+    "Rule",
+    "SchemaRule",
+    "check_job",
+    "check_name",
+    "check_preset",
+    "check_resolved",
+]
+
+RULES: tuple[Rule, ...] = SOURCE_RULES + LEARNING_RULES + RUNNING_RULES
+
+
+def check_job(spec: Mapping[str, Any]) -> list[Problem]:
+    """Rules that a job's spec breaks, whatever a preset may still add. The spec must fit its schema."""
+    written = Written(flatten(spec))
+    return [_problem(rule, written) for rule in RULES if not rule.kept_by_job(written)]
+
+
+def check_preset(spec: Mapping[str, Any]) -> list[Problem]:
+    """Rules that a preset's spec breaks, whatever a job may still add. The spec must fit its schema."""
+    written = Written(flatten(spec))
+    return [_problem(rule, written) for rule in RULES if not rule.kept_by_preset(written)]
+
+
+def check_resolved(resolution: Resolution) -> list[Problem]:
+    """Rules that job and preset together break; nothing is open any more."""
+    leaves = flatten(resolution.spec.model_dump(mode="json", by_alias=True, exclude_none=True))
+    written = Written({path: value for path, value in leaves.items() if resolution.sources.get(path) in ("job", "preset")})
+    return [_problem(rule, written) for rule in RULES if not rule.holds(written)]
+
+
+def check_name(name: str) -> list[Problem]:
+    """Whether a FineTuneJob may have this name."""
+    if len(name) <= MAX_JOB_NAME and re.search(JOB_NAME_PATTERN, name):
+        return []
+    return [Problem("metadata.name", name, JOB_NAME.message)]
+
+
+def _problem(rule: Rule, written: Written) -> Problem:
+    return Problem(f"spec.{rule.path}", written[rule.path], rule.message)

@@ -1,0 +1,127 @@
+"""Rules for where and how a job runs: ranks, tolerations, checkpoints kept, trackers, and what can never be left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from finetune_api import cel
+from finetune_api.constants import MAX_JOB_NAME
+from finetune_api.defaults import BASE
+from finetune_api.rules.rule import Rule
+from finetune_api.written import Written
+
+_PROCESSES, _GPUS, _DEVICE = "resources.processesPerReplica", "resources.gpusPerReplica", "resources.device"
+_TOLERATIONS, _TRACKERS = "resources.tolerations", "logging.trackers"
+
+
+def _ranks_per_pod(spec: Written) -> int:
+    return int(spec[_PROCESSES] or (spec[_GPUS] if spec[_DEVICE] == "gpu" else 1))
+
+
+def _tolerations(spec: Written) -> Iterable[Mapping[str, Any]]:
+    return spec[_TOLERATIONS] or ()
+
+
+_ONE_PER_DEVICE = cel.any_of(f"{cel.value(_DEVICE)} == 'cpu'", f"{cel.value(_GPUS)} <= 1")
+_ONE_RANK_PER_POD = f"({cel.has(_PROCESSES)} ? {cel.value(_PROCESSES, 1)} <= 1 : ({_ONE_PER_DEVICE}))"
+
+RUNNING_RULES = (
+    Rule(
+        id="processes-per-gpu",
+        requirement="M-01",
+        path=_PROCESSES,
+        message="must not exceed resources.gpusPerReplica on gpu; each rank needs a GPU of its own",
+        cel=cel.any_of(f"{cel.value(_DEVICE)} != 'gpu'", f"{cel.value(_PROCESSES, 1)} <= {cel.value(_GPUS)}"),
+        holds=lambda spec: spec[_DEVICE] != "gpu" or (spec[_PROCESSES] or 1) <= spec[_GPUS],
+        open=(_DEVICE, _GPUS),
+    ),
+    Rule(
+        id="strategy-none",
+        requirement="X34",
+        path="distributed.strategy",
+        message="none is for a single rank; with more (replicas x processesPerReplica) write ddp or auto",
+        cel=cel.any_of(f"{cel.value('distributed.strategy')} != 'none'", cel.all_of(f"{cel.value('replicas')} <= 1", _ONE_RANK_PER_POD)),
+        holds=lambda spec: spec["distributed.strategy"] != "none" or (spec["replicas"] <= 1 and _ranks_per_pod(spec) <= 1),
+        open=(_DEVICE, _GPUS, _PROCESSES),
+        job_only=True,
+    ),
+    Rule(
+        id="toleration-exists",
+        requirement="L-02",
+        path=_TOLERATIONS,
+        message="an entry with operator Exists has no value; one without key has operator Exists",
+        cel=cel.unless(
+            _TOLERATIONS,
+            f"self.{_TOLERATIONS}.all(entry, has(entry.operator) && entry.operator == 'Exists' "
+            "? !has(entry.value) : has(entry.key) && entry.key != '')",
+        ),
+        holds=lambda spec: all(
+            "value" not in entry if entry.get("operator") == "Exists" else bool(entry.get("key")) for entry in _tolerations(spec)
+        ),
+    ),
+    Rule(
+        id="toleration-seconds",
+        requirement="L-02",
+        path=_TOLERATIONS,
+        message="tolerationSeconds goes with effect NoExecute only",
+        cel=cel.unless(
+            _TOLERATIONS,
+            f"self.{_TOLERATIONS}.all(entry, !has(entry.tolerationSeconds) || has(entry.effect) && entry.effect == 'NoExecute')",
+        ),
+        holds=lambda spec: all("tolerationSeconds" not in entry or entry.get("effect") == "NoExecute" for entry in _tolerations(spec)),
+    ),
+    Rule(
+        id="keep-last-remote",
+        requirement="X19 R-04",
+        path="checkpoint.keepLast",
+        message=f"must not exceed checkpoint.keepLastRemote ({BASE['checkpoint.keepLastRemote']} unless set)",
+        cel=f"{cel.value('checkpoint.keepLast')} <= {cel.value('checkpoint.keepLastRemote')}",
+        holds=lambda spec: spec["checkpoint.keepLast"] <= spec["checkpoint.keepLastRemote"],
+        open=("checkpoint.keepLast", "checkpoint.keepLastRemote"),
+    ),
+    Rule(
+        id="tracker-server",
+        requirement="T-03",
+        path=_TRACKERS,
+        message="an entry of type mlflow needs uri, the address of its server",
+        cel=cel.unless(_TRACKERS, f"self.{_TRACKERS}.all(entry, entry.type != 'mlflow' || has(entry.uri))"),
+        holds=lambda spec: all(entry["type"] != "mlflow" or "uri" in entry for entry in spec[_TRACKERS]),
+    ),
+    Rule(
+        id="tracker-secret",
+        requirement="T-03",
+        path=_TRACKERS,
+        message="an entry of type wandb needs secretRef, a Secret with WANDB_API_KEY",
+        cel=cel.unless(_TRACKERS, f"self.{_TRACKERS}.all(entry, entry.type != 'wandb' || has(entry.secretRef))"),
+        holds=lambda spec: all(entry["type"] != "wandb" or "secretRef" in entry for entry in spec[_TRACKERS]),
+    ),
+)
+
+
+class SchemaRule(NamedTuple):
+    """A rule only the API server can judge, or one on the object around the spec."""
+
+    id: str
+    requirement: str
+    cel: str
+    message: str
+
+
+CANCELLED_IS_FINAL = SchemaRule(
+    id="cancelled-final",
+    requirement="Q-07 P-10",
+    cel="oldSelf != 'Cancelled' || self == 'Cancelled'",
+    message="Cancelled is final; to train again, create a job with another name",
+)
+"""On the field desiredState."""
+
+JOB_NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
+JOB_NAME = SchemaRule(
+    id="job-name",
+    requirement="J-01 J-02 X43",
+    cel=f"self.metadata.name.size() <= {MAX_JOB_NAME} && self.metadata.name.matches('{JOB_NAME_PATTERN}')",
+    message=f"metadata.name must have at most {MAX_JOB_NAME} characters, start with a letter and hold only a-z, 0-9 and -, "
+    "since Services are named after it",
+)
+"""On the whole object."""

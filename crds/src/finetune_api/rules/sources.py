@@ -1,0 +1,111 @@
+"""Rules for what is read: addresses of models and data, credentials, columns, evaluation data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from finetune_api import cel
+from finetune_api.rules.rule import Rule
+from finetune_api.written import Written
+
+_NAME = "[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
+ADDRESS_FORMS: Mapping[str, tuple[str, str]] = {
+    "hf": ("hf://[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?(@[A-Za-z0-9_./-]+)?", "hf://org/name@revision"),
+    "s3": ("s3://[A-Za-z0-9_.-]+/.+", "s3://bucket/key"),
+    "gs": ("gs://[A-Za-z0-9_.-]+/.+", "gs://bucket/key"),
+    "pvc": (f"pvc://{_NAME}(/.*)?", "pvc://claim/path"),
+    "https": ("https://[^/]+/.+", "https://host/path"),
+    "configmap": (f"configmap://{_NAME}/[A-Za-z0-9_.-]+", "configmap://name/key"),
+}
+"""Scheme -> pattern of a complete address (RE2 and Python alike), and how it is written."""
+_PARENT_SEGMENT = "/[.][.](/|$)"
+_BUCKET = "^(s3|gs)://"
+_MODEL_SCHEMES = ("hf", "s3", "gs", "pvc", "https")
+_DATA_SCHEMES = (*_MODEL_SCHEMES, "configmap")
+
+
+def _address_rule(path: str, schemes: tuple[str, ...]) -> Rule:
+    pattern = f"^({'|'.join(ADDRESS_FORMS[scheme][0] for scheme in schemes)})$"
+    complete = cel.all_of(f"self.{path}.matches('{pattern}')", f"!self.{path}.matches('{_PARENT_SEGMENT}')")
+
+    def holds(spec: Written) -> bool:
+        address = spec[path]
+        return address is None or (re.search(pattern, address) is not None and re.search(_PARENT_SEGMENT, address) is None)
+
+    return Rule(
+        id=f"address-{path.replace('.', '-').lower()}",
+        requirement="AC-36 D-09",
+        path=path,
+        message=f"is no complete address; write one of {', '.join(ADDRESS_FORMS[scheme][1] for scheme in schemes)}, without ..",
+        cel=cel.unless(path, complete),
+        holds=holds,
+    )
+
+
+def _bucket_rule(field: str, message: str) -> Rule:
+    written, addresses = f"dataset.{field}", ("dataset.uri", "dataset.evalUri")
+    elsewhere = [cel.unless(path, f"!self.{path}.matches('{_BUCKET}')") for path in addresses]
+    return Rule(
+        id=f"bucket-{field.lower()}",
+        requirement="AC-35 D-14 D-15",
+        path=written,
+        message=message,
+        cel=cel.any_of(cel.has(written), cel.all_of(*elsewhere)),
+        holds=lambda spec: spec.has(written) or not any(re.search(_BUCKET, spec[path] or "") for path in addresses),
+        open=(written,),
+    )
+
+
+def _fits_rule(field: str) -> Rule:
+    limit, total = f"dataset.{field}", "training.maxSeqLength"
+    return Rule(
+        id=f"{field.lower()}-fits",
+        requirement="X10",
+        path=limit,
+        message="must not exceed training.maxSeqLength; lower it or raise training.maxSeqLength",
+        cel=cel.any_of(f"!{cel.has(total)}", f"{cel.value(total)} == 0", f"{cel.value(limit, 0)} <= {cel.value(total)}"),
+        holds=lambda spec: not spec.has(total) or spec[total] == 0 or not spec.has(limit) or spec[limit] <= spec[total],
+    )
+
+
+SOURCE_RULES = (
+    _address_rule("model.uri", _MODEL_SCHEMES),
+    _address_rule("model.tokenizer.uri", _MODEL_SCHEMES),
+    Rule(
+        id="model-gguf",
+        requirement="AC-04 C-11",
+        path="model.uri",
+        message="GGUF files cannot be trained; name the directory of the original model (config.json and safetensors)",
+        cel=cel.unless("model.uri", "!self.model.uri.lowerAscii().endsWith('.gguf')"),
+        holds=lambda spec: not str(spec["model.uri"]).lower().endswith(".gguf"),
+    ),
+    _address_rule("dataset.uri", _DATA_SCHEMES),
+    _address_rule("dataset.evalUri", _DATA_SCHEMES),
+    _bucket_rule("secretRef", "is required for s3:// and gs:// data; name a Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+    _bucket_rule("region", "is required for s3:// and gs:// data; write the bucket's region, for example us-east-1"),
+    Rule(
+        id="eval-data-once",
+        requirement="X29 E-09",
+        path="dataset.evalRatio",
+        message="must be 0 together with dataset.evalUri; evaluation data comes from one of the two",
+        cel=cel.any_of(f"!{cel.has('dataset.evalUri')}", f"{cel.value('dataset.evalRatio')} == 0.0"),
+        holds=lambda spec: not spec.has("dataset.evalUri") or spec["dataset.evalRatio"] == 0,
+    ),
+    Rule(
+        id="columns-format",
+        requirement="E-05",
+        path="dataset.format",
+        message="promptColumn and outputColumn belong to format prompt-completion; write that format, or leave the columns out",
+        cel=cel.any_of(
+            cel.all_of(f"!{cel.has('dataset.promptColumn')}", f"!{cel.has('dataset.outputColumn')}"),
+            f"!({cel.value('dataset.format')} in ['messages', 'text'])",
+        ),
+        holds=lambda spec: (
+            not (spec.has("dataset.promptColumn") or spec.has("dataset.outputColumn")) or spec["dataset.format"] not in ("messages", "text")
+        ),
+    ),
+    _fits_rule("promptMaxLength"),
+    _fits_rule("contentMaxLength"),
+    _address_rule("adapter.peftConfig", ("s3", "gs", "pvc", "https", "configmap")),
+)
