@@ -1,0 +1,39 @@
+{{/* The operator's settings. Those in operator.settings are named alike: resyncSeconds is FINETUNE_OPERATOR_RESYNC_SECONDS. */}}
+{{- define "finetune-operator.env" -}}
+- name: FINETUNE_OPERATOR_IDENTITY
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
+{{- $fullname := include "finetune-operator.fullname" . }}
+{{- $settings := dict
+  "NAMESPACE" .Release.Namespace
+  "WATCH_NAMESPACES" (include "finetune-operator.watchNamespaces" . | fromJsonArray | join ",")
+  "CLUSTER_READS" (include "finetune-operator.clusterReads" .)
+  "TRAINER_IMAGE" (include "finetune-operator.image" (dict "root" . "image" "trainer"))
+  "IMAGE_PULL_POLICY" .Values.image.pullPolicy
+  "IMAGE_PULL_SECRETS" (join "," .Values.image.pullSecrets)
+  "STORAGE_ENDPOINT" (include "finetune-operator.storeEndpoint" .)
+  "STORAGE_REGION" (include "finetune-operator.storeRegion" .)
+  "STORAGE_BUCKET" (include "finetune-operator.storeBucket" .)
+  "STORAGE_SECRET" .Values.storage.secretName
+  "PROGRESS_URL" (printf "https://%s.%s.svc" $fullname .Release.Namespace)
+  "TLS_SOURCE" (ternary "external" "self" (ne .Values.tls.existingSecret ""))
+  "TLS_SECRET" (include "finetune-operator.tlsSecret" .)
+  "LEASE_NAME" $fullname
+  "LOG_LEVEL" .Values.operator.logLevel
+}}
+{{- range $key, $value := .Values.operator.settings }}
+{{- $_ := set $settings ($key | snakecase | upper) $value }}
+{{- end }}
+{{- range $name, $value := $settings }}
+{{- if not (kindIs "invalid" $value) }}
+{{- with $value | toString }}
+- name: FINETUNE_OPERATOR_{{ $name }}
+  value: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- with .Values.operator.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}

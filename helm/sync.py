@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+"""Copy into the chart what is made elsewhere: CRDs and presets from ``crds/``, the tiny model of the Helm test from ``examples/``.
+
+A CRD becomes a template, because files in a chart's ``crds/`` folder are never upgraded::
+
+    uv run python helm/sync.py          write the copies
+    uv run python helm/sync.py --check  name those that differ; exit code 1 if any does
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+CHART: Final = ROOT / "helm" / "finetune-operator"
+GENERATED: Final = "{{- /* Made by helm/sync.py from %s: edit that, not this. */}}\n"
+
+CRD_TEMPLATE: Final = """\
+{{- if .Values.crds.install }}
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: %(name)s
+  labels:
+    {{- include "finetune-operator.labels" (dict "root" . "component" "crds") | nindent 4 }}
+  {{- if .Values.crds.keep }}
+  annotations:
+    {{- include "finetune-operator.keep" . | nindent 4 }}
+  {{- end }}
+%(body)s\
+{{- end }}
+"""
+
+PRESET_TEMPLATE: Final = """\
+{{- if .Values.presets.install }}
+apiVersion: %(api_version)s
+kind: %(kind)s
+metadata:
+  name: %(name)s
+  labels:
+    {{- include "finetune-operator.labels" (dict "root" . "component" "presets") | nindent 4 }}
+  annotations:
+    {{- include "finetune-operator.presetAnnotations" . | nindent 4 }}
+%(annotations)s%(body)s\
+{{- end }}
+"""
+
+
+def escaped(text: str) -> str:
+    """Text that a Helm template renders as it stands."""
+    return text.replace("{{", '{{ "{{" }}')
+
+
+def dumped(value: Mapping[str, Any], indent: int = 0) -> str:
+    """YAML of a mapping, indented, safe inside a template."""
+    text = yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True, width=160)
+    return escaped("".join(f"{' ' * indent}{line}\n" for line in text.splitlines()))
+
+
+def crd_template(crd: Mapping[str, Any]) -> str:
+    """Template of a CustomResourceDefinition with the chart's labels and the choice to keep it."""
+    return CRD_TEMPLATE % {"name": crd["metadata"]["name"], "body": dumped({"spec": crd["spec"]})}
+
+
+def preset_template(preset: Mapping[str, Any]) -> str:
+    """Template of a ClusterFineTunePreset with the chart's labels; its own annotations stay."""
+    annotations = preset["metadata"].get("annotations", {})
+    return PRESET_TEMPLATE % {
+        "api_version": preset["apiVersion"],
+        "kind": preset["kind"],
+        "name": preset["metadata"]["name"],
+        "annotations": dumped(annotations, 4) if annotations else "",
+        "body": dumped({"spec": preset["spec"]}),
+    }
+
+
+def copies(root: Path = ROOT) -> Iterator[tuple[str, str]]:
+    """Yield each generated file of the chart: its path in the chart, and its text."""
+    for source in sorted((root / "crds").glob("*.yaml")):
+        crd = yaml.safe_load(source.read_text(encoding="utf-8"))
+        yield f"templates/crds/{source.name}", GENERATED % f"crds/{source.name}" + crd_template(crd)
+    for source in sorted((root / "crds" / "presets").glob("*.yaml")):
+        preset = yaml.safe_load(source.read_text(encoding="utf-8"))
+        yield f"templates/presets/{source.name}", GENERATED % f"crds/presets/{source.name}" + preset_template(preset)
+    yield "files/test/tiny_model.py", (root / "examples" / "tiny_model.py").read_text(encoding="utf-8")
+
+
+def differences(chart: Path = CHART, root: Path = ROOT) -> list[str]:
+    """Paths in the chart that are missing, stale, or have lost their source."""
+    wanted = dict(copies(root))
+    present = {f"{folder}/{file.name}" for folder in ("templates/crds", "templates/presets") for file in (chart / folder).glob("*.yaml")}
+    stale = {path for path, text in wanted.items() if not (chart / path).exists() or (chart / path).read_text(encoding="utf-8") != text}
+    return sorted(stale | (present - wanted.keys()))
+
+
+def write(chart: Path = CHART, root: Path = ROOT) -> None:
+    """Make the copies equal to their sources."""
+    wanted = dict(copies(root))
+    for path in differences(chart, root):
+        target = chart / path
+        if path in wanted:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(wanted[path], encoding="utf-8")
+        else:
+            target.unlink()
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if a copy differs from its source")
+    if not parser.parse_args().check:
+        write()
+        return 0
+    stale = differences()
+    for path in stale:
+        sys.stderr.write(f"helm/finetune-operator/{path} differs from its source: run `uv run python helm/sync.py`\n")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
