@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from finetune_cli.commands import act, look
+from finetune_cli.commands import act, check, look
 from finetune_cli.errors import CliError
 
 app = typer.Typer(
@@ -18,10 +19,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-for command in (look.watch, look.describe, look.curve):
-    app.command(rich_help_panel="Look")(command)
-for command in (act.pause, act.resume, act.stop, act.cancel, act.retry, act.checkpoint):
-    app.command(rich_help_panel="Change")(command)
+PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Look": (look.watch, look.describe, look.curve),
+    "Change": (act.pause, act.resume, act.stop, act.cancel, act.retry, act.checkpoint),
+    "Without a cluster": (check.validate, check.plan),
+}
+for panel, commands in PANELS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
 
 
 def main() -> None:

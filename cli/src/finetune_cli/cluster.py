@@ -15,7 +15,7 @@ from kubernetes import client, config, watch
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config import ConfigException
 
-from finetune_api.constants import CLUSTER_PRESET_PLURAL, GROUP, LABEL_JOB, PLURAL, PRESET_PLURAL, VERSION
+from finetune_api.constants import GROUP, LABEL_JOB, PLURAL, VERSION
 from finetune_api.models.status import ConditionType
 from finetune_cli.errors import CliError, JobGoneError
 from finetune_cli.job import Job, JobRef
@@ -107,21 +107,6 @@ class Cluster:
         """Decoded values of a Secret."""
         document = self._call(lambda: self._core.read_namespaced_secret(name, namespace), f"reading secret/{name} in namespace {namespace}")
         return {key: base64.b64decode(value).decode() for key, value in (document.data or {}).items()}
-
-    def preset_spec(self, name: str, kind: str | None, namespace: str) -> Mapping[str, Any]:
-        """Spec of a preset by the operator's rule: a FineTunePreset of the namespace, else a ClusterFineTunePreset."""
-        what = f"reading preset {name}"
-        if kind != "ClusterFineTunePreset":
-            try:
-                found: Mapping[str, Any] = self._call(
-                    lambda: self._custom.get_namespaced_custom_object(GROUP, VERSION, namespace, PRESET_PLURAL, name), what
-                )
-                return dict(found.get("spec", {}))
-            except JobGoneError:
-                if kind is not None:
-                    raise
-        found = self._call(lambda: self._custom.get_cluster_custom_object(GROUP, VERSION, CLUSTER_PRESET_PLURAL, name), what)
-        return dict(found.get("spec", {}))
 
     def pods(self, ref: JobRef) -> list[str]:
         """Names of the job's pods that exist."""

@@ -28,8 +28,6 @@ class FakeApi:
             raise answer
         return answer
 
-    get_cluster_custom_object = get_namespaced_custom_object
-
     def list_namespaced_custom_object(self, *_: Any) -> Any:
         raise AssertionError("the fake watch does not call it")
 
@@ -100,15 +98,6 @@ def test_refusals_come_out_as_sentences(monkeypatch: pytest.MonkeyPatch) -> None
         cluster.job(REF)
     with pytest.raises(CliError, match=r"422 Reason: spec\.replicas: 99 is above the maximum 64"):
         cluster.patch(REF, {"spec": {"replicas": 99}})
-
-
-def test_preset_is_looked_up_by_the_operators_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    """K: a FineTunePreset of the namespace, else a ClusterFineTunePreset."""
-    cluster = make_cluster(monkeypatch, FakeApi(error(404), {"spec": {"training": {"batchSize": 4}}}))
-    assert cluster.preset_spec("lora-chat", None, "team") == {"training": {"batchSize": 4}}
-    cluster = make_cluster(monkeypatch, FakeApi(error(404)))
-    with pytest.raises(JobGoneError):
-        cluster.preset_spec("lora-chat", "FineTunePreset", "team")
 
 
 def test_wait_until_says_where_the_job_was_when_time_ran_out() -> None:

@@ -1,0 +1,55 @@
+"""validate, plan: judging a manifest before it is applied."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from finetune_api.constants import KIND
+from finetune_api.resolve import resolve
+from finetune_api.rules import check_resolved
+from finetune_cli.manifest import find_preset, problems_of_document, read_documents, read_job, read_presets, resolve_document
+from finetune_cli.options import Manifest, PresetFiles
+from finetune_cli.plan import render_plan, to_json
+
+
+class Format(enum.StrEnum):
+    """How a plan is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def validate(file: Manifest, preset_file: PresetFiles = None) -> None:
+    """Check FineTuneJobs and presets by the rules of the API server and the operator. Needs no cluster."""
+    console = Console(soft_wrap=True)
+    presets = read_presets(preset_file or [])
+    invalid = False
+    for document in read_documents(file):
+        problems = list(problems_of_document(document))
+        if not problems and document.kind == KIND:
+            problems = check_resolved(resolve(document.spec, find_preset(document, presets)))
+        console.print(Text.assemble(f"{document}: ", ("invalid", "red") if problems else ("valid", "green")))
+        for problem in problems:
+            console.print(Text.assemble("  ", (problem.path, "bold"), f": {problem.message}"))
+        invalid = invalid or bool(problems)
+    if invalid:
+        raise typer.Exit(1)
+
+
+def plan(
+    file: Manifest,
+    preset_file: PresetFiles = None,
+    output: Annotated[Format, typer.Option("--output", "-o", help="How to print it.")] = Format.TABLE,
+) -> None:
+    """Show every value a FineTuneJob would run with, and whether the job, a preset or a default sets it. Needs no cluster."""
+    document = read_job(file)
+    resolution = resolve_document(document, read_presets(preset_file or []))
+    if output is Format.JSON:
+        Console().out(to_json(resolution), highlight=False)
+    else:
+        Console().print(render_plan(document, resolution))

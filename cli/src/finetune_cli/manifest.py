@@ -1,0 +1,154 @@
+"""Manifests on disk: what kubectl would apply, read and judged by the API's own rules."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from finetune_api.constants import API_VERSION, CLUSTER_PRESET_KIND, KIND, PRESET_KIND
+from finetune_api.models.partial import validate_job, validate_preset
+from finetune_api.presets import SHIPPED
+from finetune_api.problems import Problem, SpecError
+from finetune_api.resolve import Resolution, resolve
+from finetune_api.rules import check_name, check_resolved
+from finetune_cli.errors import CliError
+
+STANDARD_INPUT = Path("-")
+PRESET_KINDS = frozenset({PRESET_KIND, CLUSTER_PRESET_KIND})
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """An object of our API group in a manifest."""
+
+    source: str
+    """File it comes from, for messages."""
+    kind: str
+    name: str
+    namespace: str | None
+    """Unset: the namespace of the context it is applied in."""
+    spec: Any
+    """As written; :func:`problems_of_document` tells whether it is what it should be."""
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.kind} {self.name}"
+
+
+Presets = Mapping[tuple[str, str], Mapping[str, Any]]
+"""(kind, name) -> spec."""
+
+
+def read_documents(path: Path) -> list[Document]:
+    """All objects of our API group in a file (``-``: standard input); others are passed over.
+
+    Raises:
+        CliError: the file cannot be read, is no YAML, or has none.
+    """
+    source = "standard input" if path == STANDARD_INPUT else str(path)
+    try:
+        text = sys.stdin.read() if path == STANDARD_INPUT else path.read_text(encoding="utf-8")
+        objects = [found for found in yaml.safe_load_all(text) if isinstance(found, dict)]
+    except OSError as error:
+        raise CliError(f"{source} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise CliError(f"{source} is no YAML: {error}") from error
+    documents = [_document(source, found) for found in objects if found.get("apiVersion") == API_VERSION]
+    if not documents:
+        raise CliError(f"{source} has no object of {API_VERSION}")
+    return documents
+
+
+def read_job(path: Path) -> Document:
+    """The one FineTuneJob in a file.
+
+    Raises:
+        CliError: there is none, or more than one.
+    """
+    jobs = [document for document in read_documents(path) if document.kind == KIND]
+    if len(jobs) != 1:
+        names = ", ".join(job.name for job in jobs)
+        raise CliError(f"{path} has {len(jobs)} FineTuneJobs{f' ({names})' if names else ''}; this command takes a file with one")
+    return jobs[0]
+
+
+def read_presets(paths: Iterable[Path]) -> Presets:
+    """The shipped presets, and those in files before them."""
+    presets = {(CLUSTER_PRESET_KIND, name): preset.spec for name, preset in SHIPPED.items()}
+    for path in paths:
+        found = [document for document in read_documents(path) if document.kind in PRESET_KINDS]
+        if not found:
+            raise CliError(f"{path} has no preset")
+        for document in found:
+            raise_problems(document, problems_of_document(document))
+            presets[document.kind, document.name] = document.spec
+    return presets
+
+
+def problems_of_document(document: Document) -> Sequence[Problem]:
+    """What is wrong with a document by itself, by the rules the API server has too."""
+    names = check_name(document.name) if document.kind == KIND else []
+    try:
+        if document.kind == KIND:
+            validate_job(document.spec)
+        elif document.kind in PRESET_KINDS:
+            validate_preset(document.spec)
+        else:
+            return [Problem("kind", document.kind, f"is none of {KIND}, {', '.join(sorted(PRESET_KINDS))}")]
+    except SpecError as error:
+        return [*names, *error.problems]
+    return names
+
+
+def find_preset(document: Document, presets: Presets) -> Mapping[str, Any] | None:
+    """The preset a job refers to, by the operator's rule: one of its namespace, else one of the cluster; None when it refers to none.
+
+    Raises:
+        CliError: it refers to one that is not known here.
+    """
+    reference = document.spec.get("presetRef")
+    if reference is None:
+        return None
+    kinds = [reference["kind"]] if "kind" in reference else [PRESET_KIND, CLUSTER_PRESET_KIND]
+    for kind in kinds:
+        if (kind, reference["name"]) in presets:
+            return presets[kind, reference["name"]]
+    known = ", ".join(sorted(name for kind, name in presets if kind in kinds))
+    raise CliError(
+        f"{document}: spec.presetRef.name: there is no preset {reference['name']}; known: {known}",
+        advice="Name its manifest with --preset-file.",
+    )
+
+
+def resolve_document(document: Document, presets: Presets) -> Resolution:
+    """Complete a job's spec as the operator does.
+
+    Raises:
+        CliError: with every problem of the job, or of job and preset together.
+    """
+    raise_problems(document, problems_of_document(document))
+    resolution = resolve(document.spec, find_preset(document, presets))
+    raise_problems(document, check_resolved(resolution))
+    return resolution
+
+
+def raise_problems(document: Document, problems: Sequence[Problem]) -> None:
+    """Turn problems into one error with a line for each."""
+    if problems:
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise CliError(f"{document} is not valid:\n{lines}")
+
+
+def _document(source: str, found: Mapping[str, Any]) -> Document:
+    metadata = found.get("metadata") or {}
+    return Document(
+        source=source,
+        kind=str(found.get("kind")),
+        name=str(metadata.get("name", "")),
+        namespace=metadata.get("namespace"),
+        spec=found.get("spec"),
+    )
