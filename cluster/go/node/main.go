@@ -1,12 +1,16 @@
 // One program with every part of a Kubernetes node that is written in Go, chosen by the name it is called by.
 //
-// Building the parts together links their common code once: one build, one file, a third of the size.
+// Building the parts together links their common code once: one build, one file, a fraction of the size.
 package main
 
 import (
+	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/server/v3/etcdmain"
@@ -16,37 +20,33 @@ import (
 	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
-	genericapiserver "k8s.io/apiserver/pkg/server"
 
-	_ "k8s.io/component-base/logs/json/register"
-	_ "k8s.io/component-base/metrics/prometheus/clientgo"
-	_ "k8s.io/component-base/metrics/prometheus/version"
+	_ "k8s.io/component-base/logs/json/register"          // offers the JSON log format
+	_ "k8s.io/component-base/metrics/prometheus/clientgo" // registers the metrics of API clients
+	_ "k8s.io/component-base/metrics/prometheus/version"  // registers the version metric
 )
 
 func main() {
+	parts := map[string]func(){
+		"etcd":                    func() { etcdmain.Main(os.Args) },
+		"kube-apiserver":          func() { run(apiserver.NewAPIServerCommand()) },
+		"kube-controller-manager": func() { run(controllermanager.NewControllerManagerCommand()) },
+		"kube-scheduler":          func() { run(scheduler.NewSchedulerCommand()) },
+		"kubelet":                 func() { run(kubelet.NewKubeletCommand(context.Background())) },
+		"kube-proxy":              func() { run(proxy.NewProxyCommand()) },
+		"coredns":                 serveDNS,
+		"kubectl":                 runKubectl,
+		"node-runtime":            func() { run(newRuntimeCommand()) },
+		"volume-provisioner":      func() { run(newVolumeProvisionerCommand()) },
+	}
 	name := filepath.Base(os.Args[0])
-	switch name {
-	case "etcd":
-		etcdmain.Main(os.Args)
-	case "kube-apiserver":
-		run(apiserver.NewAPIServerCommand(genericapiserver.SetupSignalContext()))
-	case "kube-controller-manager":
-		run(controllermanager.NewControllerManagerCommand())
-	case "kube-scheduler":
-		run(scheduler.NewSchedulerCommand())
-	case "kubelet":
-		run(kubelet.NewKubeletCommand(genericapiserver.SetupSignalContext()))
-	case "kube-proxy":
-		run(proxy.NewProxyCommand())
-	case "coredns":
-		serveDNS()
-	case "volume-provisioner":
-		provisionVolumes()
-	default:
-		fmt.Fprintf(os.Stderr, "%s: not one of this program's names; link it as etcd, kube-apiserver, kube-controller-manager, "+
-			"kube-scheduler, kubelet, kube-proxy, coredns or volume-provisioner\n", name)
+	part, ok := parts[name]
+	if !ok {
+		known := strings.Join(slices.Sorted(maps.Keys(parts)), ", ")
+		fmt.Fprintf(os.Stderr, "%s: not one of this program's names; link it as one of %s\n", name, known)
 		os.Exit(2)
 	}
+	part()
 }
 
 func run(command *cobra.Command) {

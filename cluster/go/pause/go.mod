@@ -1,0 +1,3 @@
+module finetune.dev/cluster/pause
+
+go 1.26.0

@@ -1,0 +1,94 @@
+"""Builds the Go programs of cluster/go, each once for given inputs."""
+
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetune_cluster.errors import ClusterError
+from finetune_cluster.hashing import digest_of, files_below
+from finetune_cluster.home import Home
+from finetune_cluster.progress import step
+from finetune_cluster.repository import repository_root
+from finetune_cluster.shell import run
+
+_KUBERNETES = re.compile(r"^\s*k8s\.io/kubernetes v((\d+)\.(\d+)\.\d+)$", re.MULTILINE)
+_NICENESS = ["nice", "-n", "10"]
+
+
+@dataclass(frozen=True, slots=True)
+class GoProgram:
+    """A module below cluster/go that makes one program."""
+
+    name: str
+    time_note: str
+    """How long a first build takes on two cores, for the person who waits."""
+
+
+NODE = GoProgram("node", "about 6 min")
+REGISTRY = GoProgram("registry", "about 30 s")
+PAUSE = GoProgram("pause", "a few seconds")
+
+
+def build(program: GoProgram, home: Home) -> Path:
+    """Build a program unless that was done for the same inputs, and return the file."""
+    source = repository_root() / "cluster" / "go" / program.name
+    flags = _link_flags(source)
+    key = digest_of([_go_version(), flags], files_below(source, ["."]))
+    target = home.builds / f"{program.name}-{key}" / program.name
+    if target.exists():
+        return target
+    with step(f"build {program.name} ({program.time_note} the first time)"):
+        _compile(source, target, flags)
+    for old in home.builds.glob(f"{program.name}-*"):
+        if old != target.parent:
+            shutil.rmtree(old)
+    return target
+
+
+def link_names(program: Path, names: list[str], folder: Path) -> None:
+    """Make a program callable under several names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        link = folder / name
+        if link.is_symlink() and link.readlink() == program:
+            continue
+        link.unlink(missing_ok=True)
+        link.symlink_to(program)
+
+
+def kubernetes_version(go_mod: str) -> str:
+    """Read the version of Kubernetes from the node's go.mod, which is the only place where it is written."""
+    found = _KUBERNETES.search(go_mod)
+    if found is None:
+        raise ClusterError("cluster/go/node/go.mod requires no k8s.io/kubernetes")
+    return f"v{found[1]}"
+
+
+def _link_flags(source: Path) -> str:
+    flags = "-s -w"
+    go_mod = (source / "go.mod").read_text()
+    if _KUBERNETES.search(go_mod):
+        version = kubernetes_version(go_mod)
+        major, minor, _ = version.removeprefix("v").split(".")
+        for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version"):
+            flags += f" -X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}"
+    return flags
+
+
+def _go_version() -> str:
+    if shutil.which("go") is None:
+        raise ClusterError("go is not installed or not on PATH; the cluster's programs are built with it (Go 1.26 or newer)")
+    return run(["go", "env", "GOVERSION"]).strip()
+
+
+def _compile(source: Path, target: Path, flags: str) -> None:
+    """Compile into a folder of its own first: a half-written file must never look like a finished build."""
+    target.parent.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent.parent, prefix=".building-") as folder:
+        output = Path(folder) / target.parent.name / target.name
+        environment = {**os.environ, "CGO_ENABLED": "0"}
+        run([*_NICENESS, "go", "build", "-trimpath", "-ldflags", flags, "-o", output, "."], cwd=source, env=environment)
+        output.parent.rename(target.parent)

@@ -1,0 +1,1 @@
+"""A single-node Kubernetes made of processes on this machine, without Docker."""

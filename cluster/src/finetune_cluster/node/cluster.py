@@ -1,0 +1,185 @@
+"""The local node as a whole: brought up, repaired, described and taken down."""
+
+import http.client
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from finetune_cluster import gobuild
+from finetune_cluster.home import Home
+from finetune_cluster.kubectl import Kubectl
+from finetune_cluster.node import programs
+from finetune_cluster.node.layout import DNS_READY_PORT, Layout
+from finetune_cluster.node.network import set_up_network, tear_down_network
+from finetune_cluster.node.objects import build_cluster_objects
+from finetune_cluster.node.packages import NODE_PACKAGES, install_packages
+from finetune_cluster.node.pki import issue_all
+from finetune_cluster.node.ports import check_ports
+from finetune_cluster.node.processes import Processes, Program
+from finetune_cluster.node.remains import remove_remains
+from finetune_cluster.node.setup import write_settings
+from finetune_cluster.node.traces import change_machine
+from finetune_cluster.progress import step
+from finetune_cluster.shell import run
+from finetune_cluster.waiting import NotYetError, wait_until
+
+_NAMES = [
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+    "coredns",
+    "kubectl",
+    "node-runtime",
+    "volume-provisioner",
+]
+_STOP_ORDER = [
+    "kubelet",
+    "volume-provisioner",
+    "coredns",
+    "kube-proxy",
+    "kube-scheduler",
+    "kube-controller-manager",
+    "kube-apiserver",
+    "etcd",
+    "containerd",
+]
+"""The kubelet first, so that nothing starts pods again; the runtime last, since it is what ends them."""
+_START_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One process of the node, as `status` shows it."""
+
+    name: str
+    alive: bool
+    log: Path
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCluster:
+    """A Kubernetes node made of processes on this machine."""
+
+    home: Home
+    layout: Layout = field(init=False)
+    processes: Processes = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Derive the paths from the home folder."""
+        layout = Layout(self.home)
+        object.__setattr__(self, "layout", layout)
+        object.__setattr__(self, "processes", Processes(layout.pids, layout.logs))
+
+    @property
+    def kubectl(self) -> Kubectl:
+        """Kubectl of the node's own version, with the administrator's identity."""
+        return Kubectl(self.home.bin / "kubectl", self.home.kubeconfig)
+
+    def up(self, *, pause_image: str, gpus: int) -> None:
+        """Bring the node to life; parts that already run as they should are left alone.
+
+        A node none of whose parts lives is begun anew: what it left on the machine is removed first. Images are kept.
+        """
+        install_packages(NODE_PACKAGES)
+        binary = gobuild.build(gobuild.NODE, self.home)
+        folder = binary.parent
+        gobuild.link_names(binary, _NAMES, folder)
+        gobuild.link_names(folder / "kubectl", ["kubectl"], self.home.bin)
+        fresh = not self.is_running()
+        if fresh:
+            self._clear()
+        change_machine(self.layout)
+        check_ports(self.processes)
+        set_up_network()
+        issue_all(self.layout.pki)
+        write_settings(self.layout, pause_image)
+        with step("start the node"):
+            self._start_runtime(folder, fresh=fresh)
+            self._start_control_plane(folder)
+            self._start_node(folder)
+        self.kubectl.give_gpus(gpus)
+
+    def down(self) -> None:
+        """End every process and pod and remove what they left; images and builds are kept."""
+        runtime = self.home.bin / "kubectl"
+        for name in _STOP_ORDER:
+            if name == "containerd" and self.processes.is_alive(name) and runtime.exists():
+                self._sweep(runtime.resolve().parent)
+            self.processes.stop(name)
+        self._clear()
+        self.home.kubeconfig.unlink(missing_ok=True)
+
+    def is_running(self) -> bool:
+        """Whether any part of the node lives."""
+        return any(part.alive for part in self.parts())
+
+    def parts(self) -> list[Part]:
+        """List the node's processes."""
+        return [Part(name, self.processes.is_alive(name), self.processes.log_of(name)) for name in reversed(_STOP_ORDER)]
+
+    def pull(self, images: list[str]) -> None:
+        """Make the node fetch and unpack images now, so that no pod has to wait for it."""
+        runtime = (self.home.bin / "kubectl").resolve().parent / "node-runtime"
+        run([runtime, "--endpoint", self.layout.runtime_endpoint, "pull", *images])
+
+    def _clear(self) -> None:
+        remove_remains(self.layout)
+        if shutil.which("iptables-save") is not None:
+            tear_down_network()
+
+    def _sweep(self, folder: Path) -> None:
+        run([folder / "node-runtime", "--endpoint", self.layout.runtime_endpoint, "sweep"])
+
+    def _start_runtime(self, folder: Path, *, fresh: bool) -> None:
+        self._ensure(programs.containerd(self.layout))
+        wait_until("the container runtime answers", self._probe_runtime, timeout_seconds=_START_SECONDS)
+        if fresh:
+            self._sweep(folder)
+
+    def _start_control_plane(self, folder: Path) -> None:
+        self._ensure(programs.etcd(self.layout, folder))
+        self._ensure(programs.apiserver(self.layout, folder))
+        wait_until("the API server answers", self._probe_api, timeout_seconds=_START_SECONDS)
+        self._ensure(programs.controller_manager(self.layout, folder))
+        self._ensure(programs.scheduler(self.layout, folder))
+
+    def _start_node(self, folder: Path) -> None:
+        self.kubectl.apply(build_cluster_objects())
+        self._ensure(programs.kubelet(self.layout, folder))
+        for program in (programs.proxy, programs.dns, programs.volume_provisioner):
+            self._ensure(program(self.layout, folder))
+        wait_until("the node is ready", self._probe_node, timeout_seconds=_START_SECONDS)
+
+    def _ensure(self, program: Program) -> None:
+        self.processes.ensure(program)
+
+    def _probe_runtime(self) -> None:
+        self.processes.check("containerd")
+        if not self.layout.containerd_socket.exists():
+            raise NotYetError(f"{self.layout.containerd_socket} is not there")
+
+    def _probe_api(self) -> None:
+        for name in ("etcd", "kube-apiserver"):
+            self.processes.check(name)
+        self.kubectl.probe_api()
+
+    def _probe_node(self) -> None:
+        for part in self.parts():
+            self.processes.check(part.name)
+        self.kubectl.probe_nodes()
+        _probe_dns()
+
+
+def _probe_dns() -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", DNS_READY_PORT, timeout=5)
+    try:
+        connection.request("GET", "/ready")
+        if connection.getresponse().status != http.HTTPStatus.OK:
+            raise NotYetError("the name server has not read the cluster's names yet")
+    except OSError as error:
+        raise NotYetError(f"the name server does not answer: {error}") from error
+    finally:
+        connection.close()
