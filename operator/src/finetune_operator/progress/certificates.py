@@ -1,7 +1,7 @@
 """Certificates of the progress endpoint: a CA of ten years, a server certificate of ninety days renewed at sixty.
 
-Pure: bytes in, bytes out, the time is an argument. What is kept is the data of one Secret; what is published is the bundle of CAs a trainer should trust (the
-current one, and the one before while a rotation is under way).
+Pure: bytes in, bytes out, the time is an argument. What is kept is the data of one Secret; what is published is the bundle of CAs a trainer
+should trust (the current one, and the one before while a rotation is under way).
 """
 
 from __future__ import annotations
@@ -70,7 +70,11 @@ def renewed(current: Credentials | None, names: Sequence[str], now: datetime) ->
         bundle = current.ca_cert
     leaf = x509.load_pem_x509_certificate(current.tls_cert)
     if leaf.not_valid_after_utc - now >= LEAF_RENEW_BEFORE and set(names) <= _names_of(leaf):
-        return current if bundle == current.ca_bundle else Credentials(current.ca_cert, current.ca_key, bundle, current.tls_cert, current.tls_key)
+        return (
+            current
+            if bundle == current.ca_bundle
+            else Credentials(current.ca_cert, current.ca_key, bundle, current.tls_cert, current.tls_key)
+        )
     tls_cert, tls_key = _new_leaf(current.ca_cert, current.ca_key, names, now)
     return Credentials(current.ca_cert, current.ca_key, bundle, tls_cert, tls_key)
 
@@ -106,7 +110,9 @@ def _new_leaf(ca_cert: bytes, ca_key: bytes, names: Sequence[str], now: datetime
     return _pem(certificate), _key_pem(key)
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime, lifetime: timedelta) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime, lifetime: timedelta
+) -> x509.CertificateBuilder:
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
     return builder.serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(minutes=5)).not_valid_after(now + lifetime)
 
@@ -120,7 +126,10 @@ def _general_name(name: str) -> x509.GeneralName:
 
 def _names_of(certificate: x509.Certificate) -> set[str]:
     alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return {*alternatives.get_values_for_type(x509.DNSName), *(str(address) for address in alternatives.get_values_for_type(x509.IPAddress))}
+    return {
+        *alternatives.get_values_for_type(x509.DNSName),
+        *(str(address) for address in alternatives.get_values_for_type(x509.IPAddress)),
+    }
 
 
 def _pem(certificate: x509.Certificate) -> bytes:
