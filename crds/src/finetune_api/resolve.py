@@ -27,10 +27,12 @@ class Resolution(NamedTuple):
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Leaves of a spec by dotted path. Lists, and maps below a model field that is itself a map, are leaves."""
+    """Leaves of a spec by dotted path. Lists, and maps below a model field that is itself a map, are leaves; a null is not written."""
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
         path = f"{prefix}{key}"
+        if value is None:
+            continue
         if isinstance(value, Mapping) and path not in _MAP_FIELDS and value:
             leaves |= flatten(value, f"{path}.")
         else:

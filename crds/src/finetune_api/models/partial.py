@@ -1,7 +1,7 @@
 """What users may write, derived from the resolved models: the same names and bounds, but nothing required that has a default.
 
 A field is required of the user only when the resolved job needs it and the table of defaults has nothing for it: ``model.uri`` and
-``dataset.uri``. Absent means "not written"; an explicit null is refused, as the API server refuses it.
+``dataset.uri``. Absent means "not written".
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-from pydantic import ConfigDict, Field, ValidationError, create_model
+from pydantic import ConfigDict, Field, ValidationError, create_model, model_validator
 from pydantic.fields import FieldInfo
 
 from finetune_api.defaults import BASE, SCHEMA
@@ -24,6 +24,15 @@ class InputModel(ApiModel):
     """Base of derived models. Strict, as the API server is: "2" is no number and 1 is no boolean."""
 
     model_config = ConfigDict(strict=True, populate_by_name=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def prune_nulls(cls, written: object) -> object:
+        """A null stands for "not written": the API server prunes it."""
+        if not isinstance(written, Mapping):
+            return written
+        known = {info.alias for info in cls.model_fields.values()}
+        return {name: value for name, value in written.items() if value is not None or name not in known}
 
 
 JOB_ONLY = frozenset({"displayName", "presetRef", *(path.split(".")[0] for path in SCHEMA)})
