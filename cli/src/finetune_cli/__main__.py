@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from finetune_cli.commands import act, check, look
+from finetune_cli.commands import act, check, local, look
 from finetune_cli.errors import CliError
 
 app = typer.Typer(
@@ -22,7 +22,7 @@ app = typer.Typer(
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Look": (look.watch, look.describe, look.curve),
     "Change": (act.pause, act.resume, act.stop, act.cancel, act.retry, act.checkpoint),
-    "Without a cluster": (check.validate, check.plan),
+    "Without a cluster": (check.validate, check.plan, local.run_local),
 }
 for panel, commands in PANELS.items():
     for command in commands:

@@ -1,0 +1,1 @@
+"""A FineTuneJob without a cluster: its pods are processes on this machine, its store is a directory."""
