@@ -20,6 +20,7 @@ import yaml
 ROOT: Final = Path(__file__).resolve().parents[1]
 CHART: Final = ROOT / "helm" / "finetune-operator"
 GENERATED: Final = "{{- /* Made by helm/sync.py from %s: edit that, not this. */}}\n"
+COPIED: Final = "# Copied by helm/sync.py from %s, where it is checked: edit that, not this.\n# ruff: noqa: INP001\n"
 
 CRD_TEMPLATE: Final = """\
 {{- if .Values.crds.install }}
@@ -88,7 +89,8 @@ def copies(root: Path = ROOT) -> Iterator[tuple[str, str]]:
     for source in sorted((root / "crds" / "presets").glob("*.yaml")):
         preset = yaml.safe_load(source.read_text(encoding="utf-8"))
         yield f"templates/presets/{source.name}", GENERATED % f"crds/presets/{source.name}" + preset_template(preset)
-    yield "files/test/tiny_model.py", (root / "examples" / "tiny_model.py").read_text(encoding="utf-8")
+    tiny_model = (root / "examples" / "tiny_model.py").read_text(encoding="utf-8")
+    yield "files/test/tiny_model.py", COPIED % "examples/tiny_model.py" + tiny_model
 
 
 def differences(chart: Path = CHART, root: Path = ROOT) -> list[str]:

@@ -29,7 +29,7 @@ def main(group: str, version: str, seconds: str, *plurals: str) -> int:
     deadline = time.monotonic() + float(seconds)
     while missing := set(plurals) - served(api, group, version):
         if time.monotonic() > deadline:
-            sys.stderr.write(f"the API server does not serve {sorted(missing)} of {group}/{version}: install the CRDs (crds.install=true)\n")
+            sys.stderr.write(f"{group}/{version} is not served with {sorted(missing)}: install the CRDs (crds.install=true)\n")
             return 1
         time.sleep(1)
     return 0

@@ -1,3 +1,5 @@
+# Copied by helm/sync.py from examples/tiny_model.py, where it is checked: edit that, not this.
+# ruff: noqa: INP001
 """Make a tiny Llama-type model with random weights and a tokenizer of its own, as a Hugging Face directory.
 
 It lets the whole path (download, training, checkpoints, adapter) run for real on two CPU cores, offline and without anybody's weights:
@@ -7,12 +9,14 @@ It lets the whole path (download, training, checkpoints, adapter) run for real o
 The same arguments give the same bytes. Needs numpy, safetensors and tokenizers; neither torch nor transformers.
 """
 
+# ruff: noqa: INP001 - a script beside its data, not a package
+
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -26,8 +30,11 @@ FloatArray: TypeAlias = NDArray[np.float32]
 
 DEFAULT_DATA: Final = Path(__file__).parent / "data" / "kubernetes-sft.jsonl"
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-"""Special tokens, ids 0, 1, 2. Padding is not the end token: a collator masks padding in the labels, and the model would never learn to stop."""
-ROLES: Final = ("system", "user", "assistant")
+PAD_ID, END_ID = 0, 2
+"""Special tokens come first in the vocabulary, in this order.
+
+Padding is a token of its own: collators mask padding in the labels, and were it the end token, the model would never learn to stop.
+"""
 CHAT_TEMPLATE: Final = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
@@ -52,10 +59,15 @@ class Shape:
     context: int
     """Longest sequence, in tokens."""
 
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.hidden // self.heads
+
 
 SHAPES: Final = {
-    "small": Shape(vocab=4096, hidden=256, intermediate=768, layers=6, heads=4, kv_heads=2, context=2048),
-    "test": Shape(vocab=768, hidden=96, intermediate=256, layers=3, heads=4, kv_heads=2, context=1024),
+    "small": Shape(vocab=4096, hidden=256, intermediate=704, layers=8, heads=4, kv_heads=2, context=2048),
+    "test": Shape(vocab=768, hidden=64, intermediate=176, layers=2, heads=4, kv_heads=2, context=1024),
 }
 
 
@@ -63,18 +75,24 @@ class DataError(ValueError):
     """The data file cannot be used; the message names file, line and reason."""
 
 
-def read_texts(path: Path) -> Iterator[str]:
-    """Yield each row of a JSONL file in ``messages`` format as the chat template renders it."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            messages = json.loads(line)["messages"]
-            turns = [(turn["role"], turn["content"]) for turn in messages]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise DataError(f'{path}, line {number}: expected {{"messages": [{{"role": ..., "content": ...}}, ...]}} ({error!r})') from error
-        yield "".join(f"{START}{role}\n{content}{END}\n" for role, content in turns)
+def read_turns(path: Path) -> list[str]:
+    """Return every turn of a JSONL file in ``messages`` format: role and content, as the chat template joins them."""
+    turns: list[str] = []
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                turns += [turn["role"] + "\n" + turn["content"] for turn in json.loads(line)["messages"]]
+            except (ValueError, KeyError, TypeError) as error:
+                expected = '{"messages": [{"role": "user", "content": "..."}, ...]}'
+                raise DataError(f"{path}, line {number}: not a row like {expected}: {error!r}") from error
+    if not turns:
+        raise DataError(f"{path}: no rows; the tokenizer needs text to learn from")
+    return turns
 
 
-def train_tokenizer(texts: Iterator[str], vocab: int) -> Tokenizer:
+def train_tokenizer(turns: list[str], vocab: int) -> Tokenizer:
     """Train a byte-level BPE tokenizer: any text can be encoded, none needs an unknown token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -82,26 +100,26 @@ def train_tokenizer(texts: Iterator[str], vocab: int) -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=vocab, special_tokens=[PAD, START, END], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(turns, trainer)
     return tokenizer
 
 
 def build_weights(shape: Shape, vocab: int, seed: int) -> dict[str, FloatArray]:
-    """Draw all weights: unit-variance signals everywhere and a first loss near ln(vocab).
+    """Draw all weights, float32, by the names of LlamaForCausalLM.
 
-    Matrices have a standard deviation of 1/sqrt(inputs); those that write into the residual stream are smaller by sqrt(2 x layers), so that depth does not
-    add variance.
+    Matrices have a standard deviation of 1/sqrt(inputs), so signals and logits start with variance 1 and the first loss is ln(vocab) + 0.5.
+    That is also what lets an adapter move the loss although the output head stays frozen. Matrices that write into the residual stream are
+    smaller by sqrt(2 x layers), so that depth adds no variance.
     """
     draw = np.random.default_rng(seed).standard_normal
-    head_dim = shape.hidden // shape.heads
-    kv = shape.kv_heads * head_dim
+    kv = shape.kv_heads * shape.head_dim
+    residual = (2 * shape.layers) ** -0.5
+    ones = np.ones(shape.hidden, dtype=np.float32)
 
     def matrix(outputs: int, inputs: int, gain: float = 1.0) -> FloatArray:
         return draw((outputs, inputs), dtype=np.float32) * np.float32(gain / inputs**0.5)
 
-    residual = (2 * shape.layers) ** -0.5
-    ones = np.ones(shape.hidden, dtype=np.float32)
-    weights: dict[str, FloatArray] = {"model.embed_tokens.weight": draw((vocab, shape.hidden), dtype=np.float32)}
+    weights = {"model.embed_tokens.weight": draw((vocab, shape.hidden), dtype=np.float32)}
     for layer in range(shape.layers):
         prefix = f"model.layers.{layer}."
         weights |= {
@@ -115,10 +133,7 @@ def build_weights(shape: Shape, vocab: int, seed: int) -> dict[str, FloatArray]:
             f"{prefix}input_layernorm.weight": ones,
             f"{prefix}post_attention_layernorm.weight": ones,
         }
-    return weights | {"model.norm.weight": ones, "lm_head.weight": matrix(vocab, shape.hidden, HEAD_GAIN)}
-
-
-HEAD_GAIN = 0.5
+    return weights | {"model.norm.weight": ones, "lm_head.weight": matrix(vocab, shape.hidden)}
 
 
 def build_config(shape: Shape, vocab: int) -> dict[str, object]:
@@ -130,8 +145,8 @@ def build_config(shape: Shape, vocab: int) -> dict[str, object]:
         "attention_dropout": 0.0,
         "bos_token_id": None,
         "dtype": "float32",
-        "eos_token_id": 2,
-        "head_dim": shape.hidden // shape.heads,
+        "eos_token_id": END_ID,
+        "head_dim": shape.head_dim,
         "hidden_act": "silu",
         "hidden_size": shape.hidden,
         "initializer_range": 0.02,
@@ -141,7 +156,7 @@ def build_config(shape: Shape, vocab: int) -> dict[str, object]:
         "num_attention_heads": shape.heads,
         "num_hidden_layers": shape.layers,
         "num_key_value_heads": shape.kv_heads,
-        "pad_token_id": 0,
+        "pad_token_id": PAD_ID,
         "rms_norm_eps": 1e-06,
         "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"},
         "tie_word_embeddings": False,
@@ -150,9 +165,9 @@ def build_config(shape: Shape, vocab: int) -> dict[str, object]:
     }
 
 
-def build_files(data: Path, shape: Shape, seed: int) -> dict[str, bytes]:
-    """Return the directory's files by name."""
-    tokenizer = train_tokenizer(read_texts(data), shape.vocab)
+def build_files(turns: list[str], shape: Shape, seed: int) -> dict[str, bytes]:
+    """Return the content of the directory's files by name."""
+    tokenizer = train_tokenizer(turns, shape.vocab)
     vocab = tokenizer.get_vocab_size()
     special = {"eos_token": END, "pad_token": PAD}
     tokenizer_config = {
@@ -162,7 +177,7 @@ def build_files(data: Path, shape: Shape, seed: int) -> dict[str, bytes]:
         "model_max_length": shape.context,
         "tokenizer_class": "PreTrainedTokenizerFast",
     }
-    generation = {"eos_token_id": 2, "pad_token_id": 0, "max_new_tokens": 128}
+    generation = {"eos_token_id": END_ID, "pad_token_id": PAD_ID, "max_new_tokens": 128}
     return {
         "chat_template.jinja": CHAT_TEMPLATE.encode(),
         "config.json": to_json(build_config(shape, vocab)),
@@ -174,6 +189,44 @@ def build_files(data: Path, shape: Shape, seed: int) -> dict[str, bytes]:
     }
 
 
-def to_json(value: dict[str, object]) -> bytes:
+def to_json(value: Mapping[str, object]) -> bytes:
     """Return readable JSON with a final line break."""
     return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
+
+
+def write_model(out: Path, *, data: Path = DEFAULT_DATA, params: str = "small", seed: int = 42) -> None:
+    """Write the model directory ``out``, over what an earlier call left there.
+
+    Raises:
+        DataError: the data file has no rows or a row that is not in ``messages`` format.
+        OSError: a file cannot be read or written.
+    """
+    files = build_files(read_turns(data), SHAPES[params], seed)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        path = out / name
+        path.write_bytes(content)
+        path.chmod(FILE_MODE)
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description="Make a tiny Llama-type model with random weights and its own tokenizer.")
+    parser.add_argument("out", metavar="OUT_DIR", type=Path, help="directory for the model; made if it does not exist")
+    parser.add_argument(
+        "--data", metavar="FILE", type=Path, default=DEFAULT_DATA, help="JSONL in messages format that the tokenizer is trained on"
+    )
+    parser.add_argument("--params", choices=sorted(SHAPES), default="small", help="small: 8 million parameters; test: 0.2 million")
+    parser.add_argument("--seed", type=int, default=42, help="seed of the weights (default: %(default)s)")
+    args = parser.parse_args()
+    if args.seed < 0:
+        parser.error(f"argument --seed: {args.seed} is negative; use 0 or more")
+    try:
+        write_model(args.out, data=args.data, params=args.params, seed=args.seed)
+    except (DataError, OSError) as error:
+        parser.exit(1, f"error: {error}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

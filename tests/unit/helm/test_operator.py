@@ -1,0 +1,91 @@
+"""The operator's Deployment: settings the operator understands, one Secret it may fill."""
+
+from __future__ import annotations
+
+import pytest
+
+from finetune_operator.settings import Settings
+from tests.unit.helm.chart import MATRIX, NAMESPACE, Helm, Manifest, Values, environment, of_kind, one, pod_specs
+
+
+def operator_settings(monkeypatch: pytest.MonkeyPatch, manifests: list[Manifest]) -> Settings:
+    """What the operator makes of the environment of its container."""
+    (deployment,) = (m for m in of_kind(manifests, "Deployment") if m["metadata"]["labels"]["app.kubernetes.io/component"] == "operator")
+    variables = environment(deployment["spec"]["template"]["spec"]["containers"][0])
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("FINETUNE_OPERATOR_IDENTITY", "pod-0")
+    known = {f"FINETUNE_OPERATOR_{name.upper()}" for name in Settings.model_fields}
+    assert {name for name in variables if name.startswith("FINETUNE_OPERATOR_")} <= known, "variables the operator does not read"
+    return Settings()
+
+
+def test_settings_are_valid_in_every_case(monkeypatch: pytest.MonkeyPatch, case: tuple[str, Values], manifests: list[Manifest]) -> None:
+    """The operator accepts what the chart renders, and no variable is unknown to it."""
+    settings = operator_settings(monkeypatch, manifests)
+    assert settings.namespace == NAMESPACE
+    service = one(manifests, "Service", settings.lease_name, NAMESPACE)
+    assert settings.progress_url == f"https://{service['metadata']['name']}.{NAMESPACE}.svc"
+    ports = {port["name"]: port for port in service["spec"]["ports"]}
+    assert ports["progress"]["port"] == 443
+    container = one(manifests, "Deployment", settings.lease_name)["spec"]["template"]["spec"]["containers"][0]
+    numbers = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert numbers == {"progress": settings.progress_port, "http": settings.http_port}
+    embedded = case[1].get("storage", {}).get("embedded", {}).get("enabled", True)
+    assert settings.storage_bucket == ("finetune" if embedded else "team-bucket")
+
+
+def test_store_of_the_embedded_minio(monkeypatch: pytest.MonkeyPatch, default_manifests: list[Manifest]) -> None:
+    """Jobs reach the embedded store by its Service."""
+    settings = operator_settings(monkeypatch, default_manifests)
+    assert settings.endpoint_url == "http://finetune-minio.finetune-system.svc:9000"
+    assert one(default_manifests, "Service", "finetune-minio")["spec"]["ports"][0]["port"] == 9000
+
+
+def test_namespaced_mode(monkeypatch: pytest.MonkeyPatch, helm: Helm) -> None:
+    """Namespaces to watch are those of the jobs and the release's own."""
+    settings = operator_settings(monkeypatch, helm.template(MATRIX["namespaced-without-cluster-role"]))
+    assert settings.watch_namespaces == ("default", NAMESPACE)
+    assert not settings.cluster_reads
+    settings = operator_settings(monkeypatch, helm.template(MATRIX["namespaced"]))
+    assert settings.watch_namespaces == (NAMESPACE, "team-a", "team-b")
+    assert settings.cluster_reads
+
+
+def test_all_namespaces_by_default(monkeypatch: pytest.MonkeyPatch, default_manifests: list[Manifest]) -> None:
+    """Without namespaced mode nothing narrows the watch."""
+    settings = operator_settings(monkeypatch, default_manifests)
+    assert settings.watch_namespaces == ()
+    assert settings.cluster_reads
+    assert settings.tls_source == "self"
+
+
+def test_certificate_secret_is_rendered_without_data(default_manifests: list[Manifest]) -> None:
+    """An upgrade can take nothing back that the operator wrote: there is no key in the chart's version."""
+    secret = one(default_manifests, "Secret", "finetune-operator-tls")
+    assert not {"data", "stringData", "immutable"} & secret.keys()
+    assert secret["type"] == "Opaque"
+
+
+def test_certificate_of_ones_own(monkeypatch: pytest.MonkeyPatch, helm: Helm) -> None:
+    """With an existing Secret the chart makes none and the operator only reads it."""
+    manifests = helm.template(MATRIX["own-certificate"])
+    assert [m for m in of_kind(manifests, "Secret") if "tls" in m["metadata"]["name"]] == []
+    settings = operator_settings(monkeypatch, manifests)
+    assert (settings.tls_source, settings.tls_secret) == ("external", "cert-manager-made")
+
+
+def test_a_single_operator_has_no_disruption_budget(default_manifests: list[Manifest]) -> None:
+    """A budget over one replica would only block a drain."""
+    assert of_kind(default_manifests, "PodDisruptionBudget") == []
+
+
+def test_probes_and_metrics(default_manifests: list[Manifest]) -> None:
+    """Every long-lived container can be seen alive and ready; metrics are annotated (T-03)."""
+    for name, spec in pod_specs(of_kind(default_manifests, "Deployment")):
+        for container in spec["containers"]:
+            assert {"startupProbe", "readinessProbe", "livenessProbe"} <= container.keys(), name
+            ports = {port["name"] for port in container["ports"]}
+            assert {container[probe]["httpGet"]["port"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")} <= ports
+    annotations = one(default_manifests, "Deployment", "finetune-operator")["spec"]["template"]["metadata"]["annotations"]
+    assert annotations["prometheus.io/port"] == "8080"
