@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from finetune_cluster.clusters import open_cluster
 from finetune_cluster.errors import ClusterError, NotRunningError
@@ -135,5 +134,6 @@ def _reported() -> Iterator[None]:
     try:
         yield
     except ClusterError as error:
-        Console(stderr=True, highlight=False).print(f"[red]error:[/red] {error}", markup=True, soft_wrap=True)
+        typer.secho("error: ", fg=typer.colors.RED, err=True, nl=False)
+        typer.echo(str(error), err=True)
         raise typer.Exit(error.exit_code) from error

@@ -9,6 +9,7 @@ from finetune_cluster.shell import CommandError, run
 from finetune_cluster.waiting import NotYetError
 
 GPU_RESOURCE = "nvidia.com/gpu"
+_NOT_READY_TAINT = "node.kubernetes.io/not-ready"
 _FIELD_MANAGER = "finetune-cluster"
 
 
@@ -56,4 +57,6 @@ class Kubectl:
 
 
 def _is_ready(node: dict[str, Any]) -> bool:
-    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in node["status"].get("conditions", []))
+    """Whether pods can be placed on a node: it says it is ready, and the controllers have seen that."""
+    says_so = any(condition["type"] == "Ready" and condition["status"] == "True" for condition in node["status"].get("conditions", []))
+    return says_so and not any(taint["key"] == _NOT_READY_TAINT for taint in node["spec"].get("taints", []))

@@ -98,6 +98,7 @@ def controller_manager(layout: Layout, binary: Path) -> Program:
         "cluster-signing-cert-file": pki / "ca.crt",
         "cluster-signing-key-file": pki / "ca.key",
         "service-account-private-key-file": pki / "service-accounts.key",
+        "use-service-account-credentials": "true",
         "node-monitor-grace-period": f"{NODE_SILENCE_SECONDS}s",
         "flex-volume-plugin-dir": layout.kubelet / "volume-plugins",
         "kube-api-qps": "100",
