@@ -1,0 +1,33 @@
+"""``python -m finetune_trainer.prepare``: the process the supervisor of pod 0 starts; its plan's path is in ``FINETUNE_PREPARE_PLAN``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def main(plan_path: Path, link_path: Path) -> int:
+    """Prepare rows as planned; returns the exit code: 0, or the code of a user error after a ``failed`` on the link."""
+    from finetune_trainer.errors import TrainerError
+    from finetune_trainer.prepare.run import prepare
+    from finetune_trainer.protocol import Failed, Phase, PreparePlan, Warned
+    from finetune_trainer.worker.link import Link
+
+    plan = PreparePlan.model_validate_json(plan_path.read_text())
+    with Link(link_path) as link:
+        try:
+            summary = prepare(plan, lambda rows: link.send(Phase(phase="Preparing", counter=rows)))
+        except TrainerError as error:
+            link.send(Failed(failure_class=error.failure_class, message=error.message))
+            return error.exit_code
+        for condition, message in summary.warnings.items():
+            link.send(Warned(condition=condition, message=message))
+    return 0
+
+
+if __name__ == "__main__":
+    # transformers imports torch wherever it is installed (5 s, 300 MB); rows need none of it. None makes a module not importable.
+    os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    sys.exit(main(Path(os.environ["FINETUNE_PREPARE_PLAN"]), Path(os.environ["FINETUNE_LINK"])))

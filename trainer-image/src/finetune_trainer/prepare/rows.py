@@ -1,0 +1,174 @@
+"""Raw rows of data files, each with the place it came from, so that every complaint names file and line."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from finetune_api.contract.failures import FailureClass
+from finetune_trainer.errors import TrainerError
+
+JSONL: Final = frozenset({".jsonl", ".ndjson"})
+TEXT: Final = frozenset({".txt", ".text"})
+KNOWN: Final = JSONL | TEXT | {".json", ".csv", ".parquet"}
+MAX_CSV_FIELD: Final = 2**31 - 1
+"""Longest CSV field in characters; the library's own limit of 128 KiB is shorter than many documents."""
+
+
+def data_error(message: str) -> TrainerError:
+    """Build the error of data that cannot be trained on."""
+    return TrainerError(FailureClass.DATA, message)
+
+
+class Row(NamedTuple):
+    """One raw row."""
+
+    where: str
+    """Place for people: ``train.jsonl, line 7``."""
+    fields: Mapping[str, object]
+
+
+class DataFile(NamedTuple):
+    """A file to read and the name it is called by in messages."""
+
+    path: Path
+    name: str
+
+
+def data_files(paths: Iterable[Path]) -> list[DataFile]:
+    """Expand directories into their data files, in the order of their names; other files there (README, .git) are passed over.
+
+    Raises :class:`TrainerError` (DataError) for a path that does not exist and a directory without data files.
+    """
+    found: list[DataFile] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in KNOWN)
+            if not inside:
+                raise data_error(f"dataset.uri: the directory {path.name} has no data file; expected one of {', '.join(sorted(KNOWN))}")
+            found += [DataFile(file, str(file.relative_to(path))) for file in inside]
+        elif path.is_file():
+            found.append(DataFile(path, path.name))
+        else:
+            raise data_error(f"dataset.uri: there is no file {path.name}")
+    return found
+
+
+def read_rows(file: DataFile) -> Iterator[Row]:
+    """Yield the rows of a file in their order; the kind of file follows from its ending, else from its first bytes.
+
+    Raises :class:`TrainerError` (DataError) that names file and line of the first row that cannot be read.
+    """
+    kind = file.path.suffix.lower() if file.path.suffix.lower() in KNOWN else _sniff(file.path)
+    if kind in JSONL:
+        yield from _jsonl(file)
+    elif kind == ".json":
+        yield from _json(file)
+    elif kind == ".csv":
+        yield from _csv(file)
+    elif kind == ".parquet":
+        yield from _parquet(file)
+    else:
+        yield from _text(file)
+
+
+def _sniff(path: Path) -> str:
+    """Guess the kind of a file without a known ending, for example a key of a ConfigMap."""
+    with path.open("rb") as stream:
+        head = stream.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if head.startswith(b"PAR1"):
+        return ".parquet"
+    if head.startswith(b"["):
+        return ".json"
+    return ".jsonl" if head.startswith(b"{") else ".txt"
+
+
+def _lines(file: DataFile) -> Iterator[tuple[int, str]]:
+    with file.path.open("rb") as stream:
+        for number, raw in enumerate(stream, start=1):
+            try:
+                text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise data_error(f"{file.name}, line {number}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from error
+            yield number, text.rstrip("\r\n")
+
+
+def _jsonl(file: DataFile) -> Iterator[Row]:
+    for number, line in _lines(file):
+        if not line.strip():
+            continue
+        where = f"{file.name}, line {number}"
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise data_error(f"{where}: not valid JSON ({error.msg} at column {error.colno}); expected one object per line") from error
+        yield _object(where, value)
+
+
+def _json(file: DataFile) -> Iterator[Row]:
+    try:
+        values = json.loads("\n".join(line for _, line in _lines(file)))
+    except json.JSONDecodeError as error:
+        raise data_error(f"{file.name}, line {error.lineno}: not valid JSON ({error.msg}); expected a list of objects") from error
+    if not isinstance(values, list):
+        raise data_error(f"{file.name}: expected a list of objects, found {_kind(values)}; for one object per line name the file .jsonl")
+    for number, value in enumerate(values, start=1):
+        yield _object(f"{file.name}, row {number}", value)
+
+
+def _object(where: str, value: object) -> Row:
+    if not isinstance(value, dict):
+        raise data_error(f"{where}: expected an object with named fields, found {_kind(value)}")
+    return Row(where, value)
+
+
+def _csv(file: DataFile) -> Iterator[Row]:
+    csv.field_size_limit(MAX_CSV_FIELD)
+    reader = csv.DictReader((f"{line}\n" for _, line in _lines(file)), strict=True)
+    try:
+        for fields in reader:
+            where = f"{file.name}, line {reader.line_num}"
+            if None in fields or None in fields.values():
+                expected = len(reader.fieldnames or ())
+                raise data_error(
+                    f"{where}: the row does not have the {expected} values its header names ({', '.join(reader.fieldnames or ())})"
+                )
+            yield Row(where, dict(fields))
+    except csv.Error as error:
+        raise data_error(f"{file.name}, line {reader.line_num}: not valid CSV ({error})") from error
+
+
+def _parquet(file: DataFile) -> Iterator[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        number = 0
+        for batch in pq.ParquetFile(file.path).iter_batches(batch_size=1000):
+            for fields in batch.to_pylist():
+                number += 1
+                yield Row(f"{file.name}, row {number}", fields)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise data_error(f"{file.name}: not a readable Parquet file ({error})") from error
+
+
+def _text(file: DataFile) -> Iterator[Row]:
+    for number, line in _lines(file):
+        if line.strip():
+            yield Row(f"{file.name}, line {number}", {"text": line})
+
+
+def _kind(value: object) -> str:
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "a text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        type(None): "null",
+    }
+    return names.get(type(value), type(value).__name__)

@@ -1,0 +1,94 @@
+"""Rows on disk: an Arrow stream while they are made, a directory of :mod:`datasets` when they are done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+from finetune_trainer.prepare.tokens import Encoded
+
+TOKENS: Final = pa.list_(pa.int32())
+ROW_SCHEMA: Final = pa.schema([("input_ids", TOKENS), ("labels", TOKENS)])
+PACKED_SCHEMA: Final = ROW_SCHEMA.append(pa.field("seq_lengths", TOKENS))
+CHUNK: Final = 1000
+"""Sequences per Arrow batch."""
+FILE_MODE: Final = 0o644
+
+
+class TableWriter:
+    """Appends batches to an Arrow stream file that :func:`open_table` maps into memory."""
+
+    def __init__(self, path: Path, schema: pa.Schema = ROW_SCHEMA) -> None:
+        self._sink = pa.OSFile(str(path), "wb")
+        self._writer = pa.ipc.new_stream(self._sink, schema)
+        self._schema = schema
+
+    def write(self, **columns: Sequence[Sequence[int]]) -> None:
+        """Append one batch; every column has one list of ids per row."""
+        arrays = [pa.array(columns[name], type=TOKENS) for name in self._schema.names]
+        self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+
+    def write_rows(self, rows: Sequence[Encoded]) -> None:
+        """Append encoded rows."""
+        if rows:
+            self.write(input_ids=[row.input_ids for row in rows], labels=[row.labels for row in rows])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._writer.close()
+        self._sink.close()
+
+
+def open_table(path: Path) -> Dataset:
+    """Map a stream file into memory as a data set."""
+    from datasets import Dataset
+
+    return Dataset.from_file(str(path))
+
+
+def write_packed(source: Dataset, bins: Sequence[Sequence[int]], path: Path) -> None:
+    """Write one sequence per bin: the rows' tokens one after the other, and their lengths."""
+    with TableWriter(path, PACKED_SCHEMA) as writer:
+        for chunk in _chunks(bins):
+            wanted = source.select([row for rows in chunk for row in rows])
+            ids, labels = wanted["input_ids"][:], wanted["labels"][:]
+            joined: dict[str, list[list[int]]] = {"input_ids": [], "labels": [], "seq_lengths": []}
+            at = 0
+            for rows in chunk:
+                parts = range(at, at + len(rows))
+                at += len(rows)
+                joined["input_ids"].append([token for part in parts for token in ids[part]])
+                joined["labels"].append([token for part in parts for token in labels[part]])
+                joined["seq_lengths"].append([len(ids[part]) for part in parts])
+            writer.write(**joined)
+
+
+def save(dataset: Dataset, directory: Path) -> None:
+    """Write a data set as a directory of plain files that any user may read."""
+    dataset.save_to_disk(directory)
+    for folder, _, files in os.walk(directory):
+        for name in files:
+            Path(folder, name).chmod(FILE_MODE)
+
+
+def lengths(dataset: Dataset) -> NDArray[np.int64]:
+    """Tokens of each row, without reading the tokens."""
+    column = dataset.with_format("arrow")["input_ids"][:]
+    return np.asarray(pa.compute.list_value_length(column), dtype=np.int64)
+
+
+def _chunks(bins: Sequence[Sequence[int]]) -> Iterator[Sequence[Sequence[int]]]:
+    for start in range(0, len(bins), CHUNK):
+        yield bins[start : start + CHUNK]

@@ -1,0 +1,70 @@
+"""The trainer's arguments, from the spec. Whatever decides about logs, saves and the end is off: the conductor decides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trl import SFTConfig
+
+from finetune_trainer.worker.precision import Formats
+from finetune_trainer.worker.session import Session
+
+
+def sft_config(session: Session, formats: Formats, *, has_evaluation: bool) -> SFTConfig:
+    """Build TRL's arguments.
+
+    Needs the process group, if there is one, to be open already: the arguments look for it.
+    """
+    spec = session.spec
+    training = spec.training
+    restarts = {"num_cycles": training.lr_cosine_cycles} if training.lr_scheduler == "cosine_with_restarts" else None
+    return SFTConfig(
+        output_dir=str(session.plan.output_dir),
+        # What is computed.
+        seed=training.seed,
+        data_seed=training.seed,
+        per_device_train_batch_size=training.batch_size,
+        gradient_accumulation_steps=training.grad_accum_steps,
+        per_device_eval_batch_size=spec.evaluation.batch_size,
+        max_steps=session.schedule.total_steps,
+        learning_rate=training.learning_rate,
+        lr_scheduler_type=training.lr_scheduler,
+        lr_scheduler_kwargs=restarts,
+        warmup_steps=session.schedule.warmup_steps,
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        optim=training.optimizer,
+        # Rows arrive tokenised, cut and packed; packing here only chooses the collator that keeps packed rows apart.
+        dataset_kwargs={"skip_prepare_dataset": True},
+        max_length=None,
+        packing=spec.dataset.packing,
+        eval_packing=False,
+        average_tokens_across_devices=True,
+        # How it is computed.
+        use_cpu=spec.resources.device == "cpu",
+        bf16=formats.autocast == "bf16",
+        fp16=formats.autocast == "fp16",
+        tf32=True if formats.tf32 else None,
+        activation_checkpointing=training.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False} if training.gradient_checkpointing else None,
+        use_cache=False,
+        # Every trained parameter takes part in every step; searching for others would cost a walk over the graph per step.
+        ddp_find_unused_parameters=False,
+        ddp_timeout=spec.distributed.timeout_seconds,
+        **_off(has_evaluation),
+    )
+
+
+def _off(has_evaluation: bool) -> dict[str, Any]:
+    return {
+        "do_eval": has_evaluation,
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "logging_strategy": "no",
+        "save_total_limit": None,
+        "load_best_model_at_end": False,
+        "logging_nan_inf_filter": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "push_to_hub": False,
+    }

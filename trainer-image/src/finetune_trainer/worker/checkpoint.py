@@ -1,0 +1,194 @@
+"""Saving: plain Trainer files on local disk, our own state beside them, then a barrier, then the supervisor takes over."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from finetune_api.contract.base import ContractModel
+from finetune_api.contract.failures import FailureClass
+from finetune_api.contract.store import BestCheckpoint, EarlyStoppingState, UsageSeconds
+from finetune_trainer.errors import TrainerError
+from finetune_trainer.protocol import Phase, Saved
+from finetune_trainer.worker.orders import Bit
+
+if TYPE_CHECKING:
+    from finetune_trainer.worker.session import Session
+    from finetune_trainer.worker.trainer import FineTuneTrainer
+
+STATE_FILE: Final = "finetune_state.json"
+FILE_MODE: Final = 0o644
+"""safetensors writes 0600; the supervisor and people reading the volume may be other users."""
+MARGIN_BYTES: Final = 64 * 2**20
+"""Local space that must stay free beside a checkpoint."""
+BYTES_PER_PARAMETER: Final = 12
+"""Upper bound for the first save: a float32 weight and two moments for each trained parameter. Later saves go by the one before."""
+
+
+class CommonState(ContractModel):
+    """``finetune_state.json``: what a resumed run needs beside the Trainer's own files; the same for all ranks."""
+
+    step: int
+    world_size: int
+    global_batch: int
+    total_steps: int
+    schedule: dict[str, float | int | str]
+    """Values of the fields that may be edited between attempts, as they were used."""
+    window: list[float]
+    tokens_seen: int
+    best: BestCheckpoint | None = None
+    early_stopping: EarlyStoppingState = EarlyStoppingState()
+    evaluation_due: bool = False
+    metrics: dict[str, float] = {}
+    usage: UsageSeconds = UsageSeconds()
+
+
+def schedule_fields(session: Session) -> dict[str, float | int | str]:
+    """The fields a stopped job may edit, with the values in use."""
+    training = session.spec.training
+    return {
+        "training.learningRate": training.learning_rate,
+        "training.lrScheduler": training.lr_scheduler,
+        "training.lrCosineCycles": training.lr_cosine_cycles,
+        "training.epochs": training.epochs,
+        "training.maxSteps": training.max_steps,
+        "training.maxStepsMode": training.max_steps_mode,
+        "training.weightDecay": training.weight_decay,
+        "training.warmupRatio": training.warmup_ratio,
+        "training.warmupSteps": training.warmup_steps,
+        "training.maxGradNorm": training.max_grad_norm,
+    }
+
+
+def directory_of(session: Session, step: int) -> Path:
+    """Local directory of the checkpoint of a step of this attempt."""
+    return session.plan.output_dir / f"checkpoint-{step}"
+
+
+def has_space(session: Session, trainer: FineTuneTrainer) -> bool:
+    """Whether every rank has local space for one more checkpoint; if not, this save is skipped with a warning. Collective."""
+    needed = session.last_save_bytes or BYTES_PER_PARAMETER * sum(p.numel() for p in trainable(trainer))
+    free = shutil.disk_usage(session.plan.output_dir).free
+    short = Bit.NO_SPACE if free < needed + MARGIN_BYTES else Bit(0)
+    if Bit.NO_SPACE not in session.group.agree(short):
+        session.warn("CheckpointSkipped", "")
+        return True
+    session.warn(
+        "CheckpointSkipped",
+        f"no local space for the checkpoint of step {trainer.state.global_step}: {needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free; "
+        "lower checkpoint.keepLast or give the pods more disk",
+    )
+    return False
+
+
+def save(session: Session, trainer: FineTuneTrainer, write_trainer_files: Callable[[], None]) -> None:
+    """Save the current step on all ranks and wait until this pod's supervisor has it. Collective.
+
+    Raises :class:`TrainerError`: LossDiverged when weights are not finite (nothing is written then), PeerLost when a peer is gone.
+    """
+    session.link.send(Phase(phase="Saving"))
+    started = time.monotonic()
+    step = trainer.state.global_step
+    directory = directory_of(session, step)
+    refuse_broken_weights(session, trainer, step)
+    try:
+        write_trainer_files()
+        if session.rank.is_first:
+            (directory / STATE_FILE).write_text(_state(session, step).to_json())
+        _open_to_readers(directory)
+        failure = None
+    except OSError as error:
+        failure = error
+    if Bit.FAILED in session.group.agree(Bit.FAILED if failure is not None else Bit(0)):
+        shutil.rmtree(directory, ignore_errors=True)
+        session.warn("CheckpointSkipped", f"the checkpoint of step {step} could not be written: {failure or 'a peer failed'}")
+        return
+    session.last_save_bytes = sum(file.stat().st_size for file in directory.iterdir())
+    session.last_save = time.monotonic()
+    session.stopwatch.lap("checkpointing")
+    if session.rank.is_first_of_pod:
+        session.staging.clear(step)
+        session.link.send(_saved(session, trainer, directory, seconds=time.monotonic() - started))
+        session.staging.wait(step)
+        session.stopwatch.lap("checkpointing")
+
+
+def refuse_broken_weights(session: Session, trainer: FineTuneTrainer, step: int) -> None:
+    """Raise LossDiverged on all ranks when a trained weight is NaN or infinite: such a checkpoint must never replace a good one."""
+    norm = torch.nn.utils.get_total_norm([p.detach() for p in trainable(trainer)])
+    broken = Bit(0) if bool(torch.isfinite(norm)) else Bit.FAILED
+    if Bit.FAILED in session.group.agree(broken):
+        raise TrainerError(FailureClass.LOSS_DIVERGED, f"weights are no longer finite at step {step}")
+
+
+def trainable(trainer: FineTuneTrainer) -> Iterator[torch.nn.Parameter]:
+    """The parameters that are trained."""
+    return (p for p in trainer.model.parameters() if p.requires_grad)
+
+
+def read_state(directory: Path) -> CommonState | None:
+    """Read our state from a checkpoint; None for a plain Trainer directory."""
+    file = directory / STATE_FILE
+    return CommonState.model_validate_json(file.read_text()) if file.is_file() else None
+
+
+def trainer_step(directory: Path) -> int:
+    """Step of a checkpoint.
+
+    Raises :class:`TrainerError` (CheckpointIncomplete) when trainer_state.json is missing or not readable.
+    """
+    try:
+        return int(json.loads((directory / "trainer_state.json").read_text())["global_step"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainerError(
+            FailureClass.CHECKPOINT_INCOMPLETE, f"{directory.name}: trainer_state.json is missing or not readable"
+        ) from error
+
+
+def _state(session: Session, step: int) -> CommonState:
+    progress = session.progress
+    return CommonState(
+        step=step,
+        world_size=session.rank.world_size,
+        global_batch=session.schedule.global_batch,
+        total_steps=session.schedule.total_steps,
+        schedule=schedule_fields(session),
+        window=progress.window,
+        tokens_seen=progress.tokens_seen,
+        best=progress.ledger.best,
+        early_stopping=progress.ledger.early_stopping,
+        evaluation_due=progress.evaluation_due,
+        metrics=progress.metrics,
+        usage=session.stopwatch.usage,
+    )
+
+
+def _saved(session: Session, trainer: FineTuneTrainer, directory: Path, *, seconds: float) -> Saved:
+    progress, step = session.progress, trainer.state.global_step
+    best = progress.ledger.best
+    return Saved(
+        step=step,
+        total_steps=session.schedule.total_steps,
+        epoch=session.schedule.epoch(step),
+        directory=directory,
+        trigger=trainer.save_trigger,
+        is_best=best is not None and best.step == step,
+        best=best,
+        early_stopping=progress.ledger.early_stopping,
+        evaluation_due=progress.evaluation_due,
+        metrics=progress.metrics,
+        usage=session.stopwatch.usage,
+        seconds=seconds,
+    )
+
+
+def _open_to_readers(directory: Path) -> None:
+    for file in directory.iterdir():
+        if file.stat().st_mode & 0o777 != FILE_MODE:
+            file.chmod(FILE_MODE)

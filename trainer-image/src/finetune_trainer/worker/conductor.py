@@ -1,0 +1,193 @@
+"""What happens after each step: all ranks agree on it, then the stock loop is told by its control flags."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState
+
+from finetune_api.contract.failures import FailureClass
+from finetune_api.contract.store import Trigger
+from finetune_trainer.errors import TrainerError
+from finetune_trainer.protocol import Evaluated, Phase, StopAgreed
+from finetune_trainer.worker import checkpoint
+from finetune_trainer.worker.evaluation import Evaluation
+from finetune_trainer.worker.orders import Bit, StopTrigger, stop_trigger
+from finetune_trainer.worker.schedule import Schedule
+
+if TYPE_CHECKING:
+    from finetune_trainer.worker.recorder import Recorder, StepRecord
+    from finetune_trainer.worker.session import Session
+    from finetune_trainer.worker.trainer import FineTuneTrainer
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the group does after a step."""
+
+    stop: StopTrigger | None = None
+    save: Trigger | None = None
+    evaluate: bool = False
+    evaluation_due: bool = False
+    """An evaluation belongs here and is left for the resumed run."""
+    finish: bool = False
+
+
+def decide(step: int, agreed: Bit, schedule: Schedule) -> Decision:
+    """Decide from the agreed bits and the schedule alone, so that every rank decides alike.
+
+    A stop at the last step is a finish. A stop before it skips the evaluation: the grace period is for the checkpoint.
+    """
+    last = schedule.is_last(step)
+    stop = stop_trigger(agreed)
+    due = schedule.is_evaluation_due(step)
+    if stop is not None and not last:
+        return Decision(stop=stop, save=stop, evaluation_due=due)
+    asked: Trigger | None = "command" if Bit.SAVE in agreed else "interval" if Bit.INTERVAL in agreed else None
+    return Decision(save=schedule.save_due(step) or asked, evaluate=due, finish=last)
+
+
+class Conductor(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
+    """Asks the group at the end of each step and after each evaluation, and sets the loop's flags."""
+
+    def __init__(self, session: Session, recorder: Recorder) -> None:
+        self._session = session
+        self.recorder = recorder
+        self.save_trigger: Trigger = "steps"
+        """Why the save that is under way was decided."""
+        self._trainer: FineTuneTrainer | None = None
+        self._learning_rate = 0.0
+        self._is_training = False
+
+    def attach(self, trainer: FineTuneTrainer) -> None:
+        """Give the conductor its trainer, which is built after it."""
+        self._trainer = trainer
+
+    @property
+    def trainer(self) -> FineTuneTrainer:
+        """The attached trainer."""
+        assert self._trainer is not None, "attach() comes before training"
+        return self._trainer
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Meet all ranks before the first step; catch up on a skipped evaluation; see whether anything is left to train."""
+        session = self._session
+        session.orders.begin()
+        if (stop := stop_trigger(session.group.agree(session.orders.stop_bits))) is not None:
+            self._stop(control, stop, state.global_step, will_save=False)
+            return
+        session.stopwatch.lap("starting")
+        session.last_save = time.monotonic()
+        if session.progress.evaluation_due:
+            session.progress.evaluation_due = False
+            self.trainer.evaluate()
+        if session.progress.ledger.is_exhausted(session.spec.early_stopping.patience):
+            session.early_stopped = True
+            control.should_training_stop = True
+        if session.schedule.is_last(state.global_step):
+            control.should_training_stop = True
+        self._is_training = not control.should_training_stop
+        if self._is_training:
+            session.link.send(Phase(phase="Training", counter=state.global_step))
+
+    def on_pre_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Keep the learning rate this step is made with; the scheduler moves on before the step ends."""
+        self._learning_rate = float(self.trainer.lr_scheduler.get_last_lr()[0])
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Record the step, agree, decide."""
+        session, step = self._session, state.global_step
+        replayed = step <= session.plan.lost_until_step
+        seconds = session.stopwatch.lap("replayed" if replayed else "productive")
+        skipped = self.trainer.accelerator.optimizer_step_was_skipped
+        self.recorder.end_step(step, learning_rate=self._learning_rate, seconds=seconds, update_skipped=skipped)
+        decision = decide(step, session.group.agree(session.orders.take() | self._interval_bit()), session.schedule)
+        self._read(
+            state,
+            is_log_due=step % session.spec.logging.steps == 0 or decision.finish,
+            needed=decision.save is not None or decision.evaluate,
+        )
+        session.progress.evaluation_due = decision.evaluation_due
+        control.should_evaluate = decision.evaluate
+        control.should_save = self._can_save(decision.save)
+        control.should_training_stop = decision.finish
+        if decision.stop is not None:
+            self._stop(control, decision.stop, step, will_save=control.should_save)
+        elif decision.evaluate:
+            session.link.send(Phase(phase="Evaluating"))
+        else:
+            session.link.send(Phase(phase="Training", counter=step))
+
+    def evaluated(self, control: TrainerControl, state: TrainerState, result: Evaluation | None) -> None:
+        """Take in an evaluation, or leave it for the resumed run when the group stopped in the middle of it."""
+        session, step = self._session, state.global_step
+        seconds = session.stopwatch.lap("evaluating")
+        control.should_evaluate = False
+        if result is None:
+            session.progress.evaluation_due = True
+            stop = stop_trigger(session.group.agree(session.orders.stop_bits))
+            assert stop is not None, "an evaluation is abandoned only for a stop"
+            control.should_save = self._can_save(stop)
+            self._stop(control, stop, step, will_save=control.should_save)
+            return
+        # Caught up on resume: the weights evaluated are those of the checkpoint this attempt started from.
+        self._keep(result, step, seconds, state, attempt=session.plan.attempt if self._is_training else session.parent_attempt)
+        if session.progress.ledger.is_exhausted(session.spec.early_stopping.patience):
+            session.early_stopped = True
+            control.should_training_stop = True
+            if session.schedule.save_at_end:
+                control.should_save = self._can_save("final")
+        best = session.progress.ledger.best
+        if best is not None and best.step == step and session.keeps_best and not control.should_save:
+            control.should_save = self._can_save("epoch" if session.spec.evaluation.strategy == "epoch" else "steps")
+
+    def _keep(self, result: Evaluation, step: int, seconds: float, state: TrainerState, *, attempt: int) -> None:
+        session = self._session
+        value = result.metrics["eval_loss"]
+        if not math.isfinite(value):
+            raise TrainerError(FailureClass.LOSS_DIVERGED, f"the evaluation loss at step {step} is {value}")
+        session.progress.ledger = session.progress.ledger.after(
+            value, step=step, attempt=attempt, threshold=session.spec.early_stopping.threshold
+        )
+        session.progress.metrics |= result.metrics
+        state.log_history.append({**result.metrics, "epoch": state.epoch, "step": step})
+        if session.rank.is_first:
+            best = session.progress.ledger.best
+            session.link.send(Evaluated(step=step, metrics=result.metrics, best=best, seconds=seconds))
+
+    def _read(self, state: TrainerState, *, is_log_due: bool, needed: bool) -> None:
+        """Read the device where a log or a save needs it, close the logging window where a log is due, and report the step."""
+        records: list[StepRecord] = self.recorder.read() if is_log_due or needed else []
+        if not records or not is_log_due:
+            self.recorder.report(None, None)
+            return
+        progress, last = self._session.progress, records[-1]
+        loss = sum(progress.window) / len(progress.window)
+        progress.window.clear()
+        progress.metrics |= {"loss": loss, "learning_rate": last.learning_rate, "token_accuracy": last.token_accuracy}
+        entry = {"loss": loss, "grad_norm": last.grad_norm, "learning_rate": last.learning_rate, "epoch": last.epoch, "step": last.step}
+        state.log_history.append(entry)
+        self.recorder.report(loss, last.grad_norm)
+
+    def _interval_bit(self) -> Bit:
+        """Rank 0 alone looks at the clock, so that no two ranks can disagree."""
+        session = self._session
+        if not session.rank.is_first or session.spec.checkpoint.strategy == "no":
+            return Bit(0)
+        is_due = time.monotonic() - session.last_save >= 60 * session.spec.checkpoint.interval_minutes
+        return Bit.INTERVAL if is_due else Bit(0)
+
+    def _can_save(self, trigger: Trigger | None) -> bool:
+        if trigger is None or not self._is_training:
+            return False
+        self.save_trigger = trigger
+        return checkpoint.has_space(self._session, self.trainer)
+
+    def _stop(self, control: TrainerControl, trigger: StopTrigger, step: int, *, will_save: bool) -> None:
+        self._session.stopped = trigger
+        control.should_training_stop = True
+        if self._session.rank.is_first_of_pod:
+            self._session.link.send(StopAgreed(step=step, will_save=will_save))

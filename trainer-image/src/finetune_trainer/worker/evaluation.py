@@ -1,0 +1,57 @@
+"""Evaluation: the mean loss per token over all evaluation rows, the same for any number of ranks and any batch size."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import torch
+
+from finetune_trainer.protocol import Phase
+from finetune_trainer.worker.loader import Rows
+from finetune_trainer.worker.orders import stop_trigger
+
+if TYPE_CHECKING:
+    from finetune_trainer.worker.session import Session
+
+HEARTBEAT_SECONDS: Final = 1.0
+
+
+class Evaluation(NamedTuple):
+    """Result of an evaluation."""
+
+    metrics: dict[str, float]
+    seconds: float
+
+
+def evaluate(session: Session, rows: Rows, batch_size: int, score: Callable[[Sequence[Any]], torch.Tensor]) -> Evaluation | None:
+    """Evaluate all rows; None when the group agreed to stop in the middle, which it is asked after each batch.
+
+    ``score`` returns float64 [negative log likelihood, correct tokens, summed entropy, tokens] of a list of rows, on the CPU. Draws no
+    random numbers.
+    """
+    started = time.monotonic()
+    world, rank = session.rank.world_size, session.rank.rank
+    batches = [range(start, min(start + batch_size, len(rows))) for start in range(0, len(rows), batch_size)]
+    sums = torch.zeros(4, dtype=torch.float64)
+    told = started
+    for turn in range(-(-len(batches) // world)):
+        if stop_trigger(session.group.agree(session.orders.stop_bits)) is not None:
+            return None
+        mine = turn * world + rank
+        if mine < len(batches):
+            sums += score(rows.__getitems__(list(batches[mine])))
+        if (now := time.monotonic()) - told >= HEARTBEAT_SECONDS:
+            told = now
+            session.link.send(Phase(phase="Evaluating", counter=turn + 1))
+    loss, correct, entropy, tokens = session.group.gather(sums).sum(dim=0).tolist()
+    tokens = max(tokens, 1)
+    seconds = time.monotonic() - started
+    metrics = {
+        "eval_loss": loss / tokens,
+        "eval_token_accuracy": correct / tokens,
+        "eval_entropy": entropy / tokens,
+        "eval_samples_per_second": len(rows) / max(seconds, 1e-9),
+    }
+    return Evaluation(metrics, seconds)

@@ -1,0 +1,57 @@
+"""What a run turned out to be: for people, and for later attempts to find again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from finetune_api.contract.store import Pinned
+from finetune_trainer.worker.precision import Formats
+
+if TYPE_CHECKING:
+    from finetune_trainer.worker.session import Session
+    from finetune_trainer.worker.trainer import FineTuneTrainer
+
+
+def parameter_counts(model: torch.nn.Module) -> tuple[int, int]:
+    """Return (trainable, all) parameters; a tensor shared by several modules counts once."""
+    parameters = list(model.parameters())
+    return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
+
+
+def strategy(session: Session) -> str:
+    """How ranks work together: none for one rank, else ddp."""
+    return "none" if session.rank.world_size == 1 else "ddp"
+
+
+def facts(session: Session, trainer: FineTuneTrainer, formats: Formats) -> dict[str, str]:
+    """Return what status shows beside the spec."""
+    trainable, total = parameter_counts(trainer.model)
+    known: dict[str, object] = {
+        "dtype": formats.dtype,
+        "autocast": formats.autocast,
+        "strategy": strategy(session),
+        "trainableParameters": trainable,
+        "totalParameters": total,
+        "effectiveBatchSize": session.schedule.global_batch,
+        "totalSteps": session.schedule.total_steps,
+        "stepsPerEpoch": session.schedule.steps_per_epoch,
+        "warmupSteps": session.schedule.warmup_steps,
+        "stopBy": session.schedule.stop_by,
+        "outputUse": "best" if session.keeps_best else "last",
+    }
+    adapter = getattr(trainer.model, "peft_config", {}).get("default")
+    if adapter is not None:
+        known |= {
+            "scaling": f"{adapter.lora_alpha / adapter.r:g}",
+            "targetModules": ",".join(sorted({name.rpartition(".")[2] for name in adapter.target_modules})),
+        }
+    return {name: str(value) for name, value in known.items()}
+
+
+def pinned(session: Session, formats: Formats) -> Pinned:
+    """Return what this attempt adds to the facts frozen by the first one."""
+    return session.plan.pinned.model_copy(
+        update={"dtype": formats.dtype, "strategy": strategy(session), "global_batch": session.schedule.global_batch}
+    )

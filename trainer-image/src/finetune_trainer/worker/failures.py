@@ -1,0 +1,59 @@
+"""From any exception to a failure class and one sentence."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import torch
+import torch.distributed as dist
+
+from finetune_api.contract.failures import FailureClass
+from finetune_api.models.spec import FineTuneJobSpec
+from finetune_trainer.errors import TrainerError
+
+PEER_SIGNS: Final = re.compile(
+    r"gloo|nccl|connection (closed|reset|refused)|broken pipe|socket timeout|DDP expects same model", re.IGNORECASE
+)
+"""What torch says when a collective fails because of another rank; gloo raises plain RuntimeErrors."""
+GIB: Final = 2**30
+
+
+def as_trainer_error(error: BaseException, spec: FineTuneJobSpec | None) -> TrainerError:
+    """Classify what ended this rank; ``spec`` is known once the config was read, and names the lever for memory."""
+    if isinstance(error, TrainerError):
+        return error
+    if isinstance(error, torch.OutOfMemoryError):
+        return TrainerError(FailureClass.CUDA_OUT_OF_MEMORY, _out_of_memory(spec))
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+        return TrainerError(FailureClass.OOM_KILLED, f"main memory is exhausted: {first_line(error)}")
+    if isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and PEER_SIGNS.search(str(error))):
+        return TrainerError(FailureClass.PEER_LOST, f"a peer went away: {first_line(error)}")
+    return TrainerError(FailureClass.UNKNOWN, f"{type(error).__name__}: {first_line(error)}")
+
+
+def first_line(error: BaseException) -> str:
+    """First line of an error's text, at most 300 characters."""
+    return (str(error).strip().splitlines() or [""])[0][:300]
+
+
+def _out_of_memory(spec: FineTuneJobSpec | None) -> str:
+    total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    peak = torch.cuda.max_memory_allocated()
+    lever = memory_lever(spec) if spec is not None else "use a GPU with more memory"
+    return f"GPU memory is exhausted: {peak / GIB:.1f} GiB were in use at the peak, the device has {total / GIB:.1f} GiB; {lever}"
+
+
+def memory_lever(spec: FineTuneJobSpec) -> str:
+    """The change that saves most memory and changes the training least."""
+    training = spec.training
+    if training.batch_size > 1:
+        half = training.batch_size // 2
+        return f"set training.batchSize to {half} and training.gradAccumSteps to {training.grad_accum_steps * training.batch_size // half}"
+    if not training.gradient_checkpointing:
+        return "set training.gradientCheckpointing to true"
+    if training.optimizer == "adamw_torch" and spec.adapter.type == "full":
+        return "set training.optimizer to adamw_8bit"
+    if training.max_seq_length == 0 or training.max_seq_length > 512:
+        return "lower training.maxSeqLength"
+    return "use a GPU with more memory"

@@ -1,0 +1,89 @@
+"""The training loader: prepared rows in the run's own order, this rank's share of them."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from datasets import Dataset
+from torch.utils.data import DataLoader
+
+from finetune_trainer.worker.order import Order, Share
+
+Row: TypeAlias = dict[str, list[int]]
+IGNORED = -100
+BLANK: Row = {"input_ids": [0, 0], "labels": [IGNORED, IGNORED], "seq_lengths": [2]}
+"""Stands in a micro-batch without rows, so that all ranks run the same number of backward passes: it adds nothing to loss and gradients."""
+
+
+class Rows(torch.utils.data.Dataset[Row]):
+    """Prepared rows by index; no index at all gives :data:`BLANK`."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._columns = dataset.column_names
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> Row:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Row]:
+        if not indices:
+            return [{name: BLANK[name] for name in self._columns}]
+        columns: dict[str, list[list[int]]] = self._dataset[list(indices)]
+        return [{name: columns[name][at] for name in self._columns} for at in range(len(indices))]
+
+
+class EpochBatches:
+    """Batch sampler of one rank: ``steps_per_epoch x accumulation`` micro-batches per epoch. The Trainer calls :meth:`set_epoch`."""
+
+    def __init__(self, order: Order, share: Share) -> None:
+        self._order, self._share = order, share
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch the next iteration goes through."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._order.steps_per_epoch * self._share.accumulation
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rows = self._order.epoch_rows(self._epoch)
+        for step in range(self._order.steps_per_epoch):
+            yield from self._share.micro_batches(self._order.step_rows(rows, step))
+
+
+class TrainLoader(DataLoader[Row]):
+    """A loader with epochs: the Trainer tells it which one begins."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Pass the epoch on to the batch sampler."""
+        batches = self.batch_sampler
+        assert isinstance(batches, EpochBatches)
+        batches.set_epoch(epoch)
+
+
+def make_loader(
+    dataset: Dataset, batches: EpochBatches, collate: Callable[[list[Row]], Any], *, workers: int, pin_memory: bool
+) -> TrainLoader:
+    """Build the loader. It never draws from the global random state, which belongs to dropout: a resumed run must find it untouched."""
+    return TrainLoader(
+        Rows(dataset),
+        batch_sampler=batches,  # type: ignore[arg-type]  # torch wants its own Sampler class; any iterable of index lists will do
+        collate_fn=collate,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        persistent_workers=workers > 0,
+        worker_init_fn=_own_signals if workers > 0 else None,
+        generator=torch.Generator(),
+    )
+
+
+def _own_signals(worker: int) -> None:
+    """Leave Ctrl-C to the parent process, which ends its loaders itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

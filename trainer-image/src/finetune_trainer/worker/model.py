@@ -1,0 +1,51 @@
+"""The base model and its tokenizer, from local directories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging
+
+from finetune_api.contract.failures import FailureClass
+from finetune_trainer.errors import TrainerError
+from finetune_trainer.worker.precision import Device, Dtype
+
+DTYPES: dict[Dtype, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+def find_device(kind: str, local_rank: int) -> Device:
+    """Look at this rank's device and make it the current one.
+
+    Raises :class:`TrainerError` (ConfigurationError) when a GPU is asked for and there is none.
+    """
+    if kind == "cpu":
+        return Device("cpu")
+    if not torch.cuda.is_available() or torch.cuda.device_count() <= local_rank:
+        raise TrainerError(
+            FailureClass.CONFIGURATION,
+            f"resources.device: gpu, but rank {local_rank} of this pod finds {torch.cuda.device_count()} GPUs; "
+            "check resources.gpusPerReplica and the node's driver, or set resources.device to cpu",
+        )
+    torch.cuda.set_device(local_rank)
+    return Device("gpu", torch.cuda.get_device_name(local_rank), torch.cuda.get_device_capability(local_rank) >= (8, 0))
+
+
+def load_model(directory: Path, dtype: Dtype, device: Device) -> PreTrainedModel:
+    """Load a causal language model; on a GPU its weights go there straight from the file, so host memory holds no copy per rank.
+
+    Raises :class:`TrainerError` (ModelError) when the directory holds no such model.
+    """
+    logging.disable_progress_bar()
+    placement = {"device_map": {"": torch.cuda.current_device()}} if device.kind == "gpu" else {}
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(directory, dtype=DTYPES[dtype], local_files_only=True, **placement)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        reason = str(error).strip().partition("\n")[0][:300]
+        raise TrainerError(
+            FailureClass.MODEL, f"model.uri: {directory.name} cannot be loaded as a causal language model: {reason}"
+        ) from error
+    return model

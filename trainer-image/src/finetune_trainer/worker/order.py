@@ -1,0 +1,61 @@
+"""Which rows each optimizer step trains, and which rank takes which of them: a function of seed, epoch and global batch alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+ORDER_STREAM = 3
+"""Second word of the seed, apart from those of :mod:`finetune_trainer.prepare.split`."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order of rows over a whole run. Every rank computes it for all, so no rank needs to be told."""
+
+    rows: int
+    global_batch: int
+    seed: int
+    reshuffle: bool
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch; the last one may have fewer rows."""
+        return max(-(-self.rows // self.global_batch), 1)
+
+    def epoch_rows(self, epoch: int) -> NDArray[np.int64]:
+        """Return the order of rows in an epoch: anew for each epoch with ``reshuffle``, else always that of epoch 0."""
+        return np.random.default_rng([self.seed, ORDER_STREAM, epoch if self.reshuffle else 0]).permutation(self.rows)
+
+    def step_rows(self, epoch_rows: NDArray[np.int64], step_in_epoch: int) -> NDArray[np.int64]:
+        """Return the rows of one step of an epoch (from 0)."""
+        return epoch_rows[step_in_epoch * self.global_batch : (step_in_epoch + 1) * self.global_batch]
+
+
+@dataclass(frozen=True)
+class Share:
+    """A rank's part of the global batch: ``accumulation`` micro-batches of at most ``batch_size`` rows per step."""
+
+    rank: int
+    world_size: int
+    batch_size: int
+    accumulation: int
+
+    def micro_batches(self, rows: NDArray[np.int64]) -> Iterator[list[int]]:
+        """Yield this rank's micro-batches of one step.
+
+        Micro-batches go round the ranks. In the last step of an epoch some may be short or empty: all rows are trained exactly once per
+        epoch, whatever the number of ranks, and the loss counts tokens, so a short batch weighs what its tokens weigh.
+        """
+        for turn in range(self.accumulation):
+            start = (turn * self.world_size + self.rank) * self.batch_size
+            yield rows[start : start + self.batch_size].tolist()
+
+
+def rows_digest(rows: NDArray[np.int64]) -> str:
+    """Digest of a set of rows, the same for every order; written to the metrics so that runs can be compared step by step."""
+    return hashlib.sha256(np.sort(rows).astype("<i8").tobytes()).hexdigest()[:16]

@@ -1,0 +1,72 @@
+"""Number formats: from the spec and the device to what is loaded, trained and autocast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from finetune_api.models.spec import FineTuneJobSpec
+from finetune_trainer.errors import configuration_error
+
+Dtype: TypeAlias = Literal["bfloat16", "float16", "float32"]
+
+
+@dataclass(frozen=True)
+class Device:
+    """What the formats depend on."""
+
+    kind: Literal["cpu", "gpu"]
+    name: str = "cpu"
+    has_bfloat16: bool = True
+    """Ampere or newer; a CPU computes it in software."""
+
+
+@dataclass(frozen=True)
+class Formats:
+    """What is used."""
+
+    dtype: Dtype
+    """Resolved ``precision.dtype``."""
+    weights: Dtype
+    """Format the base model is loaded in."""
+    autocast: Literal["no", "bf16", "fp16"]
+    tf32: bool
+    warnings: dict[str, str] = field(default_factory=dict)
+
+
+def resolve_formats(spec: FineTuneJobSpec, device: Device, pinned: str | None) -> Formats:
+    """Decide the number formats (I-01 to I-04).
+
+    ``pinned`` is the dtype the first attempt used: it stands for ``auto`` later, so that another GPU cannot change a run under its user.
+    Raises :class:`TrainerError` (ConfigurationError) when the device cannot do what is asked.
+    """
+    precision = spec.precision
+    dtype = _dtype(precision.dtype, device, pinned)
+    warnings = {}
+    fp16, bf16, tf32 = precision.fp16, precision.bf16, precision.tf32
+    if device.kind == "cpu":
+        if fp16:
+            warnings["Fp16Ignored"] = "precision.fp16 is ignored on CPU: training runs in float32"
+        if tf32:
+            warnings["Tf32Ignored"] = "precision.tf32 is ignored on CPU"
+        if dtype == "float16":
+            warnings["Fp16Ignored"] = "precision.dtype float16 is ignored on CPU: training runs in float32"
+            dtype = "float32"
+        fp16 = tf32 = False
+    elif not device.has_bfloat16 and (bf16 or tf32 or dtype == "bfloat16"):
+        name = "precision.bf16" if bf16 else "precision.tf32" if tf32 else "precision.dtype bfloat16"
+        raise configuration_error(f"{name}: {device.name} is older than Ampere and has no bfloat16 or TF32; use precision.fp16")
+    autocast: Literal["no", "bf16", "fp16"] = "bf16" if bf16 else "fp16" if fp16 or dtype == "float16" else "no"
+    # Gradients of float16 weights cannot be unscaled: whatever is trained stays float32, and full training trains everything.
+    weights: Dtype = "float32" if dtype == "float16" and spec.adapter.type == "full" else dtype
+    return Formats(dtype, weights, autocast, tf32, warnings)
+
+
+def _dtype(wanted: str, device: Device, pinned: str | None) -> Dtype:
+    if wanted == "auto":
+        wanted = pinned or ("float32" if device.kind == "cpu" else "bfloat16" if device.has_bfloat16 else "float16")
+    match wanted:
+        case "bfloat16" | "float16" | "float32":
+            return wanted
+        case _:
+            raise configuration_error(f"precision.dtype: the first attempt recorded {wanted!r}, which is no known format")

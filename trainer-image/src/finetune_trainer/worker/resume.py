@@ -1,0 +1,142 @@
+"""Resuming: what is taken from a checkpoint, what from the spec, and what must be there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+from transformers import set_seed
+
+from finetune_api.contract.failures import FailureClass
+from finetune_api.contract.store import UsageSeconds
+from finetune_trainer.errors import TrainerError, configuration_error
+from finetune_trainer.protocol import WorkerPlan
+from finetune_trainer.worker.checkpoint import CommonState, read_state, schedule_fields
+from finetune_trainer.worker.ledger import Ledger
+from finetune_trainer.worker.session import Progress
+
+if TYPE_CHECKING:
+    from finetune_trainer.worker.rank import Rank
+    from finetune_trainer.worker.session import Session
+
+RESIZE_STREAM: Final = 4
+"""Second word of the seed of ranks that resume with another number of ranks."""
+
+
+def restore_progress(plan: WorkerPlan) -> tuple[Progress, UsageSeconds]:
+    """Read the run's state beside weights and optimizer; what the store's manifest says wins over the files.
+
+    A plain Trainer directory from elsewhere has neither: the run starts its records there.
+    """
+    if plan.resume is None:
+        return Progress(), UsageSeconds()
+    state, manifest = read_state(plan.resume.directory), plan.resume.manifest
+    progress = Progress()
+    usage = UsageSeconds()
+    if state is not None:
+        progress = Progress(
+            window=list(state.window),
+            tokens_seen=state.tokens_seen,
+            ledger=Ledger(state.best, state.early_stopping),
+            evaluation_due=state.evaluation_due,
+            metrics=dict(state.metrics),
+        )
+        usage = state.usage
+    if manifest is not None:
+        progress.ledger = Ledger(manifest.best, manifest.early_stopping)
+        progress.evaluation_due = manifest.evaluation_due
+        usage = manifest.usage
+    return progress, usage
+
+
+def check_global_batch(plan: WorkerPlan, global_batch: int, rank: Rank, batch_size: int) -> None:
+    """Refuse another global batch than the run had: the step would no longer be the position in the data.
+
+    Raises :class:`TrainerError` (ConfigurationError) that names values which fit.
+    """
+    wanted = plan.pinned.global_batch
+    if wanted is None and plan.resume is not None and plan.resume.manifest is not None:
+        wanted = plan.resume.manifest.global_batch
+    if wanted is None or wanted == global_batch:
+        return
+    fitting = wanted / (rank.world_size * batch_size)
+    advice = (
+        f"set training.gradAccumSteps to {fitting:.0f}"
+        if fitting >= 1 and fitting.is_integer()
+        else f"choose training.batchSize and training.gradAccumSteps whose product with {rank.world_size} ranks is {wanted}"
+    )
+    raise configuration_error(
+        f"the run was begun with {wanted} rows per step (batchSize x gradAccumSteps x ranks), now it would be {global_batch}: {advice}"
+    )
+
+
+def changed_schedule(session: Session) -> dict[str, str]:
+    """Fields edited since the checkpoint was written: path -> ``old -> new``."""
+    state = read_state(session.plan.resume.directory) if session.plan.resume is not None else None
+    if state is None:
+        return {}
+    return {
+        path: f"{state.schedule[path]} -> {value}"
+        for path, value in schedule_fields(session).items()
+        if state.schedule.get(path, value) != value
+    }
+
+
+def has_random_state(session: Session, directory: Path, step: int) -> bool:
+    """Whether this rank's random state can be loaded; with another number of ranks it is drawn from (seed, rank, step) instead.
+
+    Raises :class:`TrainerError` (CheckpointIncomplete) when the file is missing.
+    """
+    rank = session.rank
+    name = "rng_state.pth" if rank.world_size == 1 else f"rng_state_{rank.rank}.pth"
+    saved_ranks = _saved_world_size(session, directory)
+    if saved_ranks != rank.world_size:
+        seeds = np.random.SeedSequence([session.spec.training.seed, RESIZE_STREAM, rank.rank, step])
+        set_seed(int(seeds.generate_state(1)[0]))
+        session.warn(
+            "RanksChanged",
+            f"resumed on {rank.world_size} ranks from a checkpoint of {saved_ranks}: dropout is drawn anew from step {step} on",
+        )
+        return False
+    if not (directory / name).is_file():
+        raise TrainerError(FailureClass.CHECKPOINT_INCOMPLETE, f"{directory.name} lacks {name}, the random state of rank {rank.rank}")
+    return True
+
+
+def _saved_world_size(session: Session, directory: Path) -> int:
+    resume = session.plan.resume
+    if resume is not None and resume.manifest is not None:
+        return resume.manifest.world_size
+    state: CommonState | None = read_state(directory)
+    return state.world_size if state is not None else max(len(list(directory.glob("rng_state_*.pth"))), 1)
+
+
+def load_optimizer(optimizer: Any, scheduler: torch.optim.lr_scheduler.LambdaLR, directory: Path) -> None:
+    """Load moments and position; learning rate, decay and the shape of the schedule stay those of the spec.
+
+    All schedules give the rate as a function of the step, so an unedited run gets exactly the rates it would have had.
+    """
+    groups = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(_load(directory / "optimizer.pt"))
+    for group, wanted in zip(optimizer.param_groups, groups, strict=True):
+        group.update(wanted)
+    position = _load(directory / "scheduler.pt")
+    scheduler.last_epoch = position["last_epoch"]
+    scheduler._step_count = position["_step_count"]
+    rates = [base * shape(scheduler.last_epoch) for base, shape in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)]
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    scheduler._last_lr = rates
+
+
+def _load(file: Path) -> Any:
+    """Load a pickle of tensors and numbers only.
+
+    Raises :class:`TrainerError` (CheckpointIncomplete) that names the file.
+    """
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise TrainerError(FailureClass.CHECKPOINT_INCOMPLETE, f"{file.parent.name} lacks {file.name}") from error

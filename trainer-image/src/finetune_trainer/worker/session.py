@@ -1,0 +1,81 @@
+"""What the parts of one worker share."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from finetune_api.contract.run_config import RunConfig
+from finetune_api.contract.store import EarlyStoppingState
+from finetune_api.models.spec import FineTuneJobSpec
+from finetune_trainer.protocol import Warned, WorkerPlan
+from finetune_trainer.worker.group import Group
+from finetune_trainer.worker.ledger import Ledger
+from finetune_trainer.worker.link import Link
+from finetune_trainer.worker.order import Order
+from finetune_trainer.worker.orders import Orders, StopTrigger
+from finetune_trainer.worker.rank import Rank
+from finetune_trainer.worker.schedule import Schedule
+from finetune_trainer.worker.staging import Staging
+from finetune_trainer.worker.usage import Stopwatch
+
+
+@dataclass
+class Progress:
+    """State of the run beside weights and optimizer; all of it is in every checkpoint."""
+
+    window: list[float] = field(default_factory=list)
+    """Losses of the steps since the last logged one."""
+    tokens_seen: int = 0
+    ledger: Ledger = field(default_factory=lambda: Ledger(early_stopping=EarlyStoppingState()))
+    evaluation_due: bool = False
+    """The evaluation of the current step was skipped because of a stop."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Last known loss, eval_loss, ..."""
+
+
+@dataclass
+class Session:
+    """One worker from start to end."""
+
+    plan: WorkerPlan
+    config: RunConfig
+    rank: Rank
+    link: Link
+    orders: Orders
+    stopwatch: Stopwatch
+    group: Group
+    schedule: Schedule
+    order: Order
+    progress: Progress
+    staging: Staging
+    last_save: float = field(default_factory=time.monotonic)
+    """Rank 0's clock at the last save, for interval saves."""
+    last_save_bytes: int = 0
+    stopped: StopTrigger | None = None
+    """Set once the group has agreed to stop before the last step."""
+    early_stopped: bool = False
+    _warnings: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> FineTuneJobSpec:
+        """The resolved spec."""
+        return self.config.spec
+
+    @property
+    def keeps_best(self) -> bool:
+        """The final weights are those of the best evaluation, so its checkpoint must be there."""
+        use = self.spec.output.use or ("best" if self.spec.early_stopping.patience > 0 else "last")
+        return use == "best"
+
+    @property
+    def parent_attempt(self) -> int:
+        """Attempt that wrote the checkpoint this one started from; this one itself when the checkpoint is from elsewhere."""
+        resume = self.plan.resume
+        return resume.manifest.attempt if resume is not None and resume.manifest is not None else self.plan.attempt
+
+    def warn(self, condition: str, message: str) -> None:
+        """Raise a warning condition, once for the group; an empty message clears one that was raised."""
+        if self.rank.is_first and self._warnings.get(condition, "") != message:
+            self._warnings[condition] = message
+            self.link.send(Warned(condition=condition, message=message))

@@ -1,0 +1,126 @@
+"""TRL's trainer with what a run on Kubernetes needs beside it. Its loop is used as it is; each override says why it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from datasets import Dataset
+from peft import PeftConfig
+from torch.utils.data import DataLoader
+from transformers import DefaultFlowCallback, PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
+from trl import SFTConfig, SFTTrainer
+
+from finetune_api.contract.store import Trigger
+from finetune_trainer.worker import checkpoint, resume
+from finetune_trainer.worker.conductor import Conductor
+from finetune_trainer.worker.evaluation import evaluate
+from finetune_trainer.worker.loader import EpochBatches, Rows, make_loader
+from finetune_trainer.worker.order import Share
+
+if TYPE_CHECKING:
+    from finetune_trainer.worker.session import Session
+
+
+class FineTuneTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
+    """One rank's trainer. Decisions are the :class:`Conductor`'s; this class only lets them reach the loop."""
+
+    def __init__(
+        self,
+        session: Session,
+        conductor: Conductor,
+        *,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        args: SFTConfig,
+        train: Dataset,
+        evaluation: Dataset | None,
+        peft_config: PeftConfig | None,
+    ) -> None:
+        self._session, self._conductor = session, conductor
+        self._evaluation_rows = Rows(evaluation) if evaluation is not None else None
+        super().__init__(
+            model=model, args=args, train_dataset=train, processing_class=tokenizer, peft_config=peft_config, callbacks=[conductor]
+        )
+        # Logs, evaluations, saves and the end of training are the conductor's to decide; the stock flow reads its intervals
+        # from the checkpoint, so edits of a stopped job would be ignored.
+        self.remove_callback(DefaultFlowCallback)
+        self.remove_callback(PrinterCallback)
+        # The fused head counts tokens of the whole step whatever the model's own forward takes.
+        self.model_accepts_loss_kwargs = True
+        self._loss_shifts_labels = True
+        self._flops_per_token = 6 * self.model.num_parameters(exclude_embeddings=True)
+
+    @property
+    def save_trigger(self) -> Trigger:
+        """Why the save under way was decided."""
+        return self._conductor.save_trigger
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Return the loader of this rank's share; stock ones depend on the number of ranks and repeat rows to fill the last batch."""
+        spec, rank = self._session.spec, self._session.rank
+        share = Share(rank.rank, rank.world_size, spec.training.batch_size, spec.training.grad_accum_steps)
+        batches = EpochBatches(self._session.order, share)
+        pin = spec.dataset.pin_memory and self.args.device.type == "cuda"
+        return make_loader(self.train_dataset, batches, self.data_collator, workers=spec.dataset.num_workers, pin_memory=pin)
+
+    def compute_loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: torch.Tensor | None = None
+    ) -> Any:
+        """Compute TRL's loss without its four collectives and host reads per micro-batch; the recorder reads the same numbers later."""
+        options = {"output_router_logits": True} if self.aux_loss_enabled else {}
+        outputs = model(**inputs, **options, use_cache=False, fused_lm_head=True)
+        tokens = outputs.label_mask.sum()
+        total = tokens if num_items_in_batch is None else num_items_in_batch
+        # num_items_in_batch counts the tokens of all ranks, and DDP averages gradients over them.
+        loss = -outputs.log_probs.sum() / torch.as_tensor(total).clamp(min=1) * self._session.rank.world_size
+        if self.aux_loss_enabled:
+            loss = loss + self.router_aux_loss_coef * outputs.aux_loss / self.current_gradient_accumulation_steps
+        counts = (outputs.is_top1.sum(), outputs.entropy.detach().sum(), tokens)
+        self._conductor.recorder.add_micro_batch(torch.stack([loss.detach().float(), *(value.float() for value in counts)]))
+        return (loss, outputs) if return_outputs else loss
+
+    def _clip_grad_norm(self, model: torch.nn.Module) -> torch.Tensor:
+        norm: torch.Tensor = super()._clip_grad_norm(model)
+        self._conductor.recorder.add_grad_norm(norm)
+        return norm
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Count as the stock one does, without walking all parameters for each micro-batch."""
+        return int(self._flops_per_token * inputs["input_ids"].numel())
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate per token and independent of ranks; the group may leave in the middle of it when it is told to stop."""
+        assert self._evaluation_rows is not None, "an evaluation is due only where there is data for it"
+        self.model.eval()
+        result = evaluate(self._session, self._evaluation_rows, self.args.per_device_eval_batch_size, self._score)
+        self.model.train()
+        self._conductor.evaluated(self.control, self.state, result)
+        return result.metrics if result is not None else {}
+
+    @torch.no_grad()
+    def _score(self, rows: Sequence[Any]) -> torch.Tensor:
+        inputs = self._prepare_inputs(self.data_collator(list(rows)))
+        outputs = self.model(**inputs, use_cache=False, fused_lm_head=True)
+        sums = (-outputs.log_probs.double().sum(), outputs.is_top1.sum(), outputs.entropy.double().sum(), outputs.label_mask.sum())
+        return torch.stack([value.double() for value in sums]).cpu()
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        # The stock loop trains one step before it looks whether it should: a run resumed at its end would go past it.
+        if not self.control.should_training_stop:
+            super()._run_epoch(*args, **kwargs)
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
+        checkpoint.save(self._session, self, lambda: super(FineTuneTrainer, self)._save_checkpoint(model, trial))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        # The stock one goes on without a word when the file is missing.
+        if checkpoint is not None and resume.has_random_state(self._session, Path(checkpoint), self.state.global_step):
+            super()._load_rng_state(checkpoint)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        # The stock one brings back the old learning rate, decay and schedule: edits of a stopped job would be ignored.
+        if checkpoint is not None:
+            resume.load_optimizer(self.optimizer, self.lr_scheduler, Path(checkpoint))
