@@ -76,13 +76,13 @@ helm.sh/resource-policy: keep
 
 {{/* Namespaces that get the Secret finetune-storage, as a JSON list: those of the jobs and the release's own. */}}
 {{- define "finetune-operator.storeNamespaces" -}}
-{{- append .Values.jobNamespaces .Release.Namespace | uniq | sortAlpha | toJson -}}
+{{- append (.Values.jobNamespaces | default list) .Release.Namespace | uniq | sortAlpha | toJson -}}
 {{- end -}}
 
 {{/* Namespaces the operator works in with rbac.namespaced, as a JSON list. */}}
 {{- define "finetune-operator.watchNamespaces" -}}
 {{- if .Values.rbac.namespaced -}}
-{{- append .Values.jobNamespaces .Release.Namespace | uniq | sortAlpha | toJson -}}
+{{- append (.Values.jobNamespaces | default list) .Release.Namespace | uniq | sortAlpha | toJson -}}
 {{- else -}}
 []
 {{- end -}}

@@ -60,13 +60,13 @@ def test_presets_wait_for_their_kind_once(helm: Helm) -> None:
     """Where the API server knows the kind they are ordinary objects; before that, hooks behind a Job that waits for it."""
     first = helm.template()
     later = helm.template(None, "--api-versions", f"{API_VERSION}/ClusterFineTunePreset")
+    (wait,) = of_kind(first, "Job")
     for manifest in of_kind(first, "ClusterFineTunePreset"):
         annotations = manifest["metadata"]["annotations"]
         assert annotations["helm.sh/hook"] == "post-install,post-upgrade"
         assert annotations["meta.helm.sh/release-name"] == "finetune"
         assert annotations["meta.helm.sh/release-namespace"] == "finetune-system"
-    (wait,) = of_kind(first, "Job")
-    assert int(wait["metadata"]["annotations"]["helm.sh/hook-weight"]) < int(annotations["helm.sh/hook-weight"])
+        assert int(wait["metadata"]["annotations"]["helm.sh/hook-weight"]) < int(annotations["helm.sh/hook-weight"])
     assert set(wait["spec"]["template"]["spec"]["containers"][0]["command"][6:]) == {
         crd["spec"]["names"]["plural"] for crd in CRDS.values()
     }

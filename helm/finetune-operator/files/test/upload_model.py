@@ -6,9 +6,9 @@ Runs in the trainer image; the store's credentials are the files of the Secret t
 
 from __future__ import annotations
 
-import io
 import os
 import sys
+import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -39,9 +39,11 @@ def connect(credentials: Path) -> Minio:
 def main(data: str, bucket: str, prefix: str) -> int:
     """Upload each file of the model."""
     store = connect(Path(os.environ["STORE_SECRET_DIR"]))
-    for name, content in tiny_model.build_files(Path(data), tiny_model.SHAPES["test"], seed=42).items():
-        store.put_object(bucket, f"{prefix}/{name}", io.BytesIO(content), len(content))
-        sys.stdout.write(f"s3://{bucket}/{prefix}/{name}: {len(content)} bytes\n")
+    with tempfile.TemporaryDirectory() as folder:
+        tiny_model.write_model(Path(folder), data=Path(data), params="test")
+        for file in sorted(Path(folder).iterdir()):
+            store.fput_object(bucket, f"{prefix}/{file.name}", str(file))
+            sys.stdout.write(f"s3://{bucket}/{prefix}/{file.name}: {file.stat().st_size} bytes\n")
     return 0
 
 
