@@ -152,21 +152,17 @@ class Cluster:
         raise AssertionError("a retried call either returns or raises")
 
 
-def wait_until(
-    jobs: Iterator[Job], done: Callable[[Job], bool], timeout_seconds: float, waiting_for: str, clock: Callable[[], float] = time.monotonic
-) -> Job:
-    """Follow a job until a condition holds.
+def bounded(jobs: Iterator[Job], timeout_seconds: float, waiting_for: str, clock: Callable[[], float] = time.monotonic) -> Iterator[Job]:
+    """Pass observations on for a limited time.
 
     Raises:
-        CliError: it did not hold in time; the message says where the job was.
+        CliError: the time is up; the message says what was waited for, and where the job is.
     """
     deadline = clock() + timeout_seconds
     for job in jobs:
-        if done(job):
-            return job
+        yield job
         if clock() > deadline:
             raise CliError(f"{job.ref}: no {waiting_for} within {timeout_seconds:.0f} s; {where_it_is(job)}")
-    raise AssertionError("a followed job has no end")
 
 
 def where_it_is(job: Job) -> str:

@@ -11,11 +11,11 @@ from typing import Any
 import yaml
 
 from finetune_api.constants import API_VERSION, CLUSTER_PRESET_KIND, KIND, PRESET_KIND
-from finetune_api.models.partial import validate_job, validate_preset
+from finetune_api.documents import load_documents, validate_document
 from finetune_api.presets import SHIPPED
 from finetune_api.problems import Problem, SpecError
 from finetune_api.resolve import Resolution, resolve
-from finetune_api.rules import check_name, check_resolved
+from finetune_api.rules import check_resolved
 from finetune_cli.errors import CliError
 
 STANDARD_INPUT = Path("-")
@@ -28,12 +28,23 @@ class Document:
 
     source: str
     """File it comes from, for messages."""
-    kind: str
-    name: str
-    namespace: str | None
-    """Unset: the namespace of the context it is applied in."""
-    spec: Any
+    raw: Mapping[str, Any]
     """As written; :func:`problems_of_document` tells whether it is what it should be."""
+
+    @property
+    def kind(self) -> str:
+        """Kind of the object."""
+        return str(self.raw.get("kind", ""))
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return str((self.raw.get("metadata") or {}).get("name", ""))
+
+    @property
+    def spec(self) -> Any:
+        """Its spec."""
+        return self.raw.get("spec")
 
     def __str__(self) -> str:
         return f"{self.source}: {self.kind} {self.name}"
@@ -52,12 +63,12 @@ def read_documents(path: Path) -> list[Document]:
     source = "standard input" if path == STANDARD_INPUT else str(path)
     try:
         text = sys.stdin.read() if path == STANDARD_INPUT else path.read_text(encoding="utf-8")
-        objects = [found for found in yaml.safe_load_all(text) if isinstance(found, dict)]
+        objects = [found for found in load_documents(text) if isinstance(found, dict)]
     except OSError as error:
         raise CliError(f"{source} cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise CliError(f"{source} is no YAML: {error}") from error
-    documents = [_document(source, found) for found in objects if found.get("apiVersion") == API_VERSION]
+    documents = [Document(source, found) for found in objects if found.get("apiVersion") == API_VERSION]
     if not documents:
         raise CliError(f"{source} has no object of {API_VERSION}")
     return documents
@@ -91,17 +102,11 @@ def read_presets(paths: Iterable[Path]) -> Presets:
 
 def problems_of_document(document: Document) -> Sequence[Problem]:
     """What is wrong with a document by itself, by the rules the API server has too."""
-    names = check_name(document.name) if document.kind == KIND else []
     try:
-        if document.kind == KIND:
-            validate_job(document.spec)
-        elif document.kind in PRESET_KINDS:
-            validate_preset(document.spec)
-        else:
-            return [Problem("kind", document.kind, f"is none of {KIND}, {', '.join(sorted(PRESET_KINDS))}")]
+        validate_document(document.raw)
     except SpecError as error:
-        return [*names, *error.problems]
-    return names
+        return error.problems
+    return []
 
 
 def find_preset(document: Document, presets: Presets) -> Mapping[str, Any] | None:
@@ -141,14 +146,3 @@ def raise_problems(document: Document, problems: Sequence[Problem]) -> None:
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
         raise CliError(f"{document} is not valid:\n{lines}")
-
-
-def _document(source: str, found: Mapping[str, Any]) -> Document:
-    metadata = found.get("metadata") or {}
-    return Document(
-        source=source,
-        kind=str(found.get("kind")),
-        name=str(metadata.get("name", "")),
-        namespace=metadata.get("namespace"),
-        spec=found.get("spec"),
-    )

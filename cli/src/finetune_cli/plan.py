@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from finetune_api.advice import warnings_for
 from finetune_api.models.spec import Training
 from finetune_api.resolve import Resolution, flatten, processes_per_replica
 from finetune_cli.manifest import Document
@@ -24,7 +25,8 @@ def render_plan(document: Document, resolution: Resolution) -> RenderableType:
     for path, value in resolved_values(resolution).items():
         source = resolution.sources.get(path, "default")
         table.add_row(path, Text(_shown(value)), Text(source, style=SOURCE_STYLE[source]))
-    return Group(Text(f"{document.kind} {document.name}", style="bold"), table, Text(), Text(summarise(resolution)))
+    advice = [Text(sentence, style="yellow") for sentence in warnings_for(resolution).values()]
+    return Group(Text(f"{document.kind} {document.name}", style="bold"), table, Text(), Text(summarise(resolution)), *advice)
 
 
 def resolved_values(resolution: Resolution) -> dict[str, Any]:

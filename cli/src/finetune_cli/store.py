@@ -109,6 +109,13 @@ class BucketStore:
         except (MinioException, urllib3.exceptions.HTTPError) as error:
             raise CliError(f"{self.uri}/{key} cannot be read: {error}") from error
 
+    def write(self, key: str, path: Path) -> None:
+        """Upload a file."""
+        try:
+            self.client.fput_object(self.bucket, f"{self.prefix}/{key}" if self.prefix else key, str(path))
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
+            raise CliError(f"{self.uri}/{key} cannot be written: {error}") from error
+
 
 def open_directory(uri: str) -> DirectoryStore:
     """Open a ``file://`` store.

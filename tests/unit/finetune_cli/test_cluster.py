@@ -7,7 +7,7 @@ import urllib3
 from kubernetes.client import ApiClient
 from kubernetes.client.exceptions import ApiException
 
-from finetune_cli.cluster import Access, Cluster, wait_until
+from finetune_cli.cluster import Access, Cluster, bounded
 from finetune_cli.errors import CliError, JobGoneError
 from finetune_cli.job import JobRef
 from tests.unit.finetune_cli.builders import make_document, make_job
@@ -100,11 +100,12 @@ def test_refusals_come_out_as_sentences(monkeypatch: pytest.MonkeyPatch) -> None
         cluster.patch(REF, {"spec": {"replicas": 99}})
 
 
-def test_wait_until_says_where_the_job_was_when_time_ran_out() -> None:
+def test_following_can_be_bounded_and_says_where_the_job_was() -> None:
     times = iter([0.0, 5.0, 11.0])
-    jobs = iter([make_job("Queued"), make_job("Queued", reason="AwaitingPods")])
+    jobs = bounded(iter([make_job("Queued"), make_job("Queued", reason="AwaitingPods")]), 10, "end of training", clock=lambda: next(times))
+    assert [next(jobs).phase.value, next(jobs).phase.value] == ["Queued", "Queued"]
     with pytest.raises(CliError, match=r"no end of training within 10 s; phase Queued \(AwaitingPods\)"):
-        wait_until(jobs, lambda _: False, 10, "end of training", clock=lambda: next(times))
+        next(jobs)
 
 
 def test_kubectl_gets_the_same_access() -> None:

@@ -274,9 +274,8 @@ def test_free_ports_differ() -> None:
 
 
 def test_a_real_process_runs_to_its_end(place: LocalDirectory, trainer: Callable[[str], None]) -> None:
-    trainer(
-        f'(store / "final").mkdir(parents=True); (store / "final/manifest.json").write_text({FINAL.to_json()!r}); print("done", sys.argv[1])'
-    )
+    put(place.root, "final.json", FINAL.to_json())
+    trainer('(store / "final").mkdir(); (store.parent / "final.json").rename(store / "final/manifest.json"); print("done", sys.argv[1])')
     console = recording_console()
     ended = run_to_end("demo", make_spec(), [], place, console)
     assert ended.phase is Phase.SUCCEEDED

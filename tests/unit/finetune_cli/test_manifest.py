@@ -105,6 +105,14 @@ def test_validate_says_what_is_wrong_and_ends_with_1(manifest: Path) -> None:
     assert "  spec.training.batchSize: 400 is above the maximum 128" in output
 
 
+def test_validate_gives_advice_without_refusing(manifest: Path) -> None:
+    """AC-19: a learning rate outside the usual band is said, not refused."""
+    manifest.write_text(JOB.replace("batchSize: 4", "learningRate: 5e-3"))
+    code, output = run("validate", "-f", manifest)
+    assert code == 0
+    assert "  training.learningRate 0.005 is outside the usual band" in output
+
+
 def test_validate_judges_job_and_preset_together(tmp_path: Path, manifest: Path) -> None:
     """A rule that neither of the two breaks alone: evaluation data given twice."""
     preset = tmp_path / "preset.yaml"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from finetune_api.advice import warnings_for
 from finetune_api.constants import KIND
 from finetune_api.resolve import resolve
 from finetune_api.rules import check_resolved
@@ -31,11 +33,15 @@ def validate(file: Manifest, preset_file: PresetFiles = None) -> None:
     invalid = False
     for document in read_documents(file):
         problems = list(problems_of_document(document))
+        advice: Mapping[str, str] = {}
         if not problems and document.kind == KIND:
-            problems = check_resolved(resolve(document.spec, find_preset(document, presets)))
+            resolution = resolve(document.spec, find_preset(document, presets))
+            problems, advice = check_resolved(resolution), warnings_for(resolution)
         console.print(Text.assemble(f"{document}: ", ("invalid", "red") if problems else ("valid", "green")))
         for problem in problems:
             console.print(Text.assemble("  ", (problem.path, "bold"), f": {problem.message}"))
+        for sentence in advice.values():
+            console.print(Text(f"  {sentence}", style="yellow"))
         invalid = invalid or bool(problems)
     if invalid:
         raise typer.Exit(1)
