@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from minio import Minio
+
 from tests.support.install import install_chart
 from tests.support.jobs import make_job
 from tests.support.platform import BUCKET, ROOT, SYSTEM_NAMESPACE, Job, Kubectl, Platform, eventually

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
+import yaml
+
 from tests.e2e.conftest import JobFactory
 from tests.support.jobs import make_job
 from tests.support.platform import Kubectl, Platform, eventually
@@ -22,8 +25,6 @@ REFUSED_AT_APPLY: dict[str, tuple[dict[str, Any], str]] = {
 def test_refused_at_apply(namespace: Kubectl, case: str) -> None:
     """The API server itself names the field and the rule."""
     spec, expected = REFUSED_AT_APPLY[case]
-    import yaml
-
     done = namespace.run("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump(make_job(case, spec)), check=False)
     assert done.returncode != 0
     assert expected in done.stderr
@@ -43,11 +44,10 @@ FAILS: dict[str, tuple[dict[str, Any], str, str]] = {
 @pytest.fixture(scope="module")
 def broken_things(platform: Platform, namespace: Kubectl) -> None:
     """A data set with a bad third row, wrong credentials, model directories that lack something."""
-    import io
-
     good = '{"prompt": "a", "completion": "b"}'
+    rows = f"{good}\n{good}\n{{broken\n{good}\n"
     namespace.apply(
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "broken"}, "data": {"rows.jsonl": f"{good}\n{good}\n{{broken\n{good}\n"}},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "broken"}, "data": {"rows.jsonl": rows}},
         {
             "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "wrong"},
             "stringData": {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "wrong-wrong-wrong"},
@@ -76,15 +76,13 @@ def test_fails_with_class_and_sentence(run_job: JobFactory, case: str) -> None:
 def test_a_preset_that_does_not_exist(run_job: JobFactory) -> None:
     """Cross-object rules become Valid=False with a sentence before any pod exists."""
     job = run_job("no-preset", {"presetRef": {"name": "nowhere"}})
-    valid = eventually(
-        lambda: c if (c := job.condition("Valid")).get("status") == "False" else None, within=30, what="Valid=False"
-    )
+    valid = eventually(lambda: c if (c := job.condition("Valid")).get("status") == "False" else None, within=30, what="Valid=False")
     assert "nowhere" in valid["message"]
     assert job.pods() == []
 
 
 def test_a_gpu_job_is_checked_without_a_gpu(run_job: JobFactory) -> None:
-    """preflight finds a missing model in a CPU pod: nothing ever asks for nvidia.com/gpu (AC-30, Z-01)."""
+    """Preflight finds a missing model in a CPU pod: nothing ever asks for nvidia.com/gpu (AC-30, Z-01)."""
     job = run_job("preflight", {"resources": {"device": "gpu"}, "model": {"uri": "s3://finetune/models/nothing"}})
     status = job.wait_phase("Failed", within=120)
     assert status["failure"]["class"] == "ModelError"

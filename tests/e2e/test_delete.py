@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
+
 from tests.e2e.conftest import JobFactory, prepare_namespace
 from tests.support.jobs import make_job
 from tests.support.platform import SYSTEM_NAMESPACE, Job, Kubectl, Platform, eventually
@@ -25,7 +27,7 @@ def test_delete_a_finished_job(platform: Platform, namespace: Kubectl, retain: s
     prefix = job.prefix
     namespace("delete", "finetunejob", name, "--timeout=120s")
     for kind in ("pods", "jobs", "services", "configmaps"):
-        eventually(lambda kind=kind: not namespace.items(kind, f"finetune.dev/job={name}") or None, within=60, what=f"{kind} gone")
+        eventually(partial(_none_left, namespace, kind, name), within=60, what=f"{kind} gone")
     assert bool(platform.objects(prefix)) == (retain == "Keep")
 
 
@@ -50,7 +52,7 @@ def operator(platform: Platform, request: pytest.FixtureRequest) -> Iterator[str
 
 
 def test_namespace_deleted_while_training(platform: Platform, operator: str) -> None:
-    """kubectl delete ns ends, operator up or down, also with retain Delete."""
+    """Kubectl delete ns ends, operator up or down, also with retain Delete."""
     name = f"e2e-doomed-{operator}"
     prepare_namespace(platform, name)
     kubectl = platform.kubectl.within(name)
@@ -69,3 +71,7 @@ def test_namespace_deleted_while_training(platform: Platform, operator: str) -> 
     else:
         platform.kubectl("delete", "namespace", name, "--wait=false")
     eventually(lambda: platform.kubectl.get("namespace", name) is None or None, within=180, what=f"namespace {name} gone")
+
+
+def _none_left(kubectl: Kubectl, kind: str, job: str) -> bool:
+    return not kubectl.items(kind, f"finetune.dev/job={job}")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from tests.e2e.conftest import JobFactory
 from tests.support.platform import Kubectl, Platform, eventually
 
@@ -22,7 +23,15 @@ def vanishing_node(platform: Platform) -> Iterator[Kubectl]:
     kubectl.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE, "labels": {LABEL: "yes"}}})
     room = {"cpu": "8", "memory": "32Gi", "pods": "10", "ephemeral-storage": "100Gi"}
     ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "was here"}
-    kubectl("patch", "node", NODE, "--subresource=status", "--type=merge", "-p", json.dumps({"status": {"capacity": room, "allocatable": room, "conditions": [ready]}}))
+    kubectl(
+        "patch",
+        "node",
+        NODE,
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        json.dumps({"status": {"capacity": room, "allocatable": room, "conditions": [ready]}}),
+    )
     yield kubectl
     kubectl("delete", "node", NODE, "--ignore-not-found")
     for node in kubectl.items("nodes"):
@@ -31,7 +40,14 @@ def vanishing_node(platform: Platform) -> Iterator[Kubectl]:
 
 def act_as_kubelet(kubectl: Kubectl, pod: str) -> None:
     """Say what a kubelet would say of a pod it has just started."""
-    state = {"name": "trainer", "ready": True, "restartCount": 0, "image": "x", "imageID": "x", "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}
+    state = {
+        "name": "trainer",
+        "ready": True,
+        "restartCount": 0,
+        "image": "x",
+        "imageID": "x",
+        "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
+    }
     status: dict[str, Any] = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}], "containerStatuses": [state]}
     kubectl("patch", "pod", pod, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from tests.e2e.conftest import JobFactory
 from tests.support.platform import SYSTEM_NAMESPACE, Kubectl, Platform, eventually
 
@@ -60,7 +61,10 @@ def test_store_away_during_saves(run_job: JobFactory, store_switch: StoreSwitch)
 
 def test_pause_while_the_store_is_away(run_job: JobFactory, store_switch: StoreSwitch) -> None:
     """With ifUnsaved Discard the pause waits up to its timeout, then says what is lost."""
-    job = run_job("pause-unsaved", {**SPEC, "checkpoint": {"steps": 10_000}, "pausePolicy": {"timeoutSeconds": 20, "ifUnsaved": "Discard", "graceSeconds": 10}})
+    job = run_job(
+        "pause-unsaved",
+        {**SPEC, "checkpoint": {"steps": 10_000}, "pausePolicy": {"timeoutSeconds": 20, "ifUnsaved": "Discard", "graceSeconds": 10}},
+    )
     job.wait_step(20)
     store_switch.off()
     job.scale(0)
@@ -73,13 +77,15 @@ def test_pause_while_the_store_is_away(run_job: JobFactory, store_switch: StoreS
 
 @pytest.mark.parametrize("moment", ["run", "pause"])
 def test_operator_away(run_job: JobFactory, platform: Platform, moment: str) -> None:
-    """The operator's pod is deleted during a run and during a pause: training goes on, status is right after its return, nothing is restarted."""
+    """The operator's pod is deleted during a run and during a pause: training goes on, nothing is restarted."""
     job = run_job(f"operator-away-{moment}", SPEC)
     job.wait_step(10)
     uids = {p["metadata"]["uid"] for p in job.pods()}
     if moment == "pause":
         job.scale(0)
-    platform.kubectl.within(SYSTEM_NAMESPACE)("delete", "pod", "-l", "app.kubernetes.io/component=operator", "--wait=false", "--grace-period=1")
+    platform.kubectl.within(SYSTEM_NAMESPACE)(
+        "delete", "pod", "-l", "app.kubernetes.io/component=operator", "--wait=false", "--grace-period=1"
+    )
     if moment == "pause":
         status = job.wait_phase("Paused", within=240)
         assert status["pause"]["saved"] is True

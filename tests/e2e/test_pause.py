@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
+
 from tests.e2e.conftest import JobFactory
 from tests.support.jobs import make_job
 from tests.support.platform import Job, Kubectl, Platform, StepRow, eventually
@@ -24,7 +24,7 @@ SPEC: dict[str, Any] = {
 }
 TWO_PODS = {"replicas": 2, "training": {"maxSteps": STEPS, "gradAccumSteps": 2}}
 SOAK = bool(os.environ.get("FINETUNE_SOAK"))
-MOMENTS = random.Random(20261121).sample(range(STEPS), 20)
+MOMENTS = random.Random(20261121).sample(range(STEPS), 20)  # noqa: S311 - moments, not secrets
 """Steps after which the pause is asked; 0 is during start-up."""
 
 
@@ -42,7 +42,7 @@ def variant(pods: int, logging_steps: int) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def references(platform: Platform, namespace: Kubectl) -> Iterator[dict[int, Reference]]:
+def references(platform: Platform, namespace: Kubectl) -> dict[int, Reference]:
     """Runs never paused, made when first asked for."""
 
     class Made(dict[int, Reference]):
@@ -54,7 +54,7 @@ def references(platform: Platform, namespace: Kubectl) -> Iterator[dict[int, Ref
             self[pods] = Reference(job.rows(), job.final_digests())
             return self[pods]
 
-    yield Made()
+    return Made()
 
 
 def moments() -> list[tuple[int, int, int]]:
@@ -89,7 +89,7 @@ def test_pause_and_resume_change_nothing(
     final = job.wait_phase("Succeeded")
     assert final["usage"].get("lostSteps", 0) == 0
     rows = job.rows()
-    assert {s: r.attempt for s, r in rows.items() if s <= stopped_at} == {s: rows[1].attempt for s in range(1, stopped_at + 1)}
+    assert {s: r.attempt for s, r in rows.items() if s <= stopped_at} == dict.fromkeys(range(1, stopped_at + 1), rows[1].attempt)
     for number, expected in reference.rows.items():
         got = rows[number]
         assert (got.loss, got.grad_norm, got.learning_rate, got.samples) == (

@@ -9,14 +9,15 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
-from tests.e2e.conftest import JobFactory
-from tests.support.platform import SYSTEM_NAMESPACE, Platform, eventually
 
 from finetune_api.contract import metrics
+from tests.e2e.conftest import JobFactory
+from tests.support.platform import SYSTEM_NAMESPACE, Platform, eventually
 
 pytestmark = pytest.mark.e2e
 Query = Callable[[str], list[dict[str, object]]]
@@ -30,14 +31,22 @@ OPERATOR = ("finetune_operator_reconcile_duration_seconds_count", "finetune_oper
 @pytest.fixture
 def prometheus(tmp_path: Path, platform: Platform, run_job: JobFactory) -> Iterator[Query]:
     """Prometheus with the operator and one training pod as targets."""
-    spec = {"training": {"maxSteps": 2000}, "dataset": {"evalRatio": 0.1}, "evaluation": {"strategy": "steps", "steps": 10}, "checkpoint": {"steps": 10}}
+    spec = {
+        "training": {"maxSteps": 2000},
+        "dataset": {"evalRatio": 0.1},
+        "evaluation": {"strategy": "steps", "steps": 10},
+        "checkpoint": {"steps": 10},
+    }
     job = run_job("scraped", spec)
     job.wait_step(20)
     binary = shutil.which("prometheus") or "/usr/bin/prometheus"
     with ExitStack() as stack:
         trainer = stack.enter_context(job.kubectl.port_forward(f"pod/{job.pod(0)}", 9090))
         operator = stack.enter_context(platform.kubectl.within(SYSTEM_NAMESPACE).port_forward("deployment/finetune-operator", 8080))
-        targets = [{"job_name": name, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]} for name, port in (("trainer", trainer), ("operator", operator))]
+        targets = [
+            {"job_name": name, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
+            for name, port in (("trainer", trainer), ("operator", operator))
+        ]
         config = tmp_path / "prometheus.yml"
         config.write_text(yaml.safe_dump({"global": {"scrape_interval": "1s"}, "scrape_configs": targets}))
         log = stack.enter_context((tmp_path / "log").open("w"))
@@ -60,7 +69,7 @@ def prometheus(tmp_path: Path, platform: Platform, run_job: JobFactory) -> Itera
 def test_every_series_is_there(prometheus: Query) -> None:
     """Loss, learning rate, gradient norm, tokens/s, step and checkpoint durations; the operator's own metrics."""
     for name in (*TRAINER, *OPERATOR):
-        eventually(lambda name=name: prometheus(name) or None, within=60, what=f"series {name}")
+        eventually(partial(prometheus, name), within=60, what=f"series {name}")
     (loss,) = prometheus(metrics.LOSS)
     labels = loss["metric"]
     assert isinstance(labels, dict)

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+
 from tests.e2e.conftest import JobFactory
 from tests.support.platform import BUCKET, Job, Platform, eventually
 
@@ -31,13 +32,15 @@ def kill_worker(job: Job, rank: int) -> None:
 def committed(job: Job, step: int) -> None:
     """Wait until a checkpoint of at least this step is complete in the store."""
     eventually(
-        lambda: (job.status.get("checkpoints", {}).get("latest") or {}).get("step", 0) >= step or None, within=240, what=f"checkpoint {step}"
+        lambda: (job.status.get("checkpoints", {}).get("latest") or {}).get("step", 0) >= step or None,
+        within=240,
+        what=f"checkpoint {step}",
     )
 
 
 @pytest.mark.parametrize("victim", ["rank-0", "rank-1", "pod-0"])
 def test_a_killed_part_costs_at_most_the_save_interval(run_job: JobFactory, victim: str) -> None:
-    """SIGKILL of a worker or of a whole pod: the group restarts from the last complete checkpoint; what was lost is said (design 7, OP-11)."""
+    """SIGKILL of a worker or of a pod: the group restarts from the last complete checkpoint; what was lost is said (OP-11)."""
     job = run_job(f"killed-{victim}", SPEC)
     committed(job, 20)
     if victim == "pod-0":

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.e2e.conftest import JobFactory
+
 from tests.support.jobs import make_job
 from tests.support.platform import Job, Kubectl, Platform, StepRow
 
@@ -19,7 +18,7 @@ TOPOLOGIES: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def finished(platform: Platform, namespace: Kubectl) -> Iterator[dict[str, dict[int, StepRow]]]:
+def finished(platform: Platform, namespace: Kubectl) -> dict[str, dict[int, StepRow]]:
     """Recorded steps of a finished job per topology."""
     rows = {}
     for name, spec in TOPOLOGIES.items():
@@ -29,7 +28,7 @@ def finished(platform: Platform, namespace: Kubectl) -> Iterator[dict[str, dict[
         assert status["artifacts"]["finalUri"].endswith("/final")
         rows[name] = job.rows()
         namespace("delete", "finetunejob", name)
-    yield rows
+    return rows
 
 
 @pytest.mark.parametrize("topology", ["two-pods", "two-processes"])

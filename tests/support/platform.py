@@ -24,7 +24,10 @@ T = TypeVar("T")
 
 
 def eventually(check: Callable[[], T | None], *, within: float, what: str, every: float = 0.5) -> T:
-    """The first truthy result of ``check``; fails with ``what`` after ``within`` seconds. An AssertionError of ``check`` counts as not yet."""
+    """The first truthy result of ``check``; fails with ``what`` after ``within`` seconds.
+
+    An AssertionError of ``check`` counts as not yet.
+    """
     deadline = time.monotonic() + within
     reason = ""
     while True:
@@ -58,7 +61,13 @@ class Kubectl:
     def run(self, *arguments: str, stdin: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run kubectl; a failure shows its stderr."""
         done = subprocess.run(
-            ["kubectl", "-n", self.namespace, *arguments], input=stdin, capture_output=True, text=True, env=self.environment, check=False, timeout=300
+            ["kubectl", "-n", self.namespace, *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            check=False,
+            timeout=300,
         )
         if check and done.returncode:
             raise AssertionError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
@@ -78,7 +87,7 @@ class Kubectl:
         return list(json.loads(self("get", kind, "-o", "json", *(["-l", selector] if selector else [])))["items"])
 
     def apply(self, *documents: Mapping[str, Any]) -> None:
-        """kubectl apply of objects."""
+        """Kubectl apply of objects."""
         self("apply", "-f", "-", stdin=yaml.safe_dump_all(documents))
 
     @contextlib.contextmanager
@@ -174,6 +183,7 @@ class Job:
 
     def wait_phase(self, *phases: str, within: float = 240) -> dict[str, Any]:
         """Wait for one of these phases; an unexpected end fails at once with the story."""
+
         def check() -> dict[str, Any] | None:
             status = self.status
             phase = status.get("phase")
@@ -190,6 +200,7 @@ class Job:
 
     def wait_step(self, step: int, within: float = 240) -> int:
         """Wait until progress shows at least this step."""
+
         def check() -> int | None:
             status = self.status
             if status.get("phase") == "Failed":
@@ -203,7 +214,7 @@ class Job:
             raise AssertionError(f"{error}\n{self.story()}") from error
 
     def scale(self, replicas: int) -> None:
-        """kubectl scale."""
+        """Kubectl scale."""
         self.kubectl("scale", f"finetunejob/{self.name}", f"--replicas={replicas}")
 
     def story(self) -> str:
@@ -236,7 +247,9 @@ class Job:
         for key in sorted(keys, key=lambda k: int(re.findall(r"\d+", k)[0])):
             for line in self.read(key).decode().splitlines():
                 row = json.loads(line)
-                found[row["step"]] = StepRow(row["attempt"], row["step"], row["loss"], row["grad_norm"], row["learning_rate"], row["samples"])
+                found[row["step"]] = StepRow(
+                    row["attempt"], row["step"], row["loss"], row["grad_norm"], row["learning_rate"], row["samples"]
+                )
         return found
 
     def final_digests(self) -> dict[str, str]:

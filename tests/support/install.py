@@ -1,0 +1,45 @@
+"""Installs the chart of this checkout for tests that need real pods."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.support.platform import RELEASE, ROOT, SYSTEM_NAMESPACE, Kubectl
+
+
+def cluster_tool(*arguments: str) -> str:
+    """Standard output of a finetune-cluster command."""
+    done = subprocess.run([sys.executable, "-m", "finetune_cluster", *arguments], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, f"finetune-cluster {' '.join(arguments)}: {done.stderr}"
+    return done.stdout
+
+
+def image_references() -> Mapping[str, str]:
+    """References of the images built from this checkout, known to the cluster's nodes."""
+    images: dict[str, str] = json.loads(cluster_tool("images", "all", "--output", "json"))
+    return images
+
+
+def helm_path() -> Path:
+    """Where the cluster's tools keep helm."""
+    found = next((Path(folder) / "helm" for folder in os.environ["PATH"].split(":") if (Path(folder) / "helm").exists()), None)
+    return found or Path(os.environ.get("FINETUNE_HOME", Path.home() / ".cache/finetune")) / "bin/helm"
+
+
+def install_chart(kubectl: Kubectl, *settings: str) -> Mapping[str, str]:
+    """Helm upgrade --install with the images of this checkout; returns their references."""
+    images = image_references()
+    chosen = [f"image.{name}={reference}" for name, reference in images.items()]
+    flags = [flag for setting in (*chosen, *settings) for flag in ("--set", setting)]
+    command = [
+        str(helm_path()), "upgrade", "--install", RELEASE, str(ROOT / "helm/finetune-operator"),
+        "--namespace", SYSTEM_NAMESPACE, "--create-namespace", "--wait", "--timeout", "5m", *flags,
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, env=kubectl.environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return images
