@@ -14,14 +14,14 @@ def test_pause_suspends_and_leaves_replicas_alone() -> None:
 
 @pytest.mark.parametrize(
     ("spec", "status", "expected"),
-    (
+    [
         ({"suspend": True}, {}, {"spec": {"suspend": False}}),
         ({"replicas": 0}, {"lastReplicas": 4}, {"spec": {"replicas": 4}}),
         ({"replicas": 0}, {}, {"spec": {"replicas": 1}}),
         ({"replicas": 0, "suspend": True}, {"lastReplicas": 2}, {"spec": {"suspend": False, "replicas": 2}}),
         ({"desiredState": "Stopped"}, {}, {"spec": {"desiredState": "Running"}}),
         ({}, {"reason": "LimitReached"}, {"metadata": {"annotations": {ANNOTATION: "resume/t1"}}}),
-    ),
+    ],
 )
 def test_resume_removes_what_holds_the_job(spec: dict[str, object], status: dict[str, object], expected: dict[str, object]) -> None:
     assert build_resume(make_job("Paused", spec=spec, **status), "t1") == expected
@@ -43,8 +43,8 @@ def test_stop_and_cancel_set_the_desired_state() -> None:
     assert build_cancel(make_job("Paused")) == {"spec": {"desiredState": "Cancelled"}}
 
 
-@pytest.mark.parametrize("build", (build_pause, build_stop, build_cancel))
-@pytest.mark.parametrize("phase", ("Succeeded", "Cancelled"))
+@pytest.mark.parametrize("build", [build_pause, build_stop, build_cancel])
+@pytest.mark.parametrize("phase", ["Succeeded", "Cancelled"])
 def test_final_phases_are_never_left(build: object, phase: str) -> None:
     assert callable(build)
     with pytest.raises(CliError, match=f"it is {phase}, which is final"):

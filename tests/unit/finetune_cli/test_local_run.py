@@ -223,7 +223,7 @@ def test_pods_that_overstay_the_grace_are_ended(place: LocalDirectory) -> None:
 
 @pytest.mark.parametrize(
     ("codes", "phase"),
-    (([0, 0], Phase.SUCCEEDED), ([75, 75], Phase.PAUSED), ([0, 75], Phase.PAUSED), ([42, 76], Phase.FAILED), ([-9], Phase.FAILED)),
+    [([0, 0], Phase.SUCCEEDED), ([75, 75], Phase.PAUSED), ([0, 75], Phase.PAUSED), ([42, 76], Phase.FAILED), ([-9], Phase.FAILED)],
 )
 def test_exit_codes_decide_how_it_ended(codes: list[int], phase: Phase) -> None:
     assert ended_phase(codes) is phase

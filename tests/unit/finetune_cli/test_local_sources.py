@@ -58,7 +58,7 @@ def test_an_address_that_only_a_cluster_has_must_be_mapped() -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    (("s3://a/b", "write URI=PATH"), ("./a=./b", "write URI=PATH"), ("s3://a/b=/nowhere", "there is nothing at /nowhere")),
+    [("s3://a/b", "write URI=PATH"), ("./a=./b", "write URI=PATH"), ("s3://a/b=/nowhere", "there is nothing at /nowhere")],
 )
 def test_a_map_that_cannot_be_is_named(text: str, message: str) -> None:
     with pytest.raises(CliError, match=message):

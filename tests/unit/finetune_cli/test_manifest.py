@@ -50,11 +50,11 @@ def test_objects_of_other_groups_are_passed_over(manifest: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    (
+    [
         ("a: [", "is no YAML"),
         (CONFIG_MAP, r"has no object of finetune\.dev/v1alpha1"),
         (f"{JOB}---\n{JOB.replace('demo', 'other')}", r"has 2 FineTuneJobs \(demo, other\)"),
-    ),
+    ],
 )
 def test_a_manifest_that_cannot_be_used_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "job.yaml"

@@ -43,7 +43,7 @@ def test_a_job_without_output_has_no_store() -> None:
         pass
 
 
-@pytest.mark.parametrize("endpoint", ("https://s3.eu-west-1.example.com", "http://127.0.0.1:9000"))
+@pytest.mark.parametrize("endpoint", ["https://s3.eu-west-1.example.com", "http://127.0.0.1:9000"])
 def test_an_address_outside_the_cluster_is_used_as_it_is(endpoint: str) -> None:
     with reachable(endpoint, Access()) as address:
         assert address == endpoint

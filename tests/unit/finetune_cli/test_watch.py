@@ -74,7 +74,7 @@ def test_a_stream_that_ends_early_is_an_error_that_says_where_the_job_was() -> N
 
 
 @pytest.mark.parametrize(
-    ("phase", "ended"), (("Paused", False), ("Stopped", False), ("Succeeded", True), ("Failed", True), ("Cancelled", True))
+    ("phase", "ended"), [("Paused", False), ("Stopped", False), ("Succeeded", True), ("Failed", True), ("Cancelled", True)]
 )
 def test_a_pause_is_no_end(phase: str, ended: bool) -> None:
     assert has_ended(make_job(phase)) is ended
