@@ -37,7 +37,7 @@ def test_example_of_the_chart() -> None:
         check(job)
 
 
-@pytest.mark.parametrize("case", ("defaults", "external-store", "namespaced-without-cluster-role"))
+@pytest.mark.parametrize("case", ["defaults", "external-store", "namespaced-without-cluster-role"])
 def test_first_job_of_the_notes(helm: Helm, case: str) -> None:
     """What a beginner copies from the terminal works."""
     match = re.search(r"<<EOF\n(.*?)\n +EOF", helm.notes(MATRIX[case]), re.DOTALL)

@@ -20,7 +20,7 @@ CLUSTER_KINDS = {
 GENERATED = re.compile(r"^  (AWS_ACCESS_KEY_ID|AWS_SECRET_ACCESS_KEY): \S+$|^ +checksum/credentials: \S+$", re.MULTILINE)
 
 
-@pytest.mark.parametrize("program", ("helm", "helm3"))
+@pytest.mark.parametrize("program", ["helm", "helm3"])
 def test_lints_clean(helms: dict[str, Helm], program: str, case: tuple[str, Values]) -> None:
     """Helm lint --strict has nothing to say but that there is no icon."""
     said = helms[program].lint(case[1])
@@ -108,12 +108,12 @@ def test_placement_and_overrides_reach_the_pods(helm: Helm) -> None:
 
 @pytest.mark.parametrize(
     ("given", "reference"),
-    (
+    [
         ({}, "finetune-trainer:0.1.0"),
         ({"registry": "r.example.com/x/"}, "r.example.com/x/finetune-trainer:0.1.0"),
         ({"registry": "r.example.com", "trainer": "other/t:1"}, "other/t:1"),
         ({"trainer": "localhost:5000/t@sha256:" + "a" * 64}, "localhost:5000/t@sha256:" + "a" * 64),
-    ),
+    ],
 )
 def test_images_by_tag_or_digest(helm: Helm, given: Values, reference: str) -> None:
     """A full reference wins over the registry (L-11)."""
@@ -123,7 +123,7 @@ def test_images_by_tag_or_digest(helm: Helm, given: Values, reference: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("release", "prefix"), (("finetune", "finetune"), ("finetune-operator", "finetune"), ("prod", "prod-finetune"), ("x" * 53, "x" * 40))
+    ("release", "prefix"), [("finetune", "finetune"), ("finetune-operator", "finetune"), ("prod", "prod-finetune"), ("x" * 53, "x" * 40)]
 )
 def test_object_names_follow_the_release(helm: Helm, release: str, prefix: str) -> None:
     """Names stay recognisable and short enough for what is derived from them."""

@@ -85,11 +85,11 @@ def test_external_store_with_keys(helm: Helm) -> None:
 
 @pytest.mark.parametrize(
     ("case", "volume"),
-    (
+    [
         ("defaults", {"persistentVolumeClaim": {"claimName": "finetune-minio"}}),
         ("store-without-volume", {"emptyDir": {"sizeLimit": "20Gi"}}),
         ("store-with-own-claim", {"persistentVolumeClaim": {"claimName": "data"}}),
-    ),
+    ],
 )
 def test_where_the_data_is(helm: Helm, case: str, volume: Manifest) -> None:
     """A claim that outlives the release, one of the user's, or none."""

@@ -20,7 +20,7 @@ PASSED_ON = {"nodeAffinity", "podAffinity", "podAntiAffinity", "topologySpreadCo
 
 @pytest.mark.parametrize(
     ("values", "path"),
-    (
+    [
         ({"unknown": 1}, "unknown"),
         ({"image": {"tag": "1"}}, "/image"),
         ({"image": {"operator": "Name With Space"}}, "/image/operator"),
@@ -56,7 +56,7 @@ PASSED_ON = {"nodeAffinity", "podAffinity", "podAntiAffinity", "topologySpreadCo
         ({"metrics": {"podMonitor": {"interval": "15"}}}, "/metrics/podMonitor/interval"),
         ({"networkPolicy": {"apiServerPorts": []}}, "/networkPolicy/apiServerPorts"),
         ({"test": {"timeoutSeconds": 5}}, "/test/timeoutSeconds"),
-    ),
+    ],
 )
 def test_refuses_wrong_values(helms: dict[str, Helm], values: Values, path: str) -> None:
     """A wrong value is named before anything is installed."""
