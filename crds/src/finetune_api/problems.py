@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from finetune_api.models.base import ApiModel, nested_model
+from finetune_api.models.base import NAME_PATTERN, QUANTITY_PATTERN, ApiModel, nested_model
+from finetune_api.models.sources import CONFIG_PATTERN, DATA_PATTERN, MODEL_PATTERN, RESUME_PATTERN, STORE_PATTERN
 
 MAX_VALUE = 80
 """Characters of a value that a message repeats."""
@@ -66,7 +67,8 @@ def _sentence(details: ErrorDetails, model: type[ApiModel], loc: Sequence[str | 
         case "literal_error" | "enum":
             return f"{value} is none of {_plain(context['expected'])}{_suggest_value(details['input'], context['expected'])}"
         case "string_pattern_mismatch":
-            return f"{value} should match {context['pattern']}"
+            pattern = str(context["pattern"])
+            return f"{value} should be {_PATTERNS.get(pattern, f'of the form {pattern}')}"
         case "string_too_short" | "too_short":
             return f"{value} is shorter than the minimum {context['min_length']}"
         case "string_too_long" | "too_long":
@@ -75,6 +77,16 @@ def _sentence(details: ErrorDetails, model: type[ApiModel], loc: Sequence[str | 
             return f"{value} should be {_KINDS.get(kind, details['msg'])}"
 
 
+_PATTERNS = {
+    NAME_PATTERN: "the name of an object: lower case letters, digits, - and .",
+    QUANTITY_PATTERN: "a quantity such as 500m, 4 or 16Gi",
+    MODEL_PATTERN: "an address: hf://org/name@revision, s3://bucket/path, gs://bucket/path, pvc://claim/path or https://host/file.tar",
+    DATA_PATTERN: "an address: hf://org/name@revision, s3://bucket/key, gs://bucket/key, pvc://claim/path, https://host/path "
+    "or configmap://name/key",
+    CONFIG_PATTERN: "an address: s3://bucket/key, gs://bucket/key, pvc://claim/path, https://host/path or configmap://name/key",
+    STORE_PATTERN: "a prefix in a store: s3://bucket/prefix or gs://bucket/prefix",
+    RESUME_PATTERN: "latest, none, checkpoint-<step> or the address of a checkpoint directory (s3://, gs://, pvc://)",
+}
 _KINDS = {
     "bool_type": "true or false",
     "dict_type": "an object",

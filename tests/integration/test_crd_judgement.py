@@ -1,0 +1,54 @@
+"""The API server judges every kept document as the models do, and so do its rules on documents nobody thought of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from finetune_api.constants import API_VERSION, PRESET_KIND
+from finetune_api.documents import validate_document
+from finetune_api.problems import SpecError
+from finetune_api.resolve import unflatten
+from tests.support.apiserver import ApiServer
+from tests.support.manifests import EXAMPLES, INVALID, SHIPPED, VALID, Accepted, Refused, accepted, job_of, refused
+from tests.support.specs import job_leaves, preset_leaves
+
+pytestmark = pytest.mark.integration
+
+thorough = settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.mark.parametrize("case", accepted(VALID + EXAMPLES + SHIPPED), ids=str)
+def test_accepted(api: ApiServer, case: Accepted) -> None:
+    assert api.judge(case.document) == ""
+
+
+@pytest.mark.parametrize("case", refused(INVALID), ids=str)
+def test_refused_with_the_expected_sentence(api: ApiServer, case: Refused) -> None:
+    assert case.expect in api.judge(case.document)
+
+
+@given(leaves=job_leaves())
+@thorough
+def test_rules_in_cel_and_in_python_agree_on_jobs(api: ApiServer, leaves: dict[str, Any]) -> None:
+    document = job_of("drawn", leaves)
+    _same_judgement(api.judge(document), document)
+
+
+@given(leaves=preset_leaves())
+@thorough
+def test_rules_in_cel_and_in_python_agree_on_presets(api: ApiServer, leaves: dict[str, Any]) -> None:
+    document = {"apiVersion": API_VERSION, "kind": PRESET_KIND, "metadata": {"name": "drawn"}, "spec": unflatten(leaves)}
+    _same_judgement(api.judge(document), document)
+
+
+def _same_judgement(message: str, document: dict[str, Any]) -> None:
+    try:
+        validate_document(document)
+    except SpecError as error:
+        for problem in error.problems:
+            assert problem.message in message, f"the API server does not say: {problem}"
+    else:
+        assert message == ""

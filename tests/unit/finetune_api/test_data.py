@@ -1,0 +1,54 @@
+"""Every example and every kept job is judged by the models as its folder says; the API server gets the same files in tests/integration."""
+
+from __future__ import annotations
+
+import pytest
+
+from finetune_api.constants import KIND
+from finetune_api.documents import validate_document
+from finetune_api.models.partial import JobInput, leaf_fields
+from finetune_api.problems import SpecError
+from finetune_api.resolve import flatten
+from finetune_api.rules import RULES
+from tests.support.manifests import EXAMPLES, INVALID, REQUIRED, SHIPPED, VALID, Accepted, Refused, accepted, refused
+
+
+@pytest.mark.parametrize("case", accepted(VALID + EXAMPLES + SHIPPED), ids=str)
+def test_accepted(case: Accepted) -> None:
+    validate_document(case.document)
+
+
+@pytest.mark.parametrize("case", refused(INVALID), ids=str)
+def test_refused_with_the_expected_sentence(case: Refused) -> None:
+    with pytest.raises(SpecError) as caught:
+        validate_document(case.document)
+    assert case.expect in str(caught.value)
+
+
+def test_every_rule_is_broken_by_a_kept_job() -> None:
+    broken = {problem.message for case in refused(INVALID) for problem in _problems(case)}
+    assert {rule.id for rule in RULES if rule.message not in broken} == set()
+
+
+def test_every_range_has_its_ends_and_one_step_beyond() -> None:
+    """AC-72: the ranges' ends are accepted, one step beyond is refused."""
+    ranged = {path for path, info in leaf_fields(JobInput) if any(hasattr(bound, "le") for bound in info.metadata)}
+    stems = {file.stem for file in INVALID}
+    assert {path for path in ranged for end in ("below", "above") if f"range-{path.replace('.', '-').lower()}-{end}" not in stems} == set()
+    ends = [flatten(case.document["spec"]) for case in accepted(VALID) if case.file.stem.startswith("range-ends")]
+    assert [ranged - set(leaves) for leaves in ends] == [set(), set()]
+
+
+def test_every_kind_of_field_is_written_by_an_accepted_job() -> None:
+    """AC-72: the schema knows every name; nothing exists that no kept job uses."""
+    jobs = [case.document for case in accepted(VALID + EXAMPLES) if case.document["kind"] == KIND]
+    written = {path for job in jobs for path in flatten(job["spec"])}
+    assert {path for path, _ in leaf_fields(JobInput)} - written - set(REQUIRED) == set()
+
+
+def _problems(case: Refused) -> tuple[object, ...]:
+    try:
+        validate_document(case.document)
+    except SpecError as error:
+        return error.problems
+    return ()
