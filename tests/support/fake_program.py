@@ -1,0 +1,186 @@
+"""Stands in for the trainer's worker and prepare programs: speaks the link protocol, trains nothing, needs no torch.
+
+``FAKE_STEP_SECONDS`` is the length of a step, ``FAKE_STEPS`` their number, ``FAKE_EXIT`` = ``rank:step:code`` makes a rank fail (a negative code: by signal).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+class Link:
+    """The Unix socket to the supervisor."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(os.environ["FINETUNE_LINK"])
+        self._rest = b""
+        self.stop: str | None = None
+        self.save = False
+
+    def send(self, message: str, **fields: Any) -> None:
+        self._socket.sendall(json.dumps({"type": message, **fields}).encode() + b"\n")
+
+    def poll(self, seconds: float = 0.0) -> list[dict[str, Any]]:
+        messages = []
+        while select.select([self._socket], [], [], seconds)[0]:
+            data = self._socket.recv(65536)
+            if not data:
+                break
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            messages += [json.loads(line) for line in lines]
+            seconds = 0.0
+        for message in messages:
+            if message["type"] == "stop":
+                self.stop = self.stop or message["trigger"]
+            self.save = self.save or message["type"] == "save"
+        return messages
+
+    def wait_for(self, kind: str) -> None:
+        while not any(message["type"] == kind for message in self.poll(0.1)):
+            pass
+
+
+class Group:
+    """All-reduce of the highest number over TCP; a lost peer ends the process with 76."""
+
+    def __init__(self, rank: int, world: int) -> None:
+        self._rank, self._peers = rank, []
+        port = int(os.environ["MASTER_PORT"])
+        if world == 1:
+            return
+        if rank == 0:
+            with socket.create_server(("127.0.0.1", port)) as server:
+                self._peers = [server.accept()[0] for _ in range(world - 1)]
+            return
+        while True:
+            try:
+                self._peers = [socket.create_connection(("127.0.0.1", port))]
+                return
+            except OSError:
+                time.sleep(0.05)
+
+    def highest(self, value: int) -> int:
+        try:
+            if self._rank:
+                self._peers[0].sendall(bytes([value]))
+                return self._receive(self._peers[0])
+            result = max([value, *(self._receive(peer) for peer in self._peers)])
+            for peer in self._peers:
+                peer.sendall(bytes([result]))
+        except OSError:
+            sys.exit(76)
+        return result
+
+    def _receive(self, peer: socket.socket) -> int:
+        data = peer.recv(1)
+        if not data:
+            sys.exit(76)
+        return data[0]
+
+
+TRIGGERS = ["", "save", "signal", "stop", "pause"]
+
+
+def work() -> int:
+    """One rank: steps, saves, stops."""
+    plan = json.loads(Path(os.environ["FINETUNE_WORKER_PLAN"]).read_text())
+    spec = json.loads(Path(plan["runConfig"]).read_text())["spec"]
+    rank, local_rank, world = (int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
+    link, output = Link(), Path(plan["outputDir"])
+    link.send("hello", rank=rank, local_rank=local_rank, pid=os.getpid())
+    group = Group(rank, world)
+    total, step = int(os.environ.get("FAKE_STEPS", "10")), 0
+    resume = plan.get("resume")
+    if resume:
+        state = json.loads((Path(resume["directory"]) / "trainer_state.json").read_text())
+        rng = "rng_state.pth" if world == 1 else f"rng_state_{rank}.pth"
+        assert (Path(resume["directory"]) / rng).read_text() == f"rng {rank} {state['global_step']}"
+        step = state["global_step"]
+    if rank == 0:
+        pinned = {"contract_version": 1, "dtype": "float32", "strategy": "none", "versions": {"fake": os.environ.get("FAKE_VERSION", "1")}}
+        link.send("facts", facts={"dtype": "float32"}, pinned=pinned)
+    print(f"rank {rank} begins at step {step}", flush=True)
+    failure = os.environ.get("FAKE_EXIT", "").split(":")
+    while step < total:
+        link.poll(float(os.environ.get("FAKE_STEP_SECONDS", "0.05")))
+        step += 1
+        if len(failure) == 3 and (rank, step) == (int(failure[0]), int(failure[1])):
+            return fail(link, int(failure[2]))
+        if rank == 0:
+            loss = 1.0 / step
+            with Path(plan["metricsFile"]).open("a") as file:
+                file.write(json.dumps({"attempt": plan["attempt"], "step": step, "loss": loss}) + "\n")
+            link.send("step", step=step, total_steps=total, epoch=step / total, loss=loss, learning_rate=1e-3, step_seconds=0.05, tokens_seen=step * 100)
+        link.poll()
+        agreed = TRIGGERS[group.highest(TRIGGERS.index(link.stop or ("save" if link.save else "")))]
+        stopping = agreed in ("signal", "stop", "pause") and step < total
+        if stopping:
+            link.send("stop_agreed", step=step, will_save=True)
+        trigger = agreed if stopping else "command" if agreed == "save" else "final" if step == total else "steps"
+        if stopping or agreed == "save" or step % spec["checkpoint"]["steps"] == 0 or step == total:
+            save(link, group, output, step, total, (rank, local_rank, world), trigger)
+            link.save = False
+        if stopping:
+            return 75
+    if rank == 0:
+        final = output / "final"
+        final.mkdir(parents=True, exist_ok=True)
+        (final / "adapter_model.safetensors").write_text(f"adapter of step {step}")
+        link.send("final", step=step, directory=str(final), kind="lora", source="last", metrics={"loss": 1.0 / step})
+    group.highest(0)
+    return 0
+
+
+def save(link: Link, group: Group, output: Path, step: int, total: int, ranks: tuple[int, int, int], trigger: str) -> None:
+    """Write what a Trainer would, and hand it over after all ranks have."""
+    rank, local_rank, world = ranks
+    directory = output / f"checkpoint-{step}"
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / ("rng_state.pth" if world == 1 else f"rng_state_{rank}.pth")).write_text(f"rng {rank} {step}")
+    if rank == 0:
+        (directory / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+        for name in ("adapter_config.json", "adapter_model.safetensors", "optimizer.pt", "scheduler.pt"):
+            (directory / name).write_text(f"{name} {step} " + "x" * 2000)
+    group.highest(0)
+    if local_rank == 0:
+        link.send("saved", step=step, total_steps=total, epoch=step / total, directory=str(directory), trigger=trigger, metrics={"loss": 1.0 / step})
+        link.wait_for("staged")
+    group.highest(0)
+
+
+def fail(link: Link, code: int) -> int:
+    """End as a failing rank does."""
+    if code < 0:
+        os.kill(os.getpid(), -code)
+    link.send("failed", failure_class="LossDiverged" if code == 42 else "Unknown", message="the loss became NaN")
+    return code
+
+
+def prepare() -> int:
+    """Copy the rows as they are."""
+    plan = json.loads(Path(os.environ["FINETUNE_PREPARE_PLAN"]).read_text())
+    output = Path(plan["outputDir"])
+    (output / "train").mkdir(parents=True)
+    rows = [line for path in plan["trainFiles"] for line in Path(path).read_text().splitlines()]
+    link = Link()
+    if any("broken" in row for row in rows):
+        link.send("failed", failure_class="DataError", message="train.jsonl line 2 is no JSON")
+        return 42
+    for path in plan["trainFiles"]:
+        shutil.copy(path, output / "train")
+    summary = {"trainRows": len(rows), "evalRows": 0, "samples": [{"text": row} for row in rows[:5]], "warnings": {"DatasetSmall": "few rows"}}
+    (output / "prepared.json").write_text(json.dumps(summary))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(work() if sys.argv[1] == "worker" else prepare())

@@ -1,0 +1,52 @@
+"""What the resolvers need to know of the pod: directories, credentials, whether the hub may be asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from finetune_api.contract.failures import FailureClass
+from finetune_trainer.errors import TrainerError
+from finetune_trainer.store.credentials import SecretFiles
+
+Role = Literal["model.uri", "model.tokenizer.uri", "dataset.uri", "dataset.evalUri", "adapter.peftConfig", "checkpoint.resumeFrom"]
+"""Spec field a source stands in: messages name it, and it decides the failure class."""
+
+
+@dataclass(frozen=True)
+class SourceContext:
+    """Places and permissions of one pod."""
+
+    cache_dir: Path
+    pvc_dir: Path
+    configmap_dir: Path
+    hub_secret: SecretFiles
+    offline: bool
+
+
+class Source(NamedTuple):
+    """A URI of the spec with its credentials."""
+
+    uri: str
+    role: Role
+    secret: SecretFiles
+    region: str | None = None
+
+    @property
+    def scheme(self) -> str:
+        """``s3``, ``hf``, ``pvc``, …"""
+        return self.uri.partition("://")[0]
+
+
+def source_error(source: Source, problem: str) -> TrainerError:
+    """An error of a source: ModelError or DataError by its role, the field and the URI named."""
+    if source.role.startswith("dataset"):
+        kind = FailureClass.DATA
+    elif source.role.startswith("model"):
+        kind = FailureClass.MODEL
+    elif source.role == "checkpoint.resumeFrom":
+        kind = FailureClass.CHECKPOINT_INCOMPLETE
+    else:
+        kind = FailureClass.CONFIGURATION
+    return TrainerError(kind, f"{source.role} {source.uri}: {problem}")

@@ -1,0 +1,121 @@
+"""``https://`` sources: one file, or a tar archive that is unpacked safely."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tarfile
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import stamina
+import urllib3
+
+from finetune_api.contract.env import HTTPS_TOKEN_KEY
+from finetune_trainer.sources.context import Source, SourceContext, source_error
+from finetune_trainer.sources.digest import digest_of
+from finetune_trainer.store.transfer import fill_directory
+
+ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+OUTAGE_PATIENCE_SECONDS = 300.0
+READ_BYTES = 1024 * 1024
+
+
+class ServerOutageError(Exception):
+    """The server did not answer properly; it may a moment later."""
+
+
+def fetch_https(source: Source, context: SourceContext) -> Path:
+    """Directory with the file, or with what the archive holds (without a single top folder).
+
+    Cached under the server's strong entity tag where it sends one, else under the content's own digest (then it is downloaded each time).
+    """
+    name = Path(unquote(urlsplit(source.uri).path)).name or "download"
+    with urllib3.PoolManager(timeout=urllib3.Timeout(connect=10, read=60), retries=urllib3.Retry(total=0, redirect=5, status=0)) as http:
+        etag = _strong_etag(http, source)
+        if etag:
+            target = context.cache_dir / "objects" / digest_of(("https", name, etag))
+            return fill_directory(target, lambda directory: _download(http, source, directory, name))
+        staging = context.cache_dir / "objects" / f".download-{digest_of((source.uri,))[:16]}"
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        try:
+            digest = _receive(http, source, staging / name)
+            target = context.cache_dir / "objects" / digest_of(("https", name, digest))
+            return fill_directory(target, lambda directory: _place(source, staging / name, directory))
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _strong_etag(http: urllib3.PoolManager, source: Source) -> str | None:
+    answer = _request(http, "HEAD", source)
+    etag = answer.headers.get("ETag", "")
+    answer.release_conn()
+    return etag if answer.status == 200 and etag and not etag.startswith("W/") else None
+
+
+def _download(http: urllib3.PoolManager, source: Source, directory: Path, name: str) -> None:
+    download = directory / f".download-{name}"
+    _receive(http, source, download)
+    _place(source, download, directory, name)
+
+
+def _place(source: Source, download: Path, directory: Path, name: str | None = None) -> None:
+    """Unpack an archive into the directory, or move the file there."""
+    name = name or download.name
+    if not name.endswith(ARCHIVE_SUFFIXES):
+        download.rename(directory / name)
+        return
+    unpacked = directory / ".unpacked"
+    try:
+        with tarfile.open(download) as archive:
+            archive.extractall(unpacked, filter="data")
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise source_error(source, f"cannot be unpacked: {error}") from error
+    download.unlink()
+    entries = list(unpacked.iterdir())
+    top = entries[0] if len(entries) == 1 and entries[0].is_dir() else unpacked
+    for entry in list(top.iterdir()):
+        entry.rename(directory / entry.name)
+    shutil.rmtree(unpacked)
+
+
+def _receive(http: urllib3.PoolManager, source: Source, path: Path) -> str:
+    """Write the body to a file; returns its sha256."""
+    for attempt in stamina.retry_context(on=ServerOutageError, attempts=None, timeout=OUTAGE_PATIENCE_SECONDS, wait_max=15.0):
+        with attempt:
+            answer = _request(http, "GET", source)
+            try:
+                return _copy_body(answer, source, path)
+            except urllib3.exceptions.HTTPError as error:
+                raise ServerOutageError(str(error)) from error
+            finally:
+                answer.release_conn()
+    raise AssertionError("unreachable: the retry context returns or raises")
+
+
+def _copy_body(answer: urllib3.BaseHTTPResponse, source: Source, path: Path) -> str:
+    if answer.status in (401, 403):
+        have = f"the key {HTTPS_TOKEN_KEY} of Secret {source.secret.name}" if source.secret.read(HTTPS_TOKEN_KEY) else "no token"
+        raise source_error(source, f"the server answers {answer.status} (sent: {have}); set secretRef to a Secret whose key {HTTPS_TOKEN_KEY} may read it.")
+    if answer.status >= 500 or answer.status in (408, 429):
+        raise ServerOutageError(f"status {answer.status}")
+    if answer.status != 200:
+        raise source_error(source, f"the server answers {answer.status}.")
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for piece in answer.stream(READ_BYTES, decode_content=False):
+            digest.update(piece)
+            file.write(piece)
+    return digest.hexdigest()
+
+
+def _request(http: urllib3.PoolManager, method: str, source: Source) -> urllib3.BaseHTTPResponse:
+    token = source.secret.read(HTTPS_TOKEN_KEY)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        return http.request(method, source.uri, headers=headers, preload_content=False)
+    except urllib3.exceptions.HTTPError as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            raise source_error(source, "the server's certificate is not trusted.") from error
+        raise ServerOutageError(str(error)) from error

@@ -1,0 +1,34 @@
+"""The start-up probe: may this job list, write, read and delete, and does the store honour create-if-absent?"""
+
+from __future__ import annotations
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from finetune_trainer.store.base import Store
+from finetune_trainer.store.s3 import S3Store
+
+PROBE_PREFIX = "probe/"
+CONCURRENT_CREATES = 32
+
+
+class ProbeResult(NamedTuple):
+    """What the store can do."""
+
+    conditional_writes: bool
+    """Exactly one of many concurrent creates of one key succeeded."""
+
+
+def probe_store(store: Store) -> ProbeResult:
+    """Write, race, list, read and delete one small object. Raises the store's typed errors; leaves nothing behind where the store allows all of that."""
+    key = f"{PROBE_PREFIX}{uuid.uuid4().hex}"
+    with ThreadPoolExecutor(CONCURRENT_CREATES, thread_name_prefix="probe") as pool:
+        made = list(pool.map(lambda number: store.create(key, f"{number}".encode()), range(CONCURRENT_CREATES)))
+    listed = [info.key for info in store.list(key)]
+    winner = store.get(key)
+    store.delete([key])
+    conditional = made.count(True) == 1 and listed == [key] and winner == f"{made.index(True)}".encode()
+    if not conditional and isinstance(store, S3Store):
+        store.connection.conditional_writes = False
+    return ProbeResult(conditional)

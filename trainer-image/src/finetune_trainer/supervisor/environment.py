@@ -1,0 +1,145 @@
+"""Where a trainer pod finds and puts things: the contract's paths and variables, read once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from finetune_api.contract import ACCEPTED_CONTRACT_VERSIONS, env
+from finetune_api.contract.run_config import RunConfig
+from finetune_api.constants import DEFAULT_STORE_SECRET
+from finetune_trainer.errors import configuration_error
+from finetune_trainer.sources.context import SourceContext
+from finetune_trainer.store.base import Store
+from finetune_trainer.store.credentials import SecretFiles
+from finetune_trainer.store.opening import open_store
+
+GROUP_PORT = 29400
+"""Pod 0's supervisor answers the other pods here."""
+
+
+@dataclass(frozen=True)
+class PodEnvironment:
+    """One pod's identity, directories and ports."""
+
+    run_config: Path
+    work_dir: Path
+    cache_dir: Path
+    secrets_dir: Path
+    pvc_dir: Path
+    configmap_dir: Path
+    termination_message: Path
+    progress_token: Path
+    progress_ca: Path
+    pod_name: str
+    pod_uid: str
+    node_name: str
+    pod_index: int
+    metrics_port: int | None = env.METRICS_PORT
+    """None: no metrics server."""
+    group_port: int = GROUP_PORT
+    program: tuple[str, ...] = (sys.executable, "-m", "finetune_trainer")
+    """Command that understands the verbs ``worker`` and ``prepare``."""
+    memory_events: tuple[Path, ...] = (Path("/sys/fs/cgroup/memory.events"), Path("/sys/fs/cgroup/memory/memory.oom_control"))
+    """Where the kernel counts OOM kills (cgroup v2, v1)."""
+
+    @property
+    def output_dir(self) -> Path:
+        """Workers save here."""
+        return self.work_dir / "output"
+
+
+def pod_environment(variables: Mapping[str, str]) -> PodEnvironment:
+    """Read the contract's variables; unset ones have the contract's paths."""
+
+    def path(name: str, default: str) -> Path:
+        return Path(variables.get(name) or default)
+
+    pod_name = variables.get(env.ENV_POD_NAME) or "local"
+    return PodEnvironment(
+        run_config=path(env.ENV_RUN_CONFIG, env.RUN_CONFIG_PATH),
+        work_dir=path(env.ENV_WORK_DIR, env.WORK_DIR),
+        cache_dir=path(env.ENV_CACHE_DIR, env.CACHE_DIR),
+        secrets_dir=path(env.ENV_SECRETS_DIR, env.SECRETS_DIR),
+        pvc_dir=path(env.ENV_PVC_DIR, env.PVC_DIR),
+        configmap_dir=path(env.ENV_CONFIGMAP_DIR, env.CONFIGMAP_DIR),
+        termination_message=path(env.ENV_TERMINATION_MESSAGE, env.TERMINATION_MESSAGE_PATH),
+        progress_token=Path(env.PROGRESS_TOKEN_PATH),
+        progress_ca=Path(env.PROGRESS_CA_PATH),
+        pod_name=pod_name,
+        pod_uid=variables.get(env.ENV_POD_UID) or pod_name,
+        node_name=variables.get(env.ENV_NODE_NAME) or "local",
+        pod_index=int(variables.get(env.ENV_POD_INDEX) or 0),
+        metrics_port=int(variables.get(env.ENV_METRICS_PORT) or env.METRICS_PORT),
+        group_port=int(variables.get(env.ENV_GROUP_PORT) or GROUP_PORT),
+    )
+
+
+def load_run_config(path: Path) -> RunConfig:
+    """Read the run config. Raises TrainerError (ConfigurationError) that names what does not fit."""
+    try:
+        config = RunConfig.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise configuration_error(f"The run config {path} cannot be read: {error.strerror}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise configuration_error(f"The run config does not fit this trainer: {field}: {first['msg']}. Use the operator's own trainer image.") from error
+    if config.contract_version not in ACCEPTED_CONTRACT_VERSIONS:
+        accepted = " and ".join(map(str, ACCEPTED_CONTRACT_VERSIONS))
+        raise configuration_error(
+            f"The operator speaks contract version {config.contract_version}, this trainer image {accepted}: set resources.image to an image of the operator's version."
+        )
+    return config
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """The job's Secrets as mounted directories."""
+
+    store: SecretFiles
+    model: SecretFiles
+    dataset: SecretFiles
+    hub: SecretFiles
+    trackers: dict[str, Path]
+    """Tracker type -> directory."""
+
+
+def job_secrets(config: RunConfig, environment: PodEnvironment) -> Secrets:
+    """Which directory holds which Secret, with the names users know them by."""
+    spec = config.spec
+
+    def mounted(directory: str, name: str) -> SecretFiles:
+        return SecretFiles(environment.secrets_dir / directory, name)
+
+    store = mounted(env.SECRET_STORE, spec.checkpoint.secret_ref.name if spec.checkpoint.secret_ref else DEFAULT_STORE_SECRET)
+    hub = spec.secrets.huggingface
+    return Secrets(
+        store=store,
+        model=mounted(env.SECRET_MODEL, spec.model.secret_ref.name) if spec.model.secret_ref else store,
+        dataset=mounted(env.SECRET_DATASET, spec.dataset.secret_ref.name) if spec.dataset.secret_ref else store,
+        hub=mounted(env.SECRET_HUGGINGFACE, hub.secret_ref.name if hub else "(secrets.huggingface.secretRef is not set)"),
+        trackers={
+            tracker.type: environment.secrets_dir / f"{env.SECRET_TRACKER_PREFIX}{index}" for index, tracker in enumerate(spec.logging.trackers) if tracker.secret_ref
+        },
+    )
+
+
+def source_context(config: RunConfig, environment: PodEnvironment) -> SourceContext:
+    """What the source resolvers need."""
+    return SourceContext(
+        cache_dir=environment.cache_dir,
+        pvc_dir=environment.pvc_dir,
+        configmap_dir=environment.configmap_dir,
+        hub_secret=job_secrets(config, environment).hub,
+        offline=config.offline,
+    )
+
+
+def job_store(config: RunConfig, environment: PodEnvironment) -> Store:
+    """The job's own store."""
+    return open_store(config.store, job_secrets(config, environment).store)

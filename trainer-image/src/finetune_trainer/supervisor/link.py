@@ -1,0 +1,115 @@
+"""The Unix socket on which the workers of this pod report and are told what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from finetune_trainer.protocol import WORKER_MESSAGES, Hello, Stop, SupervisorMessage, WorkerMessage
+
+logger = logging.getLogger(__name__)
+MAX_SOCKET_PATH = 100
+"""The kernel's limit for the path of a Unix socket is 108 bytes."""
+
+MessageHandler = Callable[[int | None, WorkerMessage], SupervisorMessage | None]
+"""(rank, message) -> answer to that worker. Runs in the connection's own thread; rank is None before a hello."""
+
+
+class LinkServer:
+    """Accepts the workers, hands their messages on, remembers an order to stop for those that connect later."""
+
+    def __init__(self, directory: Path, on_message: MessageHandler) -> None:
+        self._on_message = on_message
+        self._connections: dict[int, socket.socket] = {}
+        self._stop: Stop | None = None
+        self._lock = threading.Lock()
+        self.path = _socket_path(directory)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(self.path))
+        self._listener.listen(64)
+        threading.Thread(target=self._accept, name="link", daemon=True).start()
+
+    @property
+    def connected(self) -> set[int]:
+        """Ranks that said hello and are still connected."""
+        with self._lock:
+            return set(self._connections)
+
+    def broadcast(self, message: SupervisorMessage) -> None:
+        """Send to every worker; a Stop also to those that connect later."""
+        with self._lock:
+            if isinstance(message, Stop):
+                self._stop = message
+            connections = list(self._connections.values())
+        for connection in connections:
+            _send(connection, message)
+
+    def close(self) -> None:
+        """Stop listening and hang up."""
+        with self._lock:
+            connections = [self._listener, *self._connections.values()]
+            self._connections.clear()
+        for connection in connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+        self.path.unlink(missing_ok=True)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), name="link-worker", daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        rank: int | None = None
+        with contextlib.suppress(OSError), connection, connection.makefile("rb") as lines:
+            for line in lines:
+                try:
+                    message = WORKER_MESSAGES.validate_json(line)
+                except ValidationError:
+                    logger.exception("a worker sent something that is no message", extra={"rank": rank})
+                    continue
+                if isinstance(message, Hello):
+                    rank = message.rank
+                    self._register(rank, connection)
+                answer = self._on_message(rank, message)
+                if answer is not None:
+                    _send(connection, answer)
+        self._forget(rank, connection)
+
+    def _register(self, rank: int, connection: socket.socket) -> None:
+        with self._lock:
+            self._connections[rank] = connection
+            stop = self._stop
+        if stop is not None:
+            _send(connection, stop)
+
+    def _forget(self, rank: int | None, connection: socket.socket) -> None:
+        with self._lock:
+            if rank is not None and self._connections.get(rank) is connection:
+                del self._connections[rank]
+
+
+def _send(connection: socket.socket, message: SupervisorMessage) -> None:
+    """Send one line; a worker that is gone shows by its exit, not here."""
+    with contextlib.suppress(OSError):
+        connection.sendall(message.to_json().encode() + b"\n")
+
+
+def _socket_path(directory: Path) -> Path:
+    """``link.sock`` in the work directory, or in a private directory under /tmp where that path is too long for the kernel."""
+    path = directory / "link.sock"
+    if len(str(path).encode()) > MAX_SOCKET_PATH:
+        path = Path(tempfile.mkdtemp(prefix="finetune-")) / "link.sock"
+    path.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,181 @@
+"""From the run config to a plan for the workers: what is common to all pods. A thread of its own runs it; SIGTERM ends the process meanwhile."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetune_api.contract import CONTRACT_VERSION
+from finetune_api.contract.run_config import RunConfig
+from finetune_api.contract.store import CheckpointRef, Manifest, Pinned
+from finetune_api.models.spec import FineTuneJobSpec
+from finetune_trainer.errors import configuration_error
+from finetune_trainer.protocol import ResumePoint, WorkerPlan
+from finetune_trainer.sources.context import Source, SourceContext
+from finetune_trainer.sources.digest import digest_of, directory_digest
+from finetune_trainer.sources.plain_checkpoint import plain_step
+from finetune_trainer.sources.resolve import FetchedModel, Split, fetch_data, fetch_file, fetch_model, fetch_tokenizer, tokenizer_names
+from finetune_trainer.store.base import Store
+from finetune_trainer.supervisor.board import Board
+from finetune_trainer.supervisor.environment import PodEnvironment, Secrets
+from finetune_trainer.supervisor.restore import RestoreTarget, fetch_best, restore_foreign, restore_own
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a start-up works with."""
+
+    config: RunConfig
+    environment: PodEnvironment
+    store: Store
+    secrets: Secrets
+    sources: SourceContext
+    board: Board
+    started: float
+    """Monotonic seconds at process start."""
+
+    @property
+    def spec(self) -> FineTuneJobSpec:
+        """The resolved spec."""
+        return self.config.spec
+
+    @property
+    def ranks(self) -> range:
+        """Ranks of this pod."""
+        count = self.config.topology.processes_per_replica
+        return range(self.environment.pod_index * count, (self.environment.pod_index + 1) * count)
+
+    @property
+    def global_batch(self) -> int:
+        """Rows per optimizer step, all ranks together."""
+        training = self.spec.training
+        return training.batch_size * training.grad_accum_steps * self.config.topology.world_size
+
+    @property
+    def restore_target(self) -> RestoreTarget:
+        """Where and for whom checkpoints are fetched."""
+        return RestoreTarget(self.spec, self.config.topology.world_size, self.ranks, self.environment.work_dir / "resume")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Model and tokenizer on local disk."""
+
+    model: FetchedModel
+    tokenizer_dir: Path
+    tokenizer_digest: str
+
+    @property
+    def pinned(self) -> Pinned:
+        """The facts they stand for."""
+        return Pinned(contract_version=CONTRACT_VERSION, model_revision=self.model.revision, tokenizer_digest=self.tokenizer_digest)
+
+
+def fetch_weights(inputs: Inputs, pinned: Pinned | None) -> Weights:
+    """Fetch the model, of the pinned revision if there is one, and its tokenizer or another."""
+    spec = inputs.spec
+    source = Source(spec.model.uri, "model.uri", inputs.secrets.model, spec.model.region)
+    model = fetch_model(source, inputs.sources, pinned=pinned.model_revision if pinned else None, needs_tokenizer=spec.model.tokenizer is None)
+    for condition, message in model.warnings.items():
+        inputs.board.warn(condition, message)
+    if spec.model.tokenizer is None:
+        directory = model.directory
+    else:
+        directory = fetch_tokenizer(
+            Source(spec.model.tokenizer.uri, "model.tokenizer.uri", inputs.secrets.model, spec.model.region), inputs.sources
+        ).directory
+    return Weights(model, directory, directory_digest(directory, tokenizer_names(directory)))
+
+
+@dataclass(frozen=True)
+class RawData:
+    """Training and evaluation files on local disk."""
+
+    train: list[Path]
+    evaluation: list[Path]
+    digest: str
+
+
+def fetch_raw_data(inputs: Inputs) -> RawData:
+    """Fetch the dataset and the evaluation data."""
+    dataset = inputs.spec.dataset
+    split = Split(dataset.split, dataset.config)
+    train = fetch_data(Source(dataset.uri, "dataset.uri", inputs.secrets.dataset, dataset.region), inputs.sources, split)
+    if dataset.eval_uri is None:
+        return RawData(train.files, [], train.digest)
+    evaluation = fetch_data(Source(dataset.eval_uri, "dataset.evalUri", inputs.secrets.dataset, dataset.region), inputs.sources, split)
+    return RawData(train.files, evaluation.files, digest_of((train.digest, evaluation.digest)))
+
+
+def fetch_peft_config(inputs: Inputs) -> Path | None:
+    """Fetch ``adapter.peftConfig``."""
+    uri = inputs.spec.adapter.peft_config
+    if uri is None:
+        return None
+    path = fetch_file(Source(uri, "adapter.peftConfig", inputs.secrets.model, inputs.spec.model.region), inputs.sources)
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise configuration_error(f"adapter.peftConfig {uri} is no JSON: {error}.") from error
+    return path
+
+
+def restore(inputs: Inputs, ref: CheckpointRef, manifest: Manifest | None) -> ResumePoint:
+    """Fetch and verify a checkpoint: one of this job (with its manifest) or one from elsewhere. Raises RejectedError or TrainerError."""
+    if manifest is not None:
+        return restore_own(inputs.store, ref, manifest, inputs.restore_target)
+    source = Source(ref.uri or "", "checkpoint.resumeFrom", inputs.secrets.store, inputs.config.store.region)
+    return restore_foreign(source, inputs.sources, inputs.restore_target)
+
+
+def resume_step(point: ResumePoint | None) -> int:
+    """Step training goes on from; 0 from scratch."""
+    if point is None:
+        return 0
+    return point.manifest.step if point.manifest else plain_step(point.directory)
+
+
+def build_plan(inputs: Inputs, *, attempt: int, weights: Weights, prepared: Path, resume: ResumePoint | None, lost_until_step: int, pinned: Pinned) -> WorkerPlan:
+    """Everything on local disk, as the workers need it."""
+    work = inputs.environment.work_dir
+    inputs.environment.output_dir.mkdir(parents=True, exist_ok=True)
+    return WorkerPlan(
+        run_config=inputs.environment.run_config.absolute(),
+        attempt=attempt,
+        model_dir=weights.model.directory,
+        tokenizer_dir=weights.tokenizer_dir,
+        prepared_dir=prepared,
+        peft_config=fetch_peft_config(inputs),
+        resume=resume,
+        lost_until_step=lost_until_step,
+        pod_started=inputs.started,
+        output_dir=inputs.environment.output_dir,
+        best_dir=_best_dir(inputs, resume),
+        metrics_file=work / "metrics.jsonl",
+        tensorboard_dir=work / "tensorboard",
+        tracker_secrets=inputs.secrets.trackers,
+        pinned=pinned,
+    )
+
+
+def _best_dir(inputs: Inputs, resume: ResumePoint | None) -> Path | None:
+    """Local copy of the best checkpoint so far, where the result is to be the best one."""
+    manifest = resume.manifest if resume else None
+    if resume is None or manifest is None or manifest.best is None or not wants_best(inputs.spec):
+        return None
+    if (manifest.best.attempt, manifest.best.step) == (manifest.attempt, manifest.step):
+        return resume.directory
+    ref = CheckpointRef(attempt=manifest.best.attempt, step=manifest.best.step)
+    best = fetch_best(inputs.store, ref, inputs.restore_target.directory)
+    if best is None:
+        inputs.board.warn("BestCheckpointLost", f"The best checkpoint (step {ref.step}) is no longer complete in the store; the best from here on is used.")
+    return best
+
+
+def wants_best(spec: FineTuneJobSpec) -> bool:
+    """Whether the best weights become the result: ``output.use``, by default with early stopping."""
+    return spec.output.use == "best" or (spec.output.use is None and spec.early_stopping.patience > 0)

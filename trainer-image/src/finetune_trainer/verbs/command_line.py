@@ -1,0 +1,84 @@
+"""The verbs and their arguments. Everything heavy is imported by the verb that needs it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import runpy
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from finetune_trainer.supervisor.signals import StopSignals
+
+PROCESS_VERBS = {"worker": "finetune_trainer.worker", "prepare": "finetune_trainer.prepare"}
+"""Verbs that are programs of their own, started by the supervisor."""
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A parsed command line."""
+
+    name: str
+    flags: frozenset[str] = frozenset()
+
+    @property
+    def program(self) -> str | None:
+        """Module of a verb that is a program of its own."""
+        return PROCESS_VERBS.get(self.name)
+
+
+def parse(arguments: Sequence[str]) -> Verb:
+    """Parse a command line; leaves with 2 and the usage for one that is none."""
+    parsed = vars(build_parser().parse_args(arguments))
+    return Verb(parsed.pop("name"), frozenset(flag for flag, is_set in parsed.items() if is_set))
+
+
+def run(verb: Verb, signals: StopSignals) -> int:
+    """Run a verb in this process; returns the exit code."""
+    from finetune_trainer.supervisor.environment import pod_environment
+
+    environment = pod_environment(os.environ)
+    match verb.name:
+        case "train":
+            from finetune_trainer.supervisor.train import run_train
+
+            return run_train(signals, environment, os.environ)
+        case "preflight":
+            from finetune_trainer.verbs.preflight import run_preflight
+
+            return run_preflight(environment)
+        case "inspect":
+            from finetune_trainer.verbs.inspect import run_inspect
+
+            return run_inspect(environment, deep="deep" in verb.flags)
+        case _:
+            from finetune_trainer.verbs.cleanup import run_cleanup
+
+            return run_cleanup(environment, dry_run="dry_run" in verb.flags)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    parser = argparse.ArgumentParser(prog="finetune-trainer", description="Fine-tunes a language model as a run config says.")
+    verbs = parser.add_subparsers(dest="name", required=True, metavar="verb")
+    verbs.add_parser("train", help="run one attempt of one pod (PID 1 of a trainer pod)")
+    verbs.add_parser("worker", help="one training rank (started by train)")
+    verbs.add_parser("prepare", help="raw rows in, rows ready for training out (started by train)")
+    verbs.add_parser("preflight", help="check data, secrets, bucket and model headers without a GPU")
+    inspect = verbs.add_parser("inspect", help="list and verify what the store holds of a job")
+    inspect.add_argument("--deep", action="store_true", help="also read the checkpoint to resume from and compare its digests")
+    cleanup = verbs.add_parser("cleanup", help="delete everything the job wrote to its store")
+    cleanup.add_argument("--dry-run", action="store_true", help="only count")
+    return parser
+
+
+def run_program(module: str) -> int:
+    """Run a package's ``__main__`` and return its exit code; it handles signals itself."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as leave:
+        return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
+    return 0
