@@ -61,7 +61,7 @@ def start_cluster(shell: Shell, stages: Stages) -> str | None:
         except CommandFailedError as error:
             if error.code != NO_PROVIDER:
                 raise
-            return None
+            return None  # the command has said why
 
 
 def play_on_cluster(cluster_demo: ClusterDemo, kubeconfig: str, stages: Stages, console: Console, shell: Shell) -> None:

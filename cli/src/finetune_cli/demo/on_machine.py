@@ -25,7 +25,7 @@ from finetune_cli.watch import follow_job
 MODEL_SECONDS = 120
 RUN_SECONDS = 900
 LEFT_OUT = """\
-No cluster is possible on this machine, so the same manifest runs as processes here, with a directory as its store.
+The same manifest runs as processes on this machine, with a directory as its store.
 Left out: the cluster, the operator and the chart, scaling by kubectl (the pause is a SIGTERM, the resume a second start),
 the object store, and everything only a cluster has (preemption, lost nodes, status in the API, Prometheus)."""
 
@@ -41,14 +41,16 @@ class LocalDemo:
 
     def play(self, stages: Stages) -> None:
         """From the model to the result."""
-        self._console.print(LEFT_OUT, style="yellow")
+        self._console.print(LEFT_OUT, style="yellow", soft_wrap=True)
         with stages("A tiny model"):
             self._shell.run(sys.executable, MODEL_SCRIPT, self._scene.model_directory, timeout_seconds=MODEL_SECONDS)
         shutil.rmtree(self.place.root, ignore_errors=True)
         with stages("Train, and pause by SIGTERM"):
             paused = self._run(pause=True)
             if paused.phase is not Phase.PAUSED or paused.status.checkpoints.latest is None:
-                raise CliError(f"the run did not pause: it is {paused.phase}\n{render_summary(paused).plain}")
+                raise CliError(
+                    f"the run did not pause: it is {paused.phase}\n{render_summary(paused).plain}", advice=f"Logs: {self.place.run(1)}"
+                )
             self._console.print(f"Paused: the checkpoint of step {paused.status.checkpoints.latest.step} is complete, no process is left.")
         with stages("Second start, to the end"):
             done = self._run(pause=False)
