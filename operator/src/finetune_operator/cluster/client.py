@@ -1,164 +1,196 @@
-"""The API server over the official asyncio client, with raw JSON: its typed models cost a second of event loop per thousand Jobs.
-
-404 is an answer (None), not an error. Nothing here upserts: what is created is created, what is changed or deleted carries the uid it was seen with.
-"""
+"""The API server behind a few verbs on JSON: the official asyncio client for authentication and transport, no models (decoding them stalls the loop)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import urlencode
 
 import aiohttp
-from kubernetes.aio.client import ApiClient
-from kubernetes.aio.client.exceptions import ApiException
+from kubernetes.aio import config as kubernetes_config
+from kubernetes.aio.client import ApiClient, Configuration
 
-from finetune_api.constants import CLUSTER_PRESET_PLURAL, GROUP, PLURAL, PRESET_PLURAL, VERSION
-from finetune_operator.cluster.errors import UnavailableError, error_of
-from finetune_operator.plan.decision import Propagation
+from finetune_api.constants import FIELD_MANAGER
+from finetune_operator.cluster.errors import AlreadyExistsError, ApiError, NotFoundError, UnreachableError, error_of
+from finetune_operator.cluster.resources import Resource
 from finetune_operator.plan.observed import Manifest
 
-REQUEST_TIMEOUT_SECONDS = 20.0
+JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
+REQUEST_SECONDS = 30.0
 
 
-class Resource(NamedTuple):
-    """A kind of object at the API server."""
+class Answer(NamedTuple):
+    """A response of the API server."""
 
-    group_version: str
-    plural: str
-
-    def path(self, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
-        """URL path of an object or of the collection."""
-        root = "/api" if "/" not in self.group_version else "/apis"
-        parts = [root, self.group_version, *(("namespaces", namespace) if namespace else ()), self.plural]
-        return "/".join([*parts, *(part for part in (name, subresource) if part)])
+    status: int
+    headers: Mapping[str, str]
+    body: Manifest
 
 
-FINETUNEJOBS = Resource(f"{GROUP}/{VERSION}", PLURAL)
-PRESETS = Resource(f"{GROUP}/{VERSION}", PRESET_PLURAL)
-CLUSTER_PRESETS = Resource(f"{GROUP}/{VERSION}", CLUSTER_PRESET_PLURAL)
-JOBS = Resource("batch/v1", "jobs")
-PODS = Resource("v1", "pods")
-SERVICES = Resource("v1", "services")
-CONFIGMAPS = Resource("v1", "configmaps")
-SECRETS = Resource("v1", "secrets")
-NAMESPACES = Resource("v1", "namespaces")
-EVENTS = Resource("v1", "events")
-LEASES = Resource("coordination.k8s.io/v1", "leases")
-TOKENREVIEWS = Resource("authentication.k8s.io/v1", "tokenreviews")
+class Transport(Protocol):
+    """Sends one request; the only thing a test has to replace."""
+
+    async def request(self, method: str, path: str, *, query: Mapping[str, str], body: Any, content_type: str) -> Answer:
+        """Send; raises :class:`UnreachableError` when there is no answer."""
+        ...
 
 
-class Api(Protocol):
-    """What this package needs of an API server; the tests' in-memory server has it too."""
-
-    async def get(self, resource: Resource, namespace: str | None, name: str) -> Manifest | None:
-        """An object, None if it is not there."""
-
-    async def list(self, resource: Resource, namespace: str | None, selector: str = "") -> list[Manifest]:
-        """Objects by label selector; all namespaces when ``namespace`` is None."""
-
-    async def create(self, resource: Resource, namespace: str | None, manifest: Manifest) -> Manifest:
-        """POST; :class:`ConflictError` if the name is taken."""
-
-    async def replace(self, resource: Resource, namespace: str | None, manifest: Manifest) -> Manifest | None:
-        """PUT with the resourceVersion in the manifest; None if the object is gone."""
-
-    async def merge_patch(
-        self,
-        resource: Resource,
-        namespace: str | None,
-        name: str,
-        patch: Mapping[str, Any],
-        *,
-        manager: str,
-        subresource: str | None = None,
-    ) -> Manifest | None:
-        """JSON merge patch; with ``metadata.uid`` in it, :class:`ConflictError` for another object. None if there is none."""
-
-    async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str, propagation: Propagation = "Background") -> bool:
-        """Delete the object only if it has this uid; False if it is not there, :class:`ConflictError` if it is another one."""
-
-
-class KubeApi:
-    """:class:`Api` over a configured client."""
+class KubernetesTransport:
+    """The official client, used for credentials (in-cluster token rotation, kubeconfig), TLS and connections."""
 
     def __init__(self, client: ApiClient) -> None:
         self._client = client
 
-    async def get(self, resource: Resource, namespace: str | None, name: str) -> Manifest | None:
-        """An object, None if it is not there."""
-        return await self.request("GET", resource.path(namespace, name))
+    @classmethod
+    async def connect(cls) -> KubernetesTransport:
+        """Use the pod's service account, else the kubeconfig ($KUBECONFIG)."""
+        configuration = Configuration()
+        if "KUBERNETES_SERVICE_HOST" in os.environ:
+            kubernetes_config.load_incluster_config(client_configuration=configuration)
+        else:
+            await kubernetes_config.load_kube_config(client_configuration=configuration)
+        return cls(ApiClient(configuration))
 
-    async def list(self, resource: Resource, namespace: str | None, selector: str = "") -> list[Manifest]:
-        """Objects by label selector; all namespaces when ``namespace`` is None."""
-        query = {"labelSelector": selector} if selector else {}
-        found = await self.request("GET", resource.path(namespace), query=query)
-        return list(found["items"]) if found is not None else []
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def request(self, method: str, path: str, *, query: Mapping[str, str], body: Any, content_type: str) -> Answer:
+        """Send one request."""
+        headers = {"Accept": JSON, "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
+        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        url = self._client.configuration.host + path
+        if query:
+            url += "?" + "&".join(f"{key}={_quoted(value)}" for key, value in query.items())
+        try:
+            response = await self._client.rest_client.request(method, url, headers=headers, body=body, _request_timeout=REQUEST_SECONDS)
+            data = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise UnreachableError(0, type(error).__name__, str(error) or "no answer in time") from error
+        return Answer(response.status, response.headers, _decoded(data))
+
+
+def _quoted(value: str) -> str:
+    return value.translate({ord(c): f"%{ord(c):02X}" for c in "%&+=#? ,/!()"})
+
+
+def _decoded(data: bytes) -> Manifest:
+    """The body as JSON; what is no JSON object (a proxy's error page) as a message."""
+    try:
+        body = json.loads(data) if data else {}
+    except ValueError:
+        body = {"message": data[:200].decode(errors="replace")}
+    return body if isinstance(body, dict) else {"message": str(body)[:200]}
+
+
+Observer = Callable[[str, str, int], None]
+"""Told of each request: method, resource, HTTP status."""
+
+
+def _ignore(_method: str, _plural: str, _status: int) -> None:
+    """Observe nothing."""
+
+
+class Client:
+    """Verbs on resources. ``fence`` is called before every write and raises when this process may not write."""
+
+    def __init__(self, transport: Transport, *, fence: Callable[[], None] | None = None, observer: Observer = _ignore) -> None:
+        self._transport = transport
+        self._fence = fence
+        self._observer = observer
+
+    def fenced(self, fence: Callable[[], None]) -> Client:
+        """The same client with a fence before its writes."""
+        return Client(self._transport, fence=fence, observer=self._observer)
+
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Manifest | None:
+        """One object; None if there is none."""
+        try:
+            return await self._send("GET", resource, resource.path(namespace, name))
+        except NotFoundError:
+            return None
+
+    async def raw(self, path: str) -> Manifest:
+        """GET of any path, for example discovery or ``/openid/v1/jwks``."""
+        answer = await self._transport.request("GET", path, query={}, body=None, content_type=JSON)
+        self._observer("GET", path.strip("/").partition("/")[0], answer.status)
+        if answer.status >= 300:
+            raise error_of(answer.status, answer.body, answer.headers)
+        return answer.body
+
+    async def list(self, resource: Resource, namespace: str | None, label_selector: str = "") -> list[Manifest]:
+        """Objects of a namespace (None: of all) with these labels."""
+        query = {"labelSelector": label_selector} if label_selector else {}
+        body = await self._send("GET", resource, resource.path(namespace), query=query)
+        return body.get("items") or []
 
     async def create(self, resource: Resource, namespace: str | None, manifest: Manifest) -> Manifest:
-        """POST; :class:`ConflictError` if the name is taken."""
-        created = await self.request("POST", resource.path(namespace), body=manifest)
-        if created is None:
-            raise error_of(404, "NotFound", f"{resource.path(namespace)}: the namespace or the kind does not exist")
-        return created
+        """POST; raises :class:`AlreadyExistsError` when the name is taken."""
+        return await self._send(
+            "POST", resource, resource.path(namespace), body=manifest, query={"fieldManager": FIELD_MANAGER}, write=True
+        )
 
-    async def replace(self, resource: Resource, namespace: str | None, manifest: Manifest) -> Manifest | None:
-        """PUT with the resourceVersion in the manifest; None if the object is gone."""
-        return await self.request("PUT", resource.path(namespace, manifest["metadata"]["name"]), body=manifest)
+    async def create_once(self, resource: Resource, namespace: str, manifest: Manifest) -> Manifest | None:
+        """POST; the object that is there already is returned instead (None: created now)."""
+        try:
+            await self.create(resource, namespace, manifest)
+        except AlreadyExistsError:
+            found = await self.get(resource, namespace, manifest["metadata"]["name"])
+            if found is None:
+                raise
+            return found
+        return None
 
-    async def merge_patch(
+    async def patch(
         self,
         resource: Resource,
-        namespace: str | None,
+        namespace: str,
         name: str,
-        patch: Mapping[str, Any],
+        patch: Manifest,
         *,
-        manager: str,
         subresource: str | None = None,
-    ) -> Manifest | None:
-        """JSON merge patch; with ``metadata.uid`` in it, :class:`ConflictError` for another object. None if there is none."""
+        field_manager: str = FIELD_MANAGER,
+    ) -> Manifest:
+        """JSON merge patch; ``metadata.uid`` and ``metadata.resourceVersion`` in it are preconditions."""
         path = resource.path(namespace, name, subresource)
-        return await self.request("PATCH", path, query={"fieldManager": manager}, body=patch, content_type=MERGE_PATCH)
+        return await self._send(
+            "PATCH", resource, path, body=patch, query={"fieldManager": field_manager}, content_type=MERGE_PATCH, write=True
+        )
 
-    async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str, propagation: Propagation = "Background") -> bool:
-        """Delete the object only if it has this uid; False if it is not there, :class:`ConflictError` if it is another one."""
-        options = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation, "preconditions": {"uid": uid}}
-        return await self.request("DELETE", resource.path(namespace, name), body=options) is not None
+    async def replace(self, resource: Resource, namespace: str, name: str, manifest: Manifest) -> Manifest:
+        """PUT; the manifest's resourceVersion is a precondition."""
+        return await self._send("PUT", resource, resource.path(namespace, name), body=manifest, write=True)
 
-    async def request(
+    async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str, propagation: str = "Background") -> bool:
+        """Delete exactly this object; False if it is gone. Raises :class:`ConflictError` when another one has its name."""
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}, "propagationPolicy": propagation}
+        try:
+            await self._send("DELETE", resource, resource.path(namespace, name), body=options, write=True)
+        except NotFoundError:
+            return False
+        return True
+
+    async def _send(
         self,
         method: str,
+        resource: Resource,
         path: str,
         *,
         query: Mapping[str, str] | None = None,
-        body: Mapping[str, Any] | None = None,
-        content_type: str = "application/json",
-    ) -> Manifest | None:
-        """One request; the answer as JSON, None for 404. Raises :class:`finetune_operator.cluster.errors.ApiError`."""
-        headers = {"Accept": "application/json", "Content-Type": content_type}
-        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
-        url = f"{self._client.configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
+        body: Any = None,
+        content_type: str = JSON,
+        write: bool = False,
+    ) -> Manifest:
+        if write and self._fence is not None:
+            self._fence()
         try:
-            answer = await self._client.call_api(method, url, headers, body=body, _request_timeout=REQUEST_TIMEOUT_SECONDS)
-            text: bytes = await answer.read()  # type: ignore[no-untyped-call]
-        except ApiException as error:
-            raise UnavailableError(error.status or 0, "NoAnswer", str(error.reason)) from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise UnavailableError(0, type(error).__name__, f"{method} {path}: {error}") from error
-        if answer.status == 404:
-            return None
-        if not 200 <= answer.status < 300:
-            raise error_of(answer.status, *_explanation(text))
-        document: Manifest = json.loads(text)
-        return document
-
-
-def _explanation(text: bytes) -> tuple[str, str]:
-    """Reason and message of a metav1.Status; the raw text where the answer is something else."""
-    try:
-        status = json.loads(text)
-        return str(status.get("reason", "")), str(status.get("message", ""))
-    except (ValueError, AttributeError):
-        return "", text.decode(errors="replace")[:500]
+            answer = await self._transport.request(method, path, query=query or {}, body=body, content_type=content_type)
+        except ApiError as error:
+            self._observer(method, resource.plural, error.status)
+            raise
+        self._observer(method, resource.plural, answer.status)
+        if answer.status >= 300:
+            raise error_of(answer.status, answer.body, answer.headers)
+        return answer.body

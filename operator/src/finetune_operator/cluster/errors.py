@@ -1,46 +1,95 @@
-"""What can go wrong between us and the API server, translated once."""
+"""What can go wrong with a request to the API server, as types to act on."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class ApiError(Exception):
-    """An answer that is no success, or none at all (``status`` 0)."""
+    """The API server refused or could not be reached. Not one of the cases below: try again later."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
-        super().__init__(f"{status} {reason}: {message}" if status else f"{reason}: {message}")
+        super().__init__(f"{status} {reason}: {message}")
         self.status = status
         self.reason = reason
         self.message = message
 
 
+class NotFoundError(ApiError):
+    """404: the object (or its kind) does not exist."""
+
+
 class ConflictError(ApiError):
-    """409: another object has that name, the object has changed since it was read, or it is another one (uid)."""
+    """409: the object changed since it was read, or is another one of the same name (uid precondition)."""
 
 
-class ForbiddenError(ApiError):
-    """403: RBAC, an admission rule, or a namespace that is being deleted."""
+class AlreadyExistsError(ApiError):
+    """409 of a POST: the name is taken."""
 
 
 class InvalidError(ApiError):
-    """422: the API server refuses the object itself; sending it again cannot help."""
+    """422 or 400: the object is not acceptable as it is."""
 
 
-class UnavailableError(ApiError):
-    """No answer, 429 or 5xx: worth another try later. The request may have been carried out."""
+class ForbiddenError(ApiError):
+    """403: the operator's rights do not suffice, or an admission policy or a quota refuses."""
 
 
-def error_of(status: int, reason: str, message: str) -> ApiError:
-    """The exception for an answer."""
+class NamespaceTerminatingError(ForbiddenError):
+    """403: nothing can be created in this namespace any more."""
+
+
+class UnauthorizedError(ApiError):
+    """401: the operator's own credentials are not accepted."""
+
+
+class OverloadedError(ApiError):
+    """429: wait, then try again."""
+
+    def __init__(self, status: int, reason: str, message: str, retry_after: float) -> None:
+        super().__init__(status, reason, message)
+        self.retry_after = retry_after
+
+
+class UnreachableError(ApiError):
+    """No answer: connection, timeout, or 5xx."""
+
+
+class NotLeaderError(Exception):
+    """Another replica leads now (or may): nothing may be written."""
+
+
+class TakenError(Exception):
+    """An object of the wanted name exists and belongs to somebody else."""
+
+
+def error_of(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) -> ApiError:
+    """The error of a failed answer (a ``Status`` object, if the body is one)."""
+    reason = str(body.get("reason", ""))
+    message = str(body.get("message", ""))
+    causes = [cause.get("reason") for cause in (body.get("details") or {}).get("causes") or ()]
     match status:
-        case 409:
-            return ConflictError(status, reason, message)
+        case 401:
+            return UnauthorizedError(status, reason, message)
+        case 403 if "NamespaceTerminating" in causes:
+            return NamespaceTerminatingError(status, reason, message)
         case 403:
             return ForbiddenError(status, reason, message)
-        case 422:
+        case 404:
+            return NotFoundError(status, reason, message)
+        case 409 if reason == "AlreadyExists":
+            return AlreadyExistsError(status, reason, message)
+        case 409:
+            return ConflictError(status, reason, message)
+        case 400 | 422:
             return InvalidError(status, reason, message)
-        case 0 | 429:
-            return UnavailableError(status, reason, message)
+        case 429:
+            return OverloadedError(status, reason, message, _seconds(headers.get("Retry-After")))
         case _ if status >= 500:
-            return UnavailableError(status, reason, message)
-        case _:
-            return ApiError(status, reason, message)
+            return UnreachableError(status, reason, message)
+    return ApiError(status, reason, message)
+
+
+def _seconds(text: str | None) -> float:
+    return float(text) if text is not None and text.isdigit() else 1.0

@@ -1,116 +1,165 @@
-"""Leader election by a Lease: one replica acts.
-
-Judged by the monotonic clock only: a lease is taken over when its record has not changed for its duration *as seen from here*, so skewed
-clocks do no harm. A leader that cannot renew before its deadline ends the process at once: someone else may act already. What a leader
-writes carries uids besides, so that one who slept past all this changes nothing.
-"""
+"""Leader election by a Lease, on monotonic clocks: 15 s lease, renewed every 2 s, given up after 10 s, released on a clean exit."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import Any
 
-from finetune_operator.cluster.client import LEASES, Api
-from finetune_operator.cluster.errors import ApiError, ConflictError
+from finetune_operator.cluster.client import Client
+from finetune_operator.cluster.errors import AlreadyExistsError, ApiError, ConflictError, NotLeaderError
+from finetune_operator.cluster.resources import LEASES
 from finetune_operator.plan.observed import Manifest
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseSettings:
-    """Which Lease, who asks for it, and times in seconds: ``retry`` < ``renew_deadline`` < ``duration``."""
+class LeaseLock:
+    """One replica's view of the Lease.
 
-    namespace: str
-    name: str
-    identity: str
-    duration: float
-    renew_deadline: float
-    retry: float
+    Another holder's lease is over when its record has not changed for its duration *by our monotonic clock*: wall clocks are never compared. Our own
+    leadership ends by the same clock, so a process that was stopped and wakes knows at once that it leads no more.
+    """
 
+    def __init__(
+        self,
+        client: Client,
+        *,
+        namespace: str,
+        name: str,
+        identity: str,
+        lease_seconds: float,
+        renew_deadline_seconds: float,
+        clock: Callable[[], float],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._name = name
+        self._identity = identity
+        self._lease_seconds = lease_seconds
+        self._renew_deadline_seconds = renew_deadline_seconds
+        self._clock = clock
+        self._now = now
+        self._renewed_at: float | None = None
+        """When our last successful write of the Lease was sent; None while another leads."""
+        self._seen: tuple[str, float] | None = None
+        """resourceVersion of the record last seen and when it was first seen."""
+        self.last_try: float = clock()
+        """When the Lease was last looked at (liveness)."""
 
-class LeaderLease:
-    """Holds, or waits for, a Lease."""
+    def is_leader(self) -> bool:
+        """Whether this process leads, now, for certain."""
+        return self._renewed_at is not None and self._clock() - self._renewed_at < self._renew_deadline_seconds
 
-    def __init__(self, api: Api, settings: LeaseSettings, clock: Callable[[], float], on_lost: Callable[[], None]) -> None:
-        """``clock`` is monotonic; ``on_lost`` is called when a leader could not renew in time and has to end the process."""
-        self._api, self._settings, self._clock, self._on_lost = api, settings, clock, on_lost
-        self._renewed_at = float("-inf")
-        self._seen: object = None
-        self._seen_at = float("-inf")
+    def check(self) -> None:
+        """Fence before a write: raises :class:`NotLeaderError`."""
+        if not self.is_leader():
+            raise NotLeaderError("this replica does not lead")
 
     @property
-    def leads(self) -> bool:
-        """Whether this replica may act now. False as soon as the deadline passed, however late that is noticed."""
-        return self._clock() - self._renewed_at < self._settings.renew_deadline
+    def has_lost(self) -> bool:
+        """Whether this process led and could not renew in time: others may lead by now, nothing more may be done."""
+        return self._renewed_at is not None and not self.is_leader()
 
-    async def run(self) -> None:
-        """Take part until cancelled."""
-        led = False
-        while True:
-            await self._try()
-            if led and not self.leads:
-                log.error("the Lease could not be renewed in time")
-                self._on_lost()
-            if led != self.leads:
-                led = self.leads
-                log.info("leading" if led else "following", extra={"identity": self._settings.identity})
-            await asyncio.sleep(self._settings.retry)
+    async def attempt(self) -> None:
+        """Take or renew the Lease if possible. API errors are logged: the next attempt may do better."""
+        self.last_try = self._clock()
+        try:
+            await self._attempt()
+        except (ConflictError, AlreadyExistsError):
+            log.debug("another replica changed the lease first")
+        except ApiError as error:
+            log.warning("lease not renewed", extra={"error": str(error)})
+
+    async def _attempt(self) -> None:
+        started = self._clock()
+        lease = await self._client.get(LEASES, self._namespace, self._name)
+        if lease is None:
+            await self._client.create(LEASES, self._namespace, self._manifest({}, transitions=0))
+            self._renewed_at = started
+            return
+        spec = lease.get("spec") or {}
+        mine = spec.get("holderIdentity") == self._identity and self._renewed_at is not None
+        if not mine and not self._is_free(lease):
+            return
+        transitions = int(spec.get("leaseTransitions") or 0) + (0 if mine else 1)
+        renewed = self._manifest(lease["metadata"], transitions=transitions, acquired=spec.get("acquireTime") if mine else None)
+        await self._client.replace(LEASES, self._namespace, self._name, renewed)
+        self._renewed_at = started
+
+    def _is_free(self, lease: Manifest) -> bool:
+        spec = lease.get("spec") or {}
+        if not spec.get("holderIdentity"):
+            return True
+        version = lease["metadata"]["resourceVersion"]
+        if self._seen is None or self._seen[0] != version:
+            self._seen = (version, self._clock())
+        return self._clock() - self._seen[1] > float(spec.get("leaseDurationSeconds") or self._lease_seconds)
 
     async def release(self) -> None:
-        """Give the Lease up, so that another replica takes over at once."""
-        if not self.leads:
+        """Let go, so that another replica need not wait."""
+        if not self.is_leader():
             return
-        self._renewed_at = float("-inf")
+        self._renewed_at = None
         try:
-            lease = await self._api.get(LEASES, self._settings.namespace, self._settings.name)
-            if lease is not None and lease["spec"].get("holderIdentity") == self._settings.identity:
-                await self._api.replace(LEASES, self._settings.namespace, self._record(lease, holder=""))
+            lease = await self._client.get(LEASES, self._namespace, self._name)
+            if lease is None or (lease.get("spec") or {}).get("holderIdentity") != self._identity:
+                return
+            released = self._manifest(lease["metadata"], transitions=int(lease["spec"].get("leaseTransitions") or 0))
+            released["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
+            await self._client.replace(LEASES, self._namespace, self._name, released)
         except ApiError as error:
-            log.warning("the Lease could not be released; it runs out by itself: %s", error)
+            log.warning("lease not released; another replica waits it out", extra={"error": str(error)})
 
-    async def _try(self) -> None:
-        """Renew, or take what is free. An attempt counts from when it was begun."""
-        began = self._clock()
-        try:
-            async with asyncio.timeout(self._settings.renew_deadline):
-                if await self._acquire():
-                    self._renewed_at = began
-        except ConflictError:
-            log.debug("another replica was faster")
-        except (ApiError, TimeoutError) as error:
-            log.warning("the Lease could not be read or written: %s", error)
-
-    async def _acquire(self) -> bool:
-        lease = await self._api.get(LEASES, self._settings.namespace, self._settings.name)
-        if lease is None:
-            metadata = {"name": self._settings.name, "namespace": self._settings.namespace}
-            blank = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": {}}
-            await self._api.create(LEASES, self._settings.namespace, self._record(blank, holder=self._settings.identity))
-            return True
-        spec = lease.get("spec") or {}
-        holder = spec.get("holderIdentity") or ""
-        record = (holder, spec.get("renewTime"), lease["metadata"].get("resourceVersion"))
-        if record != self._seen:
-            self._seen, self._seen_at = record, self._clock()
-        if holder not in ("", self._settings.identity) and self._clock() - self._seen_at < float(
-            spec.get("leaseDurationSeconds") or self._settings.duration
-        ):
-            return False
-        return await self._api.replace(LEASES, self._settings.namespace, self._record(lease, holder=self._settings.identity)) is not None
-
-    def _record(self, lease: Manifest, *, holder: str) -> Manifest:
-        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        old = lease.get("spec") or {}
-        changed = old.get("holderIdentity") != holder
-        spec = {
-            "holderIdentity": holder,
-            "leaseDurationSeconds": max(1, round(self._settings.duration)) if holder else 1,
-            "acquireTime": now if changed else old.get("acquireTime", now),
-            "renewTime": now,
-            "leaseTransitions": int(old.get("leaseTransitions") or 0) + int(changed and bool(holder)),
+    def _manifest(self, metadata: dict[str, Any], *, transitions: int, acquired: str | None = None) -> Manifest:
+        now = self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        known = {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]} if metadata else {}
+        return {
+            "apiVersion": LEASES.api_version,
+            "kind": LEASES.kind,
+            "metadata": {"name": self._name, "namespace": self._namespace, **known},
+            "spec": {
+                "holderIdentity": self._identity,
+                "leaseDurationSeconds": round(self._lease_seconds),
+                "acquireTime": acquired or now,
+                "renewTime": now,
+                "leaseTransitions": transitions,
+            },
         }
-        return {**lease, "spec": spec}
+
+
+class Election:
+    """Runs the lock: leads when it can, and ends the process rather than lead beside another."""
+
+    def __init__(self, lock: LeaseLock, *, retry_seconds: float, lead: Callable[[], Awaitable[None]], die: Callable[[], None]) -> None:
+        self._lock = lock
+        self._retry_seconds = retry_seconds
+        self._lead = lead
+        self._die = die
+
+    async def run(self) -> None:
+        """Until cancelled. ``lead`` is run once, as a task, when this replica becomes the leader."""
+        leading: asyncio.Task[None] | None = None
+        try:
+            while True:
+                await self._lock.attempt()
+                if self._lock.has_lost:
+                    log.critical("the lease could not be renewed in time; exiting so that only one replica acts")
+                    self._die()
+                if leading is None and self._lock.is_leader():
+                    log.info("leading")
+                    leading = asyncio.create_task(self._run_lead(), name="lead")
+                if leading is not None and leading.done():
+                    leading.result()
+                await asyncio.sleep(self._retry_seconds)
+        finally:
+            if leading is not None:
+                leading.cancel()
+                await asyncio.gather(leading, return_exceptions=True)
+            await self._lock.release()
+
+    async def _run_lead(self) -> None:
+        await self._lead()

@@ -1,1 +1,1 @@
-"""The progress endpoint: where rank 0 of every job posts, and gets its commands."""
+"""The progress endpoint: trainers post, every replica answers; what matters is stored before the answer."""

@@ -1,4 +1,4 @@
-"""Token bucket for status writes: progress of all jobs together may cost the API server only so much."""
+"""A token bucket: how much status may be written in a second, whatever the number of jobs."""
 
 from __future__ import annotations
 
@@ -6,29 +6,34 @@ from collections.abc import Callable
 
 
 class TokenBucket:
-    """Allows ``rate`` actions per second on average and ``burst`` at once. The clock is monotonic seconds."""
+    """``rate`` tokens a second, at most ``burst`` saved up. What cannot wait goes into debt, which later writes pay back."""
 
-    def __init__(self, rate: float, burst: float, clock: Callable[[], float]) -> None:
+    def __init__(self, rate: float, *, clock: Callable[[], float], burst: float | None = None) -> None:
         self._rate = rate
-        self._burst = burst
+        self._burst = burst if burst is not None else max(1.0, rate)
         self._clock = clock
-        self._tokens = burst
-        self._filled_at = clock()
+        self._tokens = self._burst
+        self._at = clock()
+
+    def wait_seconds(self) -> float:
+        """How long until a token is there; 0 when one is."""
+        self._refill()
+        return max(0.0, (1.0 - self._tokens) / self._rate)
 
     def take(self) -> bool:
         """Take a token if there is one."""
-        self._fill()
-        if self._tokens < 1:
+        self._refill()
+        if self._tokens < 1.0:
             return False
-        self._tokens -= 1
+        self._tokens -= 1.0
         return True
 
-    def wait_seconds(self) -> float:
-        """Time until the next token; 0 when one is there."""
-        self._fill()
-        return max(0.0, (1 - self._tokens) / self._rate)
+    def force(self) -> None:
+        """Take a token even if there is none; the debt is at most one burst."""
+        self._refill()
+        self._tokens = max(-self._burst, self._tokens - 1.0)
 
-    def _fill(self) -> None:
+    def _refill(self) -> None:
         now = self._clock()
-        self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)
-        self._filled_at = now
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._at = now

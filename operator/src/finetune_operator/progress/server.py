@@ -1,94 +1,154 @@
-"""HTTPS server of the progress endpoint; every replica serves it (see :mod:`finetune_api.contract.progress` for the protocol)."""
+"""The HTTP side of the progress protocol. Every replica serves it; replies come from what the watch knows of the job."""
 
 from __future__ import annotations
 
 import logging
-import ssl
-from collections import OrderedDict
+import time
 from collections.abc import Callable
+from datetime import datetime
 
 from aiohttp import web
 from pydantic import ValidationError
 
-from finetune_api.contract.progress import ProgressPost, progress_path
-from finetune_operator.cluster.errors import ApiError
-from finetune_operator.progress.bucket import TokenBucket
-from finetune_operator.progress.intake import Intake
-from finetune_operator.progress.tokens import TokenGate, TokenRefusedError
+from finetune_api.constants import PLURAL
+from finetune_api.contract import CONTRACT_VERSION
+from finetune_api.contract.progress import FineTuneProgress, ProgressPost, ProgressReply
+from finetune_api.models.status import StatusProgress
+from finetune_operator.cluster.client import Client
+from finetune_operator.cluster.errors import ApiError, ConflictError, NotFoundError
+from finetune_operator.cluster.observe import JobKey
+from finetune_operator.cluster.resources import FINETUNE_JOBS
+from finetune_operator.feed import JobFeed, Known, read_known
+from finetune_operator.plan.commands import commands_of
+from finetune_operator.plan.conditions import format_time
+from finetune_operator.plan.report import News, news_of
+from finetune_operator.progress.guard import FailureGuard
+from finetune_operator.progress.numbers import progress_of
+from finetune_operator.progress.tokens import NotOwnerError, PosterLookup, TokenError
+from finetune_operator.progress.writer import ProgressWriter
 
 log = logging.getLogger(__name__)
+
 MAX_BODY_BYTES = 256 * 1024
-BAD_TOKENS_PER_SECOND, BAD_TOKENS_AT_ONCE, MAX_SOURCES = 1.0, 10.0, 1000
 
 
-class ProgressServer:
-    """Authenticates posts and hands them to the intake."""
+class ProgressEndpoint:
+    """Answers posts."""
 
-    def __init__(self, gate: TokenGate, intake: Intake, clock: Callable[[], float], count: Callable[[int], None]) -> None:
-        """``count(status)`` is told of each answer; ``clock`` is monotonic seconds."""
-        self._gate, self._intake, self._clock, self._count = gate, intake, clock, count
-        self._sources: OrderedDict[str, TokenBucket] = OrderedDict()
-        self._runner: web.AppRunner | None = None
+    def __init__(
+        self,
+        *,
+        client: Client,
+        feed: JobFeed,
+        posters: PosterLookup,
+        writer: ProgressWriter,
+        guard: FailureGuard,
+        now: Callable[[], datetime],
+        on_post: Callable[[int, float], None],
+    ) -> None:
+        self._client = client
+        self._feed = feed
+        self._posters = posters
+        self._writer = writer
+        self._guard = guard
+        self._now = now
+        self._on_post = on_post
 
-    async def start(self, host: str, port: int, context: ssl.SSLContext) -> int:
-        """Listen; returns the port (chosen by the system for 0)."""
+    def build_app(self) -> web.Application:
+        """The aiohttp application."""
         app = web.Application(client_max_size=MAX_BODY_BYTES)
-        app.router.add_post(progress_path("{namespace}", "{name}"), self._post)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, ssl_context=context)
-        await site.start()
-        return int(self._runner.addresses[0][1])
-
-    async def stop(self) -> None:
-        """Stop listening; answers under way are finished."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        app.router.add_post(f"/v1/namespaces/{{namespace}}/{PLURAL}/{{name}}/progress", self._post)
+        return app
 
     async def _post(self, request: web.Request) -> web.Response:
+        started = time.perf_counter()
         try:
-            answer = await self._answer(request)
-        except ApiError as error:
-            log.warning("a post could not be served: %s", error)
-            answer = _error(503, "the API server does not answer; try again")
-        self._count(answer.status)
-        return answer
+            response = await self._answer(request)
+        except web.HTTPException as error:
+            self._on_post(error.status, time.perf_counter() - started)
+            raise
+        self._on_post(response.status, time.perf_counter() - started)
+        return response
 
     async def _answer(self, request: web.Request) -> web.Response:
+        key = JobKey(request.match_info["namespace"], request.match_info["name"])
+        uid = await self._authorise(request, key)
+        post = await _read(request)
+        known = await self._known(key)
+        if known is None or known.uid != uid:
+            return _refusal(404, f"there is no FineTuneJob {key} with the uid of this pod's job")
+        before = self._writer.newest(key, uid) or known.progress
+        if post.finetune is not None and before is not None and _is_older(post.finetune, before):
+            return _refusal(409, f"attempt {before.attempt} of run {before.run} is known; this one must stop")
+        progress = progress_of(post, known.merged, before=before, run=known.run, now=format_time(self._now()))
+        news: News = news_of(post.finetune) if post.finetune is not None else frozenset()
+        try:
+            await self._writer.take(key, uid, progress, news=news, known=_held(known))
+        except (NotFoundError, ConflictError):
+            return _refusal(404, f"FineTuneJob {key} is gone")
+        except ApiError as error:
+            log.warning("post not stored", extra={"job": str(key), "error": str(error)})
+            return _refusal(503, "the report could not be stored; post it again")
+        newest = self._feed.get(key) or known
+        reply = ProgressReply(
+            contract_version=CONTRACT_VERSION, commands=list(commands_of(newest.pause, newest.request, newest.pause_policy))
+        )
+        return web.Response(text=reply.to_json(), content_type="application/json")
+
+    async def _authorise(self, request: web.Request, key: JobKey) -> str:
+        """Uid of the FineTuneJob the poster belongs to; raises the refusal."""
         source = request.remote or ""
-        if self._is_blocked(source):
-            return _error(429, "too many refused tokens from this address")
+        if self._guard.is_blocked(source):
+            raise web.HTTPTooManyRequests(text="too many bad tokens from this address", headers={"Retry-After": "30"})
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            return self._refuse(source, 401, "a bearer token is needed")
         try:
-            poster = await self._gate.admit(token.strip())
-        except TokenRefusedError as error:
-            return self._refuse(source, 401, str(error))
-        if (poster.namespace, poster.job) != (request.match_info["namespace"], request.match_info["name"]):
-            return self._refuse(source, 403, f"the token speaks for {poster.namespace}/{poster.job}")
+            if scheme.lower() != "bearer":
+                raise TokenError("no bearer token")
+            poster = await self._posters.find(token)
+        except TokenError as error:
+            self._guard.failed(source)
+            raise web.HTTPUnauthorized(text=str(error)) from error
+        except NotOwnerError as error:
+            self._guard.failed(source)
+            raise web.HTTPForbidden(text=str(error)) from error
+        except ApiError as error:
+            raise web.HTTPServiceUnavailable(text="the token cannot be checked now") from error
+        if (poster.namespace, poster.job) != (key.namespace, key.name):
+            raise web.HTTPForbidden(text=f"this pod belongs to FineTuneJob {poster.namespace}/{poster.job}")
+        return poster.job_uid
+
+    async def _known(self, key: JobKey) -> Known | None:
+        """The job, from the watch; read once where the watch is behind."""
+        known = self._feed.get(key)
+        if known is not None:
+            return known
         try:
-            post = ProgressPost.model_validate_json(await request.read())
-        except ValidationError as error:
-            return _error(422, "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5]))
-        answer = await self._intake.take(poster, post)
-        if answer.reply is None:
-            return _error(answer.status, answer.error)
-        return web.Response(status=answer.status, text=answer.reply.to_json(), content_type="application/json")
-
-    def _is_blocked(self, source: str) -> bool:
-        bucket = self._sources.get(source)
-        return bucket is not None and bucket.wait_seconds() > 0
-
-    def _refuse(self, source: str, status: int, message: str) -> web.Response:
-        bucket = self._sources.get(source)
-        if bucket is None:
-            bucket = self._sources[source] = TokenBucket(BAD_TOKENS_PER_SECOND, BAD_TOKENS_AT_ONCE, self._clock)
-            while len(self._sources) > MAX_SOURCES:
-                self._sources.popitem(last=False)
-        bucket.take()
-        return _error(status, message)
+            manifest = await self._client.get(FINETUNE_JOBS, key.namespace, key.name)
+        except ApiError as error:
+            raise web.HTTPServiceUnavailable(text="the job cannot be read now") from error
+        return read_known(manifest) if manifest is not None else None
 
 
-def _error(status: int, message: str) -> web.Response:
-    return web.json_response({"error": message}, status=status)
+def _held(known: Known) -> News:
+    """What the job's status says already, merged or not."""
+    merged = {("checkpoint", *checkpoint) for checkpoint in known.merged.checkpoints} | {
+        ("fact", *fact) for fact in known.merged.facts.items()
+    }
+    return known.news | merged
+
+
+def _is_older(post: FineTuneProgress, before: StatusProgress) -> bool:
+    """Whether a post comes from an attempt that was replaced. Attempt 0 has claimed no number yet."""
+    return post.run < before.run or (post.run == before.run and 0 < post.attempt < before.attempt)
+
+
+async def _read(request: web.Request) -> ProgressPost:
+    try:
+        return ProgressPost.model_validate_json(await request.read())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise web.HTTPUnprocessableEntity(text=f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def _refusal(status: int, text: str) -> web.Response:
+    return web.Response(status=status, text=text)

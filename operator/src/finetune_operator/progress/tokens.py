@@ -1,152 +1,159 @@
-"""Who posts: a projected service account token, bound to its pod and to our audience, names the FineTuneJob it may speak for.
-
-Labels prove nothing (whoever may create pods sets them), so the chain of controllers counts: the token's pod uid -> its Job -> its
-FineTuneJob. A verdict is kept for a few minutes. The cheap checks (audience, expiry, a known shape) come before the API server is asked.
-"""
+"""Who posts: an audience-bound service account token → pod uid → owner Job uid → FineTuneJob uid. Labels are not believed: any pod may carry them."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
+import json
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
-
-import jwt
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from finetune_api.constants import KIND
 from finetune_api.contract.env import PROGRESS_AUDIENCE
-from finetune_operator.cluster.client import JOBS, PODS, TOKENREVIEWS, Api
-from finetune_operator.plan.observed import Manifest
+from finetune_operator.cluster.client import Client
+from finetune_operator.cluster.resources import JOBS, PODS, TOKEN_REVIEWS
 
-VERDICT_SECONDS = 300.0
-MAX_VERDICTS = 20_000
+CACHE_SECONDS = 300.0
+CACHE_SIZE = 20_000
+_EXTRA = "authentication.kubernetes.io/"
 
 
-class Poster(NamedTuple):
-    """The job a token speaks for."""
+class TokenError(Exception):
+    """The token is not valid."""
+
+
+class NotOwnerError(Exception):
+    """A valid token of a pod that belongs to no FineTuneJob."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a token says, before anybody has vouched for it."""
+
+    namespace: str
+    pod: str
+    pod_uid: str
+    issuer: str
+    expires: float
+
+
+@dataclass(frozen=True, slots=True)
+class Poster:
+    """A pod that belongs to a FineTuneJob."""
 
     namespace: str
     job: str
     job_uid: str
-    run_uid: str
-    """uid of the batch/v1 Job that controls the pod."""
-    pod: str
-
-
-class TokenRefusedError(Exception):
-    """The token proves nothing; the message says why."""
 
 
 class Authenticator(Protocol):
-    """Tells whether a token was really issued by this cluster for our audience."""
+    """Vouches for a token."""
 
-    async def genuine(self, token: str) -> bool:
-        """True if it is valid now."""
+    async def check(self, token: str, claims: Claims) -> None:
+        """Raise :class:`TokenError` unless the token is genuine."""
+        ...
 
 
-class TokenReviewer:
-    """Asks the API server (TokenReview)."""
+def read_claims(token: str, now: float) -> Claims:
+    """The claims, if audience and times are right; the signature is not looked at. Cheap: it comes before any request."""
+    payload = decode_part(token, 1)
+    kubernetes = payload.get("kubernetes.io")
+    audience = payload.get("aud")
+    audiences = audience if isinstance(audience, list) else [audience]
+    if PROGRESS_AUDIENCE not in audiences:
+        raise TokenError("the token is for another audience")
+    expires, not_before = payload.get("exp"), payload.get("nbf", 0)
+    if not isinstance(expires, int | float) or not isinstance(not_before, int | float) or expires <= now or not_before > now + 60:
+        raise TokenError("the token is expired or not valid yet")
+    pod = kubernetes.get("pod") if isinstance(kubernetes, dict) else None
+    if not isinstance(kubernetes, dict) or not isinstance(pod, dict):
+        raise TokenError("the token is not bound to a pod")
+    return Claims(
+        namespace=str(kubernetes.get("namespace", "")),
+        pod=str(pod.get("name", "")),
+        pod_uid=str(pod.get("uid", "")),
+        issuer=str(payload.get("iss", "")),
+        expires=float(expires),
+    )
 
-    def __init__(self, api: Api) -> None:
-        self._api = api
 
-    async def genuine(self, token: str) -> bool:
-        """True if the API server says that the token is valid for our audience; a token whose pod is gone is not."""
+def decode_part(token: str, index: int) -> dict[str, Any]:
+    """Header (0) or payload (1) of a JWT."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        raise TokenError("this is no token")
+    try:
+        part = json.loads(base64.urlsafe_b64decode(parts[index] + "=" * (-len(parts[index]) % 4)))
+    except (ValueError, binascii.Error) as error:
+        raise TokenError("the token is not readable") from error
+    if not isinstance(part, dict):
+        raise TokenError("the token is not readable")
+    return part
+
+
+class TokenReviewAuthenticator:
+    """Asks the API server, which also knows whether the pod still exists."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def check(self, token: str, claims: Claims) -> None:
+        """TokenReview with our audience; what it says of the pod must be what the token says."""
         review = {
-            "apiVersion": "authentication.k8s.io/v1",
-            "kind": "TokenReview",
-            "metadata": {},
+            "apiVersion": TOKEN_REVIEWS.api_version,
+            "kind": TOKEN_REVIEWS.kind,
             "spec": {"token": token, "audiences": [PROGRESS_AUDIENCE]},
         }
-        status = (await self._api.create(TOKENREVIEWS, None, review)).get("status") or {}
-        return bool(status.get("authenticated")) and PROGRESS_AUDIENCE in (status.get("audiences") or ())
+        status = (await self._client.create(TOKEN_REVIEWS, None, review)).get("status") or {}
+        if not status.get("authenticated") or PROGRESS_AUDIENCE not in (status.get("audiences") or ()):
+            raise TokenError("the API server does not accept the token")
+        extra = (status.get("user") or {}).get("extra") or {}
+        if claims.pod_uid not in (extra.get(f"{_EXTRA}pod-uid") or ()):
+            raise TokenError("the token belongs to another pod")
 
 
-class OfflineVerifier:
-    """Checks the signature against the API server's published keys: for installations that may not create TokenReviews."""
+class PosterLookup:
+    """Token → FineTuneJob, remembered for five minutes by the whole token's digest (its id alone could be claimed by a forged one)."""
 
-    def __init__(self, keys: Callable[[], Any], issuer: str | None) -> None:
-        """``keys`` is an async function that gives the JWKS document; ``issuer`` None accepts what the first key set signed for."""
-        self._keys, self._issuer = keys, issuer
-        self._known: jwt.PyJWKSet | None = None
+    def __init__(self, client: Client, authenticator: Authenticator, *, now: Callable[[], float]) -> None:
+        self._client = client
+        self._authenticator = authenticator
+        self._now = now
+        self._cache: OrderedDict[bytes, tuple[float, Poster]] = OrderedDict()
 
-    async def genuine(self, token: str) -> bool:
-        """True if one of the keys signed it for our audience and it has not run out."""
-        if self._known is None or not self._signed(token):
-            self._known = jwt.PyJWKSet.from_dict(await self._keys())
-        return self._signed(token)
-
-    def _signed(self, token: str) -> bool:
-        assert self._known is not None
-        wanted = jwt.get_unverified_header(token).get("kid")
-        for key in self._known.keys:
-            if wanted is not None and key.key_id != wanted:
-                continue
-            try:
-                jwt.decode(token, key, algorithms=["RS256", "ES256", "ES384", "RS512"], audience=PROGRESS_AUDIENCE, issuer=self._issuer)
-            except jwt.InvalidTokenError:
-                continue
-            return True
-        return False
-
-
-class TokenGate:
-    """Turns a bearer token into the job it speaks for."""
-
-    def __init__(self, api: Api, authenticator: Authenticator, clock: Callable[[], float], wall_clock: Callable[[], float]) -> None:
-        """``clock`` is monotonic, ``wall_clock`` seconds since the epoch (for token expiry)."""
-        self._api, self._authenticator, self._clock, self._wall_clock = api, authenticator, clock, wall_clock
-        self._verdicts: OrderedDict[str, tuple[float, Poster]] = OrderedDict()
-
-    async def admit(self, token: str) -> Poster:
-        """The job of a genuine token.
-
-        Raises :class:`TokenRefusedError`, or :class:`finetune_operator.cluster.errors.ApiError` if the API server cannot be asked.
-        """
-        claims = self._plausible(token)
-        key = hashlib.sha256(token.encode()).hexdigest()
-        known = self._verdicts.get(key)
-        if known is not None and self._clock() - known[0] < VERDICT_SECONDS:
-            return known[1]
-        if not await self._authenticator.genuine(token):
-            raise TokenRefusedError("the API server does not accept the token")
-        poster = await self._owner_of(claims)
-        self._verdicts[key] = (self._clock(), poster)
-        self._verdicts.move_to_end(key)
-        while len(self._verdicts) > MAX_VERDICTS:
-            self._verdicts.popitem(last=False)
+    async def find(self, token: str) -> Poster:
+        """Raises :class:`TokenError` (401) or :class:`NotOwnerError` (403)."""
+        claims = read_claims(token, self._now())
+        key = hashlib.sha256(token.encode()).digest()
+        cached = self._cache.get(key)
+        if cached is not None and cached[0] > self._now():
+            return cached[1]
+        await self._authenticator.check(token, claims)
+        poster = await self._owner(claims)
+        self._cache[key] = (min(claims.expires, self._now() + CACHE_SECONDS), poster)
+        self._cache.move_to_end(key)
+        while len(self._cache) > CACHE_SIZE:
+            self._cache.popitem(last=False)
         return poster
 
-    def _plausible(self, token: str) -> dict[str, Any]:
-        """Claims of a token that looks like one of ours and has not run out; nothing is proven yet."""
-        try:
-            claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
-        except jwt.InvalidTokenError as error:
-            raise TokenRefusedError("not a JSON web token") from error
-        audience = claims.get("aud")
-        if PROGRESS_AUDIENCE not in (audience if isinstance(audience, list) else [audience]):
-            raise TokenRefusedError(f"the token's audience is not {PROGRESS_AUDIENCE}")
-        if not isinstance(expires := claims.get("exp"), int | float) or expires < self._wall_clock():
-            raise TokenRefusedError("the token has expired")
-        if not isinstance(bound := claims.get("kubernetes.io"), dict) or not isinstance(bound.get("pod"), dict):
-            raise TokenRefusedError("the token is not bound to a pod")
-        return bound
-
-    async def _owner_of(self, bound: dict[str, Any]) -> Poster:
-        namespace, name, uid = str(bound.get("namespace")), str(bound["pod"].get("name")), bound["pod"].get("uid")
-        pod = await self._api.get(PODS, namespace, name)
-        if pod is None or pod["metadata"]["uid"] != uid:
-            raise TokenRefusedError(f"pod {namespace}/{name} is gone")
-        run = _controller(pod, "Job")
-        job = await self._api.get(JOBS, namespace, run["name"]) if run is not None else None
-        if run is None or job is None or job["metadata"]["uid"] != run["uid"]:
-            raise TokenRefusedError(f"pod {namespace}/{name} belongs to no Job")
-        owner = _controller(job, KIND)
-        if owner is None:
-            raise TokenRefusedError(f"pod {namespace}/{name} belongs to no {KIND}")
-        return Poster(namespace, str(owner["name"]), str(owner["uid"]), str(run["uid"]), name)
+    async def _owner(self, claims: Claims) -> Poster:
+        """Follow controller references by uid."""
+        pod = await self._client.get(PODS, claims.namespace, claims.pod)
+        if pod is None or pod["metadata"]["uid"] != claims.pod_uid:
+            raise TokenError("the token's pod is gone")
+        owner = _controller(pod, "Job")
+        workload = await self._client.get(JOBS, claims.namespace, owner["name"]) if owner is not None else None
+        if owner is None or workload is None or workload["metadata"]["uid"] != owner["uid"]:
+            raise NotOwnerError("the token's pod belongs to no Job")
+        job = _controller(workload, KIND)
+        if job is None:
+            raise NotOwnerError("the token's pod belongs to no FineTuneJob")
+        return Poster(claims.namespace, job["name"], job["uid"])
 
 
-def _controller(manifest: Manifest, kind: str) -> Manifest | None:
+def _controller(manifest: dict[str, Any], kind: str) -> dict[str, Any] | None:
     owners = manifest["metadata"].get("ownerReferences") or ()
     return next((owner for owner in owners if owner.get("controller") and owner.get("kind") == kind), None)

@@ -1,0 +1,143 @@
+"""Writes: what a plan says, each once. Nothing upserts; deletions and changes carry the uid of what was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from finetune_api.models.status import FineTuneJobStatus
+from finetune_operator.cluster.client import Client
+from finetune_operator.cluster.errors import TakenError
+from finetune_operator.cluster.observe import is_owned_by
+from finetune_operator.cluster.resources import CONFIG_MAPS, FINETUNE_JOBS, JOBS, SERVICES, Resource
+from finetune_operator.plan.decision import CreateRun, CreateVerb, DeleteJob, DeleteLeftover, Operation, PublishCa, SetFinalizers
+from finetune_operator.plan.names import ANNOTATION_DIGEST, ANNOTATION_START_REASON
+from finetune_operator.plan.observed import JobObject, Manifest
+
+_KINDS: Mapping[str, Resource] = {"ConfigMap": CONFIG_MAPS, "Service": SERVICES}
+
+PublishCaTo = Callable[[str], Awaitable[None]]
+
+
+class RunExistsError(Exception):
+    """A run that was to be created exists whole, made from other values: its creator ended before it could note it."""
+
+    def __init__(self, run: int, job: Manifest, config_map: Manifest) -> None:
+        super().__init__(f"run {run} exists already")
+        self.run = run
+        self.job = job
+        self.config_map = config_map
+
+    @property
+    def replicas(self) -> int:
+        """Pods of the run."""
+        return int(self.job["spec"]["completions"])
+
+    @property
+    def reason(self) -> str:
+        """Why it was started."""
+        return str((self.job["metadata"].get("annotations") or {}).get(ANNOTATION_START_REASON, "Created"))
+
+
+async def apply(client: Client, job: JobObject, operation: Operation, publish_ca: PublishCaTo) -> None:
+    """Carry out one operation of a plan."""
+    match operation:
+        case CreateRun():
+            await _create_run(client, job, operation)
+        case CreateVerb():
+            await _create_config_map(client, job, operation.config_map, operation.job["metadata"]["name"])
+            await _create(client, job, JOBS, operation.job)
+        case PublishCa(namespace=namespace):
+            await publish_ca(namespace)
+        case DeleteJob(name=name, uid=uid, propagation=propagation):
+            await client.delete(JOBS, job.namespace, name, uid=uid, propagation=propagation)
+        case DeleteLeftover(kind=kind, name=name, uid=uid):
+            await client.delete(_KINDS[kind], job.namespace, name, uid=uid)
+        case SetFinalizers(finalizers=finalizers):
+            metadata = {"uid": job.uid, "resourceVersion": job.resource_version, "finalizers": list(finalizers)}
+            await client.patch(FINETUNE_JOBS, job.namespace, job.name, {"metadata": metadata})
+
+
+async def _create_run(client: Client, job: JobObject, operation: CreateRun) -> None:
+    await _create_config_map(client, job, operation.config_map, operation.job["metadata"]["name"], operation.run)
+    await _create(client, job, SERVICES, operation.service)
+    await _create(client, job, JOBS, operation.job)
+
+
+async def _create(client: Client, job: JobObject, resource: Resource, manifest: Manifest) -> None:
+    """Create; one that exists must be ours."""
+    found = await client.create_once(resource, job.namespace, manifest)
+    if found is not None:
+        _check_owner(job, found)
+
+
+async def _create_config_map(client: Client, job: JobObject, manifest: Manifest, workload: str, run: int | None = None) -> None:
+    """Create the ConfigMap. One from other values is a leftover of a creation that broke off, unless its Job exists: then the run does."""
+    found = await client.create_once(CONFIG_MAPS, job.namespace, manifest)
+    if found is None:
+        return
+    _check_owner(job, found)
+    if _digest(found) == _digest(manifest):
+        return
+    existing = await client.get(JOBS, job.namespace, workload)
+    if existing is not None and is_owned_by(existing, job.uid):
+        if run is not None:
+            raise RunExistsError(run, existing, found)
+        return
+    await client.delete(CONFIG_MAPS, job.namespace, found["metadata"]["name"], uid=found["metadata"]["uid"])
+    await client.create(CONFIG_MAPS, job.namespace, manifest)
+
+
+def _digest(manifest: Manifest) -> str | None:
+    digest = (manifest["metadata"].get("annotations") or {}).get(ANNOTATION_DIGEST)
+    return str(digest) if digest is not None else None
+
+
+def _check_owner(job: JobObject, manifest: Manifest) -> None:
+    if not is_owned_by(manifest, job.uid):
+        metadata = manifest["metadata"]
+        raise TakenError(
+            f"{manifest.get('kind', 'object')} {metadata['namespace']}/{metadata['name']} exists and does not belong to this job; delete it"
+        )
+
+
+async def write_status(client: Client, job: JobObject, status: FineTuneJobStatus) -> bool:
+    """Write what differs from the stored status, refused when the job changed since it was read. False: nothing differs."""
+    wanted = status_document(status)
+    stored = {key: value for key, value in job.stored_status.items() if key != "progress"}
+    patch = merge_patch(stored, wanted)
+    if not patch:
+        return False
+    metadata = {"uid": job.uid, "resourceVersion": job.resource_version}
+    await client.patch(FINETUNE_JOBS, job.namespace, job.name, {"metadata": metadata, "status": patch}, subresource="status")
+    return True
+
+
+def status_document(status: FineTuneJobStatus) -> Manifest:
+    """The status as stored, without ``progress`` (another writer's) and without empty parts."""
+    document = status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"progress"})
+    compact = _without_empty(document)
+    assert isinstance(compact, dict)
+    return compact
+
+
+def _without_empty(value: Any) -> Any:
+    if isinstance(value, dict):
+        items = {key: _without_empty(item) for key, item in value.items()}
+        return {key: item for key, item in items.items() if item not in ({}, [])}
+    if isinstance(value, list):
+        return [_without_empty(item) for item in value]
+    return value
+
+
+def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> Manifest:
+    """The JSON merge patch that turns one document into the other."""
+    patch: Manifest = {key: None for key in before if key not in after}
+    for key, value in after.items():
+        old = before.get(key)
+        if isinstance(value, dict) and isinstance(old, dict):
+            if inner := merge_patch(old, value):
+                patch[key] = inner
+        elif old != value:
+            patch[key] = value
+    return patch

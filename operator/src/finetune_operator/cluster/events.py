@@ -1,0 +1,81 @@
+"""Kubernetes events: the story ``kubectl describe`` tells, each line once."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from finetune_api.constants import API_VERSION, KIND, MANAGED_BY
+from finetune_operator.cluster.client import Client
+from finetune_operator.cluster.errors import AlreadyExistsError, ApiError
+from finetune_operator.cluster.resources import EVENTS
+from finetune_operator.plan.decision import Event
+from finetune_operator.plan.observed import JobObject, Manifest
+
+log = logging.getLogger(__name__)
+
+MAX_REMEMBERED = 10_000
+
+
+class EventWriter:
+    """Writes events under names made of what they say, so that a repeated one is the same object and not a second line."""
+
+    def __init__(self, client: Client, *, identity: str, now: Callable[[], datetime]) -> None:
+        self._client = client
+        self._identity = identity
+        self._now = now
+        self._last: OrderedDict[tuple[str, str], datetime] = OrderedDict()
+        """(job uid, reason) -> when the last event of that reason was written."""
+
+    async def write(self, job: JobObject, event: Event) -> None:
+        """Write an event unless it was written before or its reason had one too recently. A refusal is logged: the status says the same."""
+        if event.min_interval_seconds and self._too_soon(job, event):
+            return
+        try:
+            await self._client.create(EVENTS, job.namespace, self._manifest(job, event))
+        except AlreadyExistsError:
+            return
+        except ApiError as error:
+            log.warning("event not written", extra={"job": f"{job.namespace}/{job.name}", "reason": event.reason, "error": str(error)})
+
+    def _too_soon(self, job: JobObject, event: Event) -> bool:
+        key, now = (job.uid, event.reason), self._now()
+        last = self._last.get(key)
+        if last is not None and (now - last).total_seconds() < event.min_interval_seconds:
+            return True
+        self._last[key] = now
+        self._last.move_to_end(key)
+        if len(self._last) > MAX_REMEMBERED:
+            self._last.popitem(last=False)
+        return False
+
+    def _manifest(self, job: JobObject, event: Event) -> Manifest:
+        said = event.key or event.message
+        digest = hashlib.sha256(f"{job.uid}/{event.reason}/{said}".encode()).hexdigest()[:16]
+        now = self._now().astimezone(UTC)
+        return {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": f"{job.name}.{digest}", "namespace": job.namespace},
+            "involvedObject": {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "name": job.name,
+                "namespace": job.namespace,
+                "uid": job.uid,
+            },
+            "type": event.type,
+            "reason": event.reason,
+            "message": event.message,
+            "action": event.reason,
+            "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "firstTimestamp": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "lastTimestamp": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "count": 1,
+            "source": {"component": MANAGED_BY},
+            "reportingComponent": MANAGED_BY,
+            "reportingInstance": self._identity,
+        }

@@ -1,0 +1,150 @@
+"""Reads: GETs by deterministic name and one LIST of pods; what a decision does not need is not read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from finetune_api.constants import (
+    CLUSTER_PRESET_KIND,
+    FINALIZER,
+    LABEL_JOB,
+    PRESET_KIND,
+    run_name,
+    verb_name,
+)
+from finetune_api.models.status import FINAL_PHASES, Phase
+from finetune_operator.cluster.client import Client
+from finetune_operator.cluster.resources import CLUSTER_PRESETS, CONFIG_MAPS, FINETUNE_JOBS, JOBS, PODS, PRESETS, SERVICES
+from finetune_operator.plan.configmap import read_last_run
+from finetune_operator.plan.decide import needs_spec
+from finetune_operator.plan.names import run_of
+from finetune_operator.plan.observed import JobObject, Leftover, Manifest, Observed, Pod, PresetFound, Workload
+from finetune_operator.plan.specs import no_cluster_presets
+
+
+@dataclass(frozen=True, slots=True)
+class JobKey:
+    """Names a FineTuneJob."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+async def observe_job(client: Client, key: JobKey) -> JobObject | None:
+    """The job as it is now; None when it is gone."""
+    manifest = await client.get(FINETUNE_JOBS, key.namespace, key.name)
+    return JobObject.from_manifest(manifest) if manifest is not None else None
+
+
+async def observe(client: Client, job: JobObject, *, cluster_presets: bool, namespace_terminating: bool = False) -> Observed:
+    """Everything a decision on this job is made from."""
+    workload, pods = await asyncio.gather(_workload(client, job), _pods(client, job))
+    verbs = await _verbs(client, job, workload)
+    wants_spec = needs_spec(job)
+    asks_store = job.status.run > 0 and (workload is None or job.deleted_at is not None) and job.status.phase not in FINAL_PHASES
+    return Observed(
+        job=job,
+        workload=workload,
+        pods=tuple(pod for pod in pods if run_of(job.name, pod.owner_name) is not None),
+        verbs=verbs,
+        verb_pods=tuple(pod for pod in pods if run_of(job.name, pod.owner_name) is None),
+        leftovers=await _leftovers(client, job) if _wants_leftovers(job, workload, verbs) else None,
+        preset=await _preset(client, job, cluster_presets=cluster_presets) if wants_spec else None,
+        last_run=read_last_run(await _run_config_map(client, job)) if job.status.run > 0 and (wants_spec or asks_store) else None,
+        namespace_terminating=namespace_terminating,
+    )
+
+
+async def _workload(client: Client, job: JobObject) -> Workload | None:
+    """The Job of the job's run, if it is ours."""
+    if job.status.run == 0:
+        return None
+    return _ours(job, await client.get(JOBS, job.namespace, run_name(job.name, job.status.run)))
+
+
+def _ours(job: JobObject, manifest: Manifest | None) -> Workload | None:
+    return Workload.from_manifest(manifest) if manifest is not None and is_owned_by(manifest, job.uid) else None
+
+
+def is_owned_by(manifest: Manifest, uid: str) -> bool:
+    """Whether an object belongs to the job with this uid."""
+    return any(owner.get("uid") == uid for owner in manifest["metadata"].get("ownerReferences") or ())
+
+
+async def _pods(client: Client, job: JobObject) -> list[Pod]:
+    """Pods with the job's label that a Job controls; who they belong to is decided by owner, not by label."""
+    if job.status.run == 0 and not _may_have_verbs(job):
+        return []
+    pods = await client.list(PODS, job.namespace, f"{LABEL_JOB}={job.name}")
+    return [pod for pod in map(Pod.from_manifest, pods) if pod is not None]
+
+
+def _may_have_verbs(job: JobObject) -> bool:
+    return job.status.phase in (Phase.VALIDATING, Phase.FAILED)
+
+
+async def _verbs(client: Client, job: JobObject, workload: Workload | None) -> Mapping[str, Workload]:
+    """The verbs that may exist in the job's situation."""
+    status = job.status
+    names = {}
+    open_run = bool(status.attempts) and status.attempts[-1].ended_at is None
+    if status.run > 0 and workload is None:
+        names["inspect"] = verb_name(job.name, "inspect", status.run)
+    if not open_run and _may_have_verbs(job):
+        names["preflight"] = verb_name(job.name, "preflight", status.run + 1)
+    if job.deleted_at is not None and FINALIZER in job.finalizers:
+        names["cleanup"] = verb_name(job.name, "cleanup", status.run)
+    found = {verb: _ours(job, await client.get(JOBS, job.namespace, name)) for verb, name in names.items()}
+    return {verb: each for verb, each in found.items() if each is not None}
+
+
+def _wants_leftovers(job: JobObject, workload: Workload | None, verbs: Mapping[str, Workload]) -> bool:
+    """Whether something is about to be cleared away."""
+    open_run = bool(job.status.attempts) and job.status.attempts[-1].ended_at is None
+    if job.status.phase in FINAL_PHASES:
+        return True
+    ended_verb = any(verb.ended for verb in verbs.values())
+    return ended_verb or (not open_run and workload is not None and not workload.deleting)
+
+
+async def _leftovers(client: Client, job: JobObject) -> tuple[Leftover, ...]:
+    selector = f"{LABEL_JOB}={job.name}"
+    found = []
+    for resource in (CONFIG_MAPS, SERVICES):
+        for manifest in await client.list(resource, job.namespace, selector):
+            if is_owned_by(manifest, job.uid) and "deletionTimestamp" not in manifest["metadata"]:
+                found.append(Leftover(kind=resource.kind, name=manifest["metadata"]["name"], uid=manifest["metadata"]["uid"]))
+    return tuple(found)
+
+
+async def _run_config_map(client: Client, job: JobObject) -> Manifest | None:
+    manifest = await client.get(CONFIG_MAPS, job.namespace, run_name(job.name, job.status.run))
+    return manifest if manifest is not None and is_owned_by(manifest, job.uid) else None
+
+
+async def _preset(client: Client, job: JobObject, *, cluster_presets: bool) -> PresetFound | None:
+    """The preset the job names: of its namespace, else of the cluster."""
+    reference: Mapping[str, Any] | None = job.spec.get("presetRef")
+    if reference is None:
+        return None
+    name, kind = str(reference.get("name", "")), reference.get("kind")
+    if kind in (None, PRESET_KIND):
+        manifest = await client.get(PRESETS, job.namespace, name)
+        if manifest is not None:
+            return PresetFound(kind=PRESET_KIND, spec=manifest.get("spec") or {})
+    if kind in (None, CLUSTER_PRESET_KIND):
+        if not cluster_presets:
+            return no_cluster_presets(name)
+        manifest = await client.get(CLUSTER_PRESETS, None, name)
+        if manifest is not None:
+            return PresetFound(kind=CLUSTER_PRESET_KIND, spec=manifest.get("spec") or {})
+    wanted = kind or f"{PRESET_KIND} of this namespace or {CLUSTER_PRESET_KIND}"
+    return PresetFound(
+        kind=kind or PRESET_KIND, problem=f"spec.presetRef.name: there is no {wanted} named {name}; create it, or name another one"
+    )

@@ -1,0 +1,56 @@
+"""The rights the operator needs, beside the code that needs them. The chart's Roles are tested against this table."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from finetune_api.constants import CLUSTER_PRESET_PLURAL, GROUP, PLURAL, PRESET_PLURAL
+
+
+class Right(NamedTuple):
+    """Verbs on a resource, and why."""
+
+    group: str
+    resource: str
+    verbs: tuple[str, ...]
+    why: str
+    names: tuple[str, ...] = ()
+    """Only on objects of these names; the chart fills in its own."""
+
+
+JOB_NAMESPACES: tuple[Right, ...] = (
+    Right(
+        GROUP,
+        PLURAL,
+        ("get", "list", "watch", "patch"),
+        "observe jobs; patch: the cleanup finalizer (metadata only, spec is never written)",
+    ),
+    Right(GROUP, f"{PLURAL}/status", ("patch",), "write status"),
+    Right(GROUP, f"{PLURAL}/finalizers", ("update",), "owner references with blockOwnerDeletion where the API server enforces it"),
+    Right(GROUP, PRESET_PLURAL, ("get",), "resolve spec.presetRef"),
+    Right("batch", "jobs", ("get", "list", "watch", "create", "delete"), "runs and verbs; never patched"),
+    Right("", "pods", ("get", "list", "watch"), "state of the pods; whose token posts progress"),
+    Right("", "services", ("get", "list", "create", "delete"), "headless Service of a run"),
+    Right("", "configmaps", ("get", "list", "create", "delete", "patch"), "run configs (immutable); patch: the CA bundle finetune-ca"),
+    Right("", "events", ("create",), "the story kubectl describe tells"),
+)
+"""Where jobs are: a ClusterRole, or in namespaced mode a Role in each watched namespace."""
+
+CLUSTER: tuple[Right, ...] = (
+    Right(GROUP, CLUSTER_PRESET_PLURAL, ("get",), "resolve spec.presetRef"),
+    Right("authentication.k8s.io", "tokenreviews", ("create",), "check the tokens of progress posts"),
+)
+"""Always a ClusterRole; leave it out with FINETUNE_OPERATOR_CLUSTER_READS=false (presets of the cluster unavailable, tokens verified offline by JWKS)."""
+
+OWN_NAMESPACE: tuple[Right, ...] = (
+    Right("coordination.k8s.io", "leases", ("create",), "leader election"),
+    Right("coordination.k8s.io", "leases", ("get", "update"), "leader election", names=("finetune-operator",)),
+    Right(
+        "",
+        "secrets",
+        ("get", "patch"),
+        "certificate of the progress endpoint: the one Secret the operator may read",
+        names=("finetune-operator-tls",),
+    ),
+)
+"""A Role in the operator's own namespace."""

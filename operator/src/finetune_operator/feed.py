@@ -1,0 +1,155 @@
+"""What the watch last said of each job, trimmed to what replies, metrics and the queue need; and which events are worth a reconcile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Literal
+
+from finetune_api.constants import LABEL_JOB
+from finetune_api.models.status import FINAL_PHASES, PauseStatus, StatusProgress
+from finetune_operator.cluster.observe import JobKey
+from finetune_operator.plan.desire import Request, request_in
+from finetune_operator.plan.observed import Manifest, parse_time
+from finetune_operator.plan.report import Merged, News, news_in
+from finetune_operator.plan.rest import DONE
+
+EventType = Literal["ADDED", "MODIFIED", "DELETED"] | None
+"""Of a watch event; None for an object of the first listing."""
+CHILD_DELAY_SECONDS = 0.1
+"""Changes of Jobs and pods come in bursts; one look serves them all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A job as last seen."""
+
+    uid: str
+    trigger: int
+    """Hash of what makes the job worth a reconcile: generation, labels, annotations, finalizers, deletion."""
+    news: News
+    """Of ``status.progress``: what any replica stored that decisions depend on; mere numbers are not among it."""
+    phase: str
+    reason: str
+    run: int
+    attempts: int
+    settled: bool
+    method: str
+    progress: StatusProgress | None
+    pause: PauseStatus | None
+    request: Request | None
+    pause_policy: Mapping[str, Any]
+    merged: Merged
+
+    @property
+    def updated_at(self) -> datetime | None:
+        """When the trainer last said something new."""
+        return parse_time(self.progress.updated_at) if self.progress is not None else None
+
+
+class JobFeed:
+    """The jobs this replica knows of. ``mark`` is told of every job that should be looked at, with a delay."""
+
+    def __init__(self, mark: Callable[[JobKey, float], None], forget: Callable[[JobKey], None]) -> None:
+        self._mark = mark
+        self._forget = forget
+        self._known: dict[JobKey, Known] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __iter__(self) -> Iterator[tuple[JobKey, Known]]:
+        return iter(list(self._known.items()))
+
+    def get(self, key: JobKey) -> Known | None:
+        """What is known of a job."""
+        return self._known.get(key)
+
+    def unsettled(self) -> list[JobKey]:
+        """Jobs that may need something."""
+        return [key for key, known in self._known.items() if not known.settled]
+
+    def job_event(self, kind: EventType, manifest: Manifest) -> None:
+        """A FineTuneJob was listed, added, changed or deleted."""
+        metadata = manifest["metadata"]
+        key = JobKey(metadata["namespace"], metadata["name"])
+        if kind == "DELETED":
+            self._known.pop(key, None)
+            self._forget(key)
+            return
+        before, now = self._known.get(key), read_known(manifest)
+        self._known[key] = now
+        if before is None:
+            changed = not now.settled
+        else:
+            changed = (before.uid, before.trigger) != (now.uid, now.trigger) or not now.news <= before.news
+        if changed:
+            self._mark(key, 0.0)
+
+    def noted(self, key: JobKey, news: News) -> None:
+        """News of a job that were acted on already (this replica stored them itself): their event is no news."""
+        known = self._known.get(key)
+        if known is not None:
+            self._known[key] = replace(known, news=known.news | news)
+
+    def drop(self, key: JobKey) -> None:
+        """A job that was found to be gone (its DELETED event was missed)."""
+        self._known.pop(key, None)
+        self._forget(key)
+
+    def child_event(self, manifest: Manifest) -> None:
+        """A Job or pod with our label changed."""
+        metadata = manifest["metadata"]
+        name = (metadata.get("labels") or {}).get(LABEL_JOB)
+        key = JobKey(metadata["namespace"], name) if name else None
+        if key is not None and key in self._known and not self._known[key].settled:
+            self._mark(key, CHILD_DELAY_SECONDS)
+
+
+def read_known(manifest: Manifest) -> Known:
+    """Trim a FineTuneJob to what is kept of it."""
+    metadata, spec, status = manifest["metadata"], manifest.get("spec") or {}, manifest.get("status") or {}
+    annotations = metadata.get("annotations") or {}
+    progress = StatusProgress.model_validate(status["progress"]) if status.get("progress") else None
+    pause = PauseStatus.model_validate(status["pause"]) if status.get("pause") else None
+    final = status.get("phase") in FINAL_PHASES
+    recent = (status.get("checkpoints") or {}).get("recent") or ()
+    return Known(
+        uid=metadata["uid"],
+        trigger=_trigger(metadata),
+        news=news_in(progress),
+        phase=status.get("phase", ""),
+        reason=status.get("reason", ""),
+        run=status.get("run", 0),
+        attempts=status.get("attemptCount", 0),
+        settled=final
+        and _is_cleared(status)
+        and "deletionTimestamp" not in metadata
+        and status.get("observedGeneration") == metadata.get("generation"),
+        method=spec.get("method") or "sft",
+        progress=progress.model_copy(update={"report": None}) if progress is not None else None,
+        pause=pause,
+        request=None if final else request_in(annotations, status.get("lastHandledRequest")),
+        pause_policy=spec.get("pausePolicy") or {},
+        merged=Merged()
+        if final
+        else Merged(frozenset((c["attempt"], c["step"], c.get("resumable", True)) for c in recent), dict(status.get("facts") or {})),
+    )
+
+
+def _trigger(metadata: Mapping[str, Any]) -> int:
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    return hash(
+        (
+            metadata.get("generation"),
+            tuple(sorted(labels.items())),
+            tuple(sorted(annotations.items())),
+            tuple(metadata.get("finalizers") or ()),
+            metadata.get("deletionTimestamp"),
+        )
+    )
+
+
+def _is_cleared(status: Mapping[str, Any]) -> bool:
+    return any(c.get("type") == "Reconciling" and c.get("reason") == DONE for c in status.get("conditions") or ())

@@ -1,0 +1,57 @@
+"""kopf as the shell: it logs in and watches. Handlers hand on what they get; nothing is decided and nothing written here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import kopf
+
+from finetune_api.constants import GROUP, LABEL_JOB, PLURAL, VERSION
+from finetune_operator.cluster.resources import JOBS, PODS
+from finetune_operator.feed import JobFeed
+
+WATCH_SECONDS = 290.0
+"""Watches are renewed before proxies and load balancers forget them; it also spreads them over API servers."""
+LIST_CHUNK = 500
+
+OnEvent = Callable[[str, str], None]
+"""Told of each event: resource, type."""
+
+
+def build_registry(feed: JobFeed, on_event: OnEvent) -> kopf.OperatorRegistry:
+    """The feeds: FineTuneJobs, and the Jobs and pods that carry our label."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry)
+    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        """The pod's service account, else the kubeconfig; called again when a token is refused."""
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+    @kopf.on.startup(registry=registry)
+    def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
+        """Watch only, and only what is ours."""
+        settings.scanning.disabled = True
+        settings.posting.enabled = False
+        settings.watching.server_timeout = WATCH_SECONDS
+        settings.watching.chunk_size = LIST_CHUNK
+        settings.watching.label_selectors[JOBS.group, JOBS.version, JOBS.plural] = LABEL_JOB
+        settings.watching.label_selectors["", PODS.version, PODS.plural] = LABEL_JOB
+        settings.queueing.idle_timeout = 1.0
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
+    def job_changed(event: kopf.RawEvent, **_: Any) -> None:
+        on_event(PLURAL, str(event["type"]))
+        feed.job_event(event["type"], dict(event["object"]))
+
+    @kopf.on.event(JOBS.group, JOBS.version, JOBS.plural, registry=registry)
+    def workload_changed(event: kopf.RawEvent, **_: Any) -> None:
+        on_event(JOBS.plural, str(event["type"]))
+        feed.child_event(dict(event["object"]))
+
+    @kopf.on.event("", PODS.version, PODS.plural, registry=registry)
+    def pod_changed(event: kopf.RawEvent, **_: Any) -> None:
+        on_event(PODS.plural, str(event["type"]))
+        feed.child_event(dict(event["object"]))
+
+    return registry

@@ -1,0 +1,103 @@
+"""``plan``: from what exists to what must change. Pure and total; reads like a table of contents."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from finetune_api.models.status import FINAL_PHASES, ConditionType, Phase, RetryStatus
+from finetune_operator.plan import conditions
+from finetune_operator.plan.decision import Plan
+from finetune_operator.plan.desire import VERBS, Desire, Request, desire_of, open_request
+from finetune_operator.plan.draft import Draft
+from finetune_operator.plan.live import live
+from finetune_operator.plan.merge import merge_report
+from finetune_operator.plan.observed import JobObject, Observed
+from finetune_operator.plan.removal import remove
+from finetune_operator.plan.rest import between_runs, tidy_finished
+from finetune_operator.plan.specs import Accepted, Refused, judge_spec
+from finetune_operator.plan.status import finish_status
+from finetune_operator.settings import PlanSettings
+
+
+def plan(observed: Observed, *, now: datetime, settings: PlanSettings) -> Plan:
+    """Decide what must change so that the cluster matches the job. Applying the result and deciding again changes nothing more."""
+    draft = Draft(observed, now, settings)
+    if observed.job.deleted_at is not None:
+        remove(draft)
+        return draft.done()
+    if draft.phase in FINAL_PHASES:
+        finish_status(draft)
+        tidy_finished(draft)
+        return draft.done()
+    merge_report(draft)
+    _take_request(draft)
+    verdict = _judge(draft)
+    if draft.attempt is not None:
+        live(draft)
+    else:
+        between_runs(draft, verdict)
+    finish_status(draft)
+    return draft.done()
+
+
+def needs_spec(job: JobObject) -> bool:
+    """Whether a decision on this job needs its resolved spec: after an edit, while it is not valid, and whenever a run may start."""
+    status = job.status
+    if job.deleted_at is not None or status.phase in FINAL_PHASES:
+        return False
+    edited = status.observed_generation != job.generation or not conditions.is_true(status.conditions, ConditionType.VALID)
+    open_run = bool(status.attempts) and status.attempts[-1].ended_at is None
+    may_start = not open_run and desire_of(job) is Desire.RUN and (status.failure is None or open_request(job) is not None)
+    return edited or may_start
+
+
+def _judge(draft: Draft) -> Accepted | Refused | None:
+    """Check the spec where that is due, and say so in the condition Valid."""
+    if not needs_spec(draft.job):
+        return None
+    verdict = judge_spec(draft.observed)
+    before = conditions.find(draft.status.conditions, ConditionType.VALID)
+    match verdict:
+        case Refused(reason, message):
+            draft.condition(ConditionType.VALID, "False", reason, message)
+            if before is None or before.message != message[:1024]:
+                draft.say(reason, message, kind="Warning", key=str(draft.job.generation))
+        case Accepted():
+            draft.condition(ConditionType.VALID, "True", "Accepted", "The spec can be run.")
+            if draft.status.run == 0:
+                draft.change(resolved=verdict.resolved)
+            if before is None or before.status != "True":
+                draft.say("Validated", "The spec can be run.", key=str(draft.job.generation))
+    return verdict
+
+
+def _take_request(draft: Draft) -> None:
+    """Act once on the request annotation."""
+    request = open_request(draft.job)
+    if request is None:
+        return
+    ignored = _refuse_request(draft, request)
+    if ignored:
+        draft.say("RequestIgnored", f"{request.text}: {ignored}", kind="Warning", key=request.text)
+    elif request.verb == "retry":
+        draft.change(failure=None, finished_at=None, retry=RetryStatus(checkpoint_step=draft.status.retry.checkpoint_step))
+        draft.say("RetryRequested", f"{request.text}: the job is started again.", key=request.text)
+    elif request.text not in draft.report.acknowledged:
+        return
+    else:
+        draft.say("CheckpointRequested", f"{request.text}: the checkpoint was made.", key=request.text)
+    draft.change(last_handled_request=request.text)
+
+
+def _refuse_request(draft: Draft, request: Request) -> str:
+    """Why a request cannot be acted on; empty if it can."""
+    match request.verb:
+        case "retry":
+            return "" if draft.status.failure is not None else "the job has not failed"
+        case "resume":
+            return "nothing is paused by a budget or a limit; a pause of the spec ends with spec.suspend false and spec.replicas above 0"
+        case "checkpoint":
+            return (
+                "" if draft.attempt is not None and draft.status.phase not in (Phase.PAUSING, Phase.STOPPING) else "the job is not training"
+            )
+    return f"unknown verb; write one of {', '.join(f'{verb}/<token>' for verb in VERBS)}"

@@ -1,0 +1,165 @@
+"""A run under way: what its Job, its pods and its trainer's posts say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from finetune_api.contract.failures import FailureClass
+from finetune_api.contract.termination import TerminationMessage
+from finetune_api.models.status import ConditionType, Phase
+from finetune_operator.plan import conditions
+from finetune_operator.plan.conditions import START_BLOCKED
+from finetune_operator.plan.desire import Desire, desire_of
+from finetune_operator.plan.draft import Draft
+from finetune_operator.plan.ending import close_attempt, fail, fail_or_retry, succeed
+from finetune_operator.plan.failure import Culprit, find_culprit, read_message
+from finetune_operator.plan.inspect import vanished
+from finetune_operator.plan.lost import is_lost, lost_at
+from finetune_operator.plan.observed import Pod, Workload, parse_time
+from finetune_operator.plan.pause import (
+    active_ask,
+    answer_ask,
+    ask_for_pause,
+    discards,
+    ending_phase,
+    none_started,
+    timeout_passed,
+)
+from finetune_operator.plan.report import activity
+from finetune_operator.plan.retry import OUTCOME_PAUSED
+
+IMAGE_REASONS = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable"}
+)
+CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_PHASES = {
+    "Training": Phase.TRAINING,
+    "Evaluating": Phase.EVALUATING,
+    "Exporting": Phase.EXPORTING,
+    "Finished": Phase.EXPORTING,
+    "Holding": Phase.TRAINING,
+}
+
+
+def live(draft: Draft) -> None:
+    """Decide on a run whose end is not recorded yet."""
+    workload = draft.observed.workload
+    if workload is None:
+        vanished(draft)
+        return
+    pods = tuple(pod for pod in draft.observed.pods if pod.owner_uid == workload.uid)
+    lost = [pod for pod in pods if is_lost(pod, draft.now, draft.settings.lost_pod_seconds)]
+    if workload.complete or (draft.report.finished is not None and workload.ended):
+        succeed(draft, _answer_of_rank_0(pods))
+    elif lost:
+        _node_lost(draft, lost)
+    elif workload.failed:
+        fail_or_retry(draft, find_culprit(pods, workload))
+    elif workload.failing or workload.deleting:
+        _wait_for_end(draft, pods, workload)
+    elif active_ask(draft.status) is not None or desire_of(draft.job) is not Desire.RUN:
+        _pausing(draft, pods)
+    elif blocked := [pod for pod in pods if pod.waiting in IMAGE_REASONS | CONFIG_REASONS]:
+        _start_blocked(draft, blocked[0])
+    else:
+        draft.drop_condition(START_BLOCKED)
+        _running(draft, pods, workload)
+    _watch_for_loss(draft, pods)
+
+
+def _answer_of_rank_0(pods: Sequence[Pod]) -> TerminationMessage | None:
+    first = next((pod for pod in pods if pod.index == 0), None)
+    return read_message(first.termination_message) if first is not None else None
+
+
+def _node_lost(draft: Draft, lost: list[Pod]) -> None:
+    names = ", ".join(sorted(f"{pod.name} on {pod.node or 'no node'}" for pod in lost))
+    fail_or_retry(draft, Culprit(FailureClass.NODE_LOST, f"Node lost: {names} does not answer any more and is left behind."))
+
+
+def _wait_for_end(draft: Draft, pods: Sequence[Pod], workload: Workload) -> None:
+    """The first pod failed (or somebody deleted the Job): the others are ending."""
+    if active_ask(draft.status) is not None or desire_of(draft.job) is not Desire.RUN:
+        draft.show(ending_phase(draft), "PodsEnding", workload.message)
+    else:
+        draft.show(draft.phase, "PodsEnding", workload.message or "The run's Job was deleted; its pods are ending.")
+
+
+def _pausing(draft: Draft, pods: tuple[Pod, ...]) -> None:
+    """Ask, wait for the answer, and record it; see :mod:`finetune_operator.plan.pause`."""
+    phase = ending_phase(draft)
+    ask = ask_for_pause(draft)
+    stopped = draft.report.stopped
+    if stopped is not None and stopped.command_id == ask.command_id:
+        answer_ask(draft, saved=stopped.saved, step=stopped.step, lost_steps=stopped.lost_steps, seconds=stopped.seconds)
+        close_attempt(draft, OUTCOME_PAUSED, to_step=stopped.step)
+        draft.show(phase, "Releasing", f"Stopped at step {stopped.step}; the pods are being released.")
+    elif none_started(pods):
+        latest = draft.status.checkpoints.latest
+        answer_ask(draft, saved=False, step=latest.step if latest is not None else 0)
+        close_attempt(draft, OUTCOME_PAUSED)
+        draft.show(phase, "Releasing", "No pod had started; they are being removed.")
+    elif not timeout_passed(draft, ask):
+        draft.show(phase, "AwaitingCheckpoint", "The trainer was asked to save a checkpoint and stop.")
+    elif discards(draft):
+        close_attempt(draft, OUTCOME_PAUSED)
+        draft.show(
+            phase, "TimedOut", "No complete checkpoint before pausePolicy.timeoutSeconds; the pods are given up (ifUnsaved: Discard)."
+        )
+        draft.say("PauseTimedOut", draft.message, kind="Warning", key=ask.command_id)
+    else:
+        message = "No complete checkpoint since pausePolicy.timeoutSeconds. The pods are kept (ifUnsaved: Wait); set it to Discard to give up the unsaved steps."
+        draft.show(phase, "CheckpointOverdue", message)
+        draft.say("CheckpointOverdue", message, kind="Warning", key=ask.command_id)
+
+
+def _start_blocked(draft: Draft, pod: Pod) -> None:
+    """A container that cannot start holds its GPU: after a short patience the run is given up."""
+    reason = pod.waiting or ""
+    message = f"Pod {pod.name}: {reason}: {pod.waiting_message}"
+    draft.condition(START_BLOCKED, "True", reason, message)
+    found = conditions.find(draft.status.conditions, START_BLOCKED)
+    since = parse_time(found.last_transition_time) if found is not None else None
+    assert since is not None
+    deadline = since + timedelta(seconds=draft.settings.start_patience_seconds)
+    if draft.now >= deadline or reason == "InvalidImageName":
+        fail(draft, Culprit(FailureClass.IMAGE_PULL if reason in IMAGE_REASONS else FailureClass.CONFIGURATION, message))
+        return
+    draft.wake_at(deadline)
+    draft.show(_starting(draft), reason, message)
+
+
+def _running(draft: Draft, pods: Sequence[Pod], workload: Workload) -> None:
+    """Phase of a run that goes its way: first what its pods say, then its trainer."""
+    unschedulable = next((pod.unschedulable for pod in pods if pod.unschedulable is not None), None)
+    progress = draft.status.progress
+    current = progress if progress is not None and progress.run == draft.status.run else None
+    started = len(pods) >= workload.completions and all(pod.started for pod in pods)
+    if workload.suspended:
+        _queued(draft, "AwaitingQuota", "The run waits for its queue.")
+    elif unschedulable is not None:
+        _queued(draft, FailureClass.UNSCHEDULABLE, unschedulable)
+    elif not started:
+        draft.show(_starting(draft), "AwaitingPods", f"{sum(pod.started for pod in pods)} of {workload.completions} pods have started.")
+    else:
+        draft.condition(ConditionType.ADMITTED, "True", "PodsScheduled")
+        doing = activity(current.phase) if current is not None else "Starting"
+        draft.show(_PHASES.get(doing, _starting(draft)), doing)
+
+
+def _queued(draft: Draft, reason: str, message: str) -> None:
+    draft.condition(ConditionType.ADMITTED, "False", reason, message)
+    draft.show(Phase.QUEUED, reason, message)
+
+
+def _starting(draft: Draft) -> Phase:
+    last = draft.last_attempt
+    return Phase.RESUMING if last is not None and last.reason == "Resumed" else Phase.STARTING
+
+
+def _watch_for_loss(draft: Draft, pods: Sequence[Pod]) -> None:
+    for pod in pods:
+        moment = lost_at(pod, draft.settings.lost_pod_seconds)
+        if moment is not None and moment > draft.now:
+            draft.wake_at(moment)

@@ -1,0 +1,157 @@
+"""What the trainer reported becomes status: attempts, checkpoints, facts, usage, warnings."""
+
+from __future__ import annotations
+
+import json
+
+from finetune_api.contract.progress import CheckpointReport
+from finetune_api.contract.store import BestCheckpoint, UsageSeconds, checkpoint_prefix
+from finetune_api.models.status import AttemptStatus, CheckpointsStatus, CheckpointStatus, ConditionType, UsageStatus
+from finetune_operator.plan.conditions import START_BLOCKED
+from finetune_operator.plan.draft import Draft, annotations_of
+from finetune_operator.plan.names import ANNOTATION_RANKS, ANNOTATION_USAGE_BASE
+
+MAX_RECENT = 5
+MAX_ATTEMPTS = 10
+MAX_FACTS = 32
+OWN_CONDITIONS = frozenset({*ConditionType, START_BLOCKED, "SpecWarning"})
+"""Condition types of the operator; all others are the trainer's warnings."""
+CHECKPOINT_EVENT_SECONDS = 60.0
+
+
+def merge_report(draft: Draft) -> None:
+    """Take over what the current run's trainer said. A report that was merged before changes nothing."""
+    progress = draft.status.progress
+    if progress is None or progress.run != draft.status.run or draft.attempt is None:
+        return
+    _merge_attempt(draft, progress.attempt)
+    merge_checkpoints(draft, draft.report.checkpoints)
+    _merge_best(draft, draft.report.best)
+    if draft.report.facts:
+        draft.change(facts=dict(list({**draft.status.facts, **draft.report.facts}.items())[-MAX_FACTS:]))
+    if draft.report.usage is not None:
+        draft.change(usage=_usage(draft, draft.report.usage))
+    _merge_warnings(draft)
+
+
+def _merge_attempt(draft: Draft, number: int) -> None:
+    """Number the attempt under way, or begin another one: the group was stopped and started inside the run (a queue took its place and gave it back)."""
+    current = draft.attempt
+    assert current is not None
+    if number <= 0:
+        return
+    if current.attempt is not None and number > current.attempt:
+        draft.change_attempt(ended_at=draft.now_text, outcome="Preempted")
+        append_attempt(draft, AttemptStatus(run=draft.status.run, attempt=number, reason="Preempted", started_at=draft.now_text))
+    parent = draft.report.parent
+    draft.change_attempt(attempt=number, from_step=parent.step if parent else 0, lost_steps=draft.report.lost_steps)
+
+
+def append_attempt(draft: Draft, attempt: AttemptStatus) -> None:
+    """Begin an attempt."""
+    draft.change(attempts=[*draft.status.attempts, attempt][-MAX_ATTEMPTS:], attempt_count=draft.status.attempt_count + 1)
+
+
+def merge_checkpoints(draft: Draft, reports: list[CheckpointReport]) -> None:
+    """Add complete checkpoints; the newest attempt's highest step is the latest."""
+    known = {(c.attempt, c.step): c for c in draft.status.checkpoints.recent}
+    for report in reports:
+        checkpoint = CheckpointStatus(
+            step=report.step,
+            attempt=report.attempt,
+            uri=report.uri,
+            size_bytes=report.size_bytes,
+            created_at=report.created_at,
+            trigger=report.trigger,
+            eval_loss=report.eval_loss,
+            resumable=report.resumable,
+        )
+        if (report.attempt, report.step) not in known:
+            _announce(draft, checkpoint)
+        known[report.attempt, report.step] = checkpoint
+    recent = [known[key] for key in sorted(known)][-MAX_RECENT:]
+    if recent != draft.status.checkpoints.recent:
+        ledger = draft.status.checkpoints.model_copy(update={"recent": recent, "latest": recent[-1]})
+        draft.change(checkpoints=ledger)
+    latest = draft.status.checkpoints.latest
+    if latest is not None:
+        message = f"checkpoint-{latest.step} of attempt {latest.attempt} is complete in the store"
+        draft.condition(ConditionType.CHECKPOINT_READY, "True", "Saved", message)
+
+
+def _announce(draft: Draft, checkpoint: CheckpointStatus) -> None:
+    asked_for = checkpoint.trigger in ("pause", "stop", "command", "final")
+    draft.say(
+        "CheckpointSaved",
+        f"checkpoint-{checkpoint.step} of attempt {checkpoint.attempt} ({checkpoint.trigger}) is complete: {checkpoint.uri}",
+        key=f"{checkpoint.attempt}/{checkpoint.step}",
+        min_interval_seconds=0.0 if asked_for else CHECKPOINT_EVENT_SECONDS,
+    )
+
+
+def _merge_best(draft: Draft, best: BestCheckpoint | None) -> None:
+    ledger = draft.status.checkpoints
+    if best is None:
+        return
+    found = next((c for c in ledger.recent if (c.attempt, c.step) == (best.attempt, best.step)), None)
+    if found is None and ledger.best is not None and (ledger.best.attempt, ledger.best.step) == (best.attempt, best.step):
+        return
+    if found is None:
+        uri = f"{draft.status.output_uri or ''}/{checkpoint_prefix(best.attempt, best.step)}"
+        found = CheckpointStatus(
+            step=best.step, attempt=best.attempt, uri=uri, created_at=draft.now_text, trigger="steps", eval_loss=best.value
+        )
+    draft.change(checkpoints=CheckpointsStatus(latest=ledger.latest, best=found, recent=ledger.recent))
+
+
+def wall_seconds(usage: UsageSeconds) -> dict[str, float]:
+    """Wall seconds of the group by use, named as in the status."""
+    return {
+        "starting_seconds": usage.starting,
+        "productive_seconds": usage.productive,
+        "checkpointing_seconds": usage.checkpointing,
+        "replayed_seconds": usage.replayed,
+        "evaluating_seconds": usage.evaluating,
+    }
+
+
+def usage_base(draft: Draft) -> dict[str, float]:
+    """Usage so far and the group's clocks it stands for, noted with the next run: that run may have another number of ranks."""
+    reported = draft.report.usage
+    clocks = wall_seconds(reported) if reported is not None else {}
+    own = draft.status.usage.model_dump(exclude={"lost_steps"})
+    return {**{f"used.{name}": value for name, value in own.items() if value}, **{f"clock.{name}": v for name, v in clocks.items() if v}}
+
+
+def _usage(draft: Draft, reported: UsageSeconds) -> UsageStatus:
+    """GPU seconds (ranks' seconds on CPU): what was used before this run, plus its clocks times its ranks."""
+    annotations = annotations_of(draft)
+    base: dict[str, float] = json.loads(annotations.get(ANNOTATION_USAGE_BASE, "{}"))
+    ranks = int(annotations.get(ANNOTATION_RANKS, "1"))
+    values = {
+        name: round(
+            max(
+                base.get(f"used.{name}", 0.0) + max(0.0, clock - base.get(f"clock.{name}", 0.0)) * ranks, getattr(draft.status.usage, name)
+            ),
+            1,
+        )
+        for name, clock in wall_seconds(reported).items()
+    }
+    return UsageStatus(**values, lost_steps=_lost_steps(draft))
+
+
+def _lost_steps(draft: Draft) -> int:
+    """Steps trained more than once: those of all attempts, the present one counted once."""
+    before = draft.job.status.attempts[-1] if draft.job.status.attempts else None
+    current = draft.status.attempts[-1]
+    counted = before.lost_steps if before is not None and (before.run, before.attempt) == (current.run, current.attempt) else 0
+    return draft.status.usage.lost_steps - counted + current.lost_steps
+
+
+def _merge_warnings(draft: Draft) -> None:
+    for kind, message in draft.report.warnings.items():
+        if message and kind not in OWN_CONDITIONS:
+            draft.condition(kind, "True", "ReportedByTrainer", message)
+    for condition in draft.status.conditions:
+        if condition.type not in OWN_CONDITIONS and not draft.report.warnings.get(condition.type):
+            draft.drop_condition(condition.type)

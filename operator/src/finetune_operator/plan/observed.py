@@ -1,0 +1,264 @@
+"""What exists now, as values: the job, its workloads and pods, and what a decision needs beside them.
+
+::
+
+    FineTuneJob --owns--> Job <job>-r<N>            --owns--> pods (component trainer)
+                --owns--> Job <job>-preflight-<N>   --owns--> pod  (component preflight); likewise inspect, cleanup
+                --owns--> ConfigMap, Service of the same names
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from finetune_api.constants import LABEL_COMPONENT, LABEL_RUN
+from finetune_api.contract.env import TRAINER_CONTAINER
+from finetune_api.contract.run_config import RunConfig
+from finetune_api.models.status import FineTuneJobStatus
+
+Manifest = dict[str, Any]
+"""A Kubernetes object as JSON."""
+
+COMPONENT_TRAINER = "trainer"
+
+
+def parse_time(value: str | None) -> datetime | None:
+    """An RFC 3339 time, None for an absent one."""
+    return datetime.fromisoformat(value.replace("Z", "+00:00")) if value else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobObject:
+    """A FineTuneJob as read from the API server."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    created_at: datetime
+    deleted_at: datetime | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    finalizers: tuple[str, ...] = ()
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    """As written by the user (and the schema defaults)."""
+    status: FineTuneJobStatus = field(default_factory=FineTuneJobStatus)
+    stored_status: Mapping[str, Any] = field(default_factory=dict)
+    """The same as JSON, to tell what a write would change."""
+
+    @classmethod
+    def from_manifest(cls, manifest: Manifest) -> JobObject:
+        """Read a FineTuneJob; raises :class:`pydantic.ValidationError` for a status no version of this operator wrote."""
+        metadata = manifest["metadata"]
+        stored = manifest.get("status") or {}
+        created = parse_time(metadata.get("creationTimestamp"))
+        assert created is not None, "every stored object has a creation time"
+        return cls(
+            namespace=metadata["namespace"],
+            name=metadata["name"],
+            uid=metadata["uid"],
+            generation=metadata.get("generation", 0),
+            resource_version=metadata["resourceVersion"],
+            created_at=created,
+            deleted_at=parse_time(metadata.get("deletionTimestamp")),
+            annotations=metadata.get("annotations") or {},
+            finalizers=tuple(metadata.get("finalizers") or ()),
+            spec=manifest.get("spec") or {},
+            status=FineTuneJobStatus.model_validate(stored),
+            stored_status=stored,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """A batch/v1 Job of ours: a run or a verb."""
+
+    name: str
+    uid: str
+    component: str
+    deleting: bool = False
+    suspended: bool = False
+    complete: bool = False
+    failed: bool = False
+    """The Failed condition: all pods have ended."""
+    failing: bool = False
+    """FailureTarget: the first pod failed, the others are being ended."""
+    message: str = ""
+    completions: int = 1
+    created_at: datetime | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        """Whether no pod of it runs any more and none will."""
+        return self.complete or self.failed
+
+    @classmethod
+    def from_manifest(cls, manifest: Manifest) -> Workload:
+        """Read a Job."""
+        metadata, spec, status = manifest["metadata"], manifest.get("spec") or {}, manifest.get("status") or {}
+        conditions = {c["type"]: c for c in status.get("conditions") or () if c.get("status") == "True"}
+        why = conditions.get("Failed") or conditions.get("FailureTarget") or {}
+        return cls(
+            name=metadata["name"],
+            uid=metadata["uid"],
+            component=(metadata.get("labels") or {}).get(LABEL_COMPONENT, ""),
+            deleting="deletionTimestamp" in metadata,
+            suspended=bool(spec.get("suspend")),
+            complete="Complete" in conditions,
+            failed="Failed" in conditions,
+            failing="FailureTarget" in conditions,
+            message=f"{why.get('reason', '')}: {why.get('message', '')}" if why else "",
+            completions=spec.get("completions", 1),
+            created_at=parse_time(metadata.get("creationTimestamp")),
+            annotations=metadata.get("annotations") or {},
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """A pod of one of our Jobs, as far as decisions go."""
+
+    name: str
+    uid: str
+    owner_name: str
+    """The Job that owns it."""
+    owner_uid: str
+    component: str
+    run: int
+    index: int | None = None
+    node: str = ""
+    phase: str = "Pending"
+    ready: bool = False
+    deletion_time: datetime | None = None
+    """When its grace is over, if it is being deleted."""
+    disruption: str | None = None
+    """Reason of the DisruptionTarget condition."""
+    disrupted_at: datetime | None = None
+    unschedulable: str | None = None
+    """What the scheduler says, while no node fits."""
+    scheduled: bool = False
+    waiting: str | None = None
+    """Reason why the trainer container (or one before it) waits."""
+    waiting_message: str = ""
+    started: bool = False
+    """Whether the trainer container runs or has run."""
+    ended: bool = False
+    """Whether no container runs: terminated, or never started in a pod that is over."""
+    exit_code: int | None = None
+    exit_reason: str = ""
+    termination_message: str = ""
+    finished_at: datetime | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the trainer container runs now, as far as is known."""
+        return self.started and not self.ended
+
+    @classmethod
+    def from_manifest(cls, manifest: Manifest) -> Pod | None:
+        """Read a pod; None unless a Job controls it."""
+        metadata, status = manifest["metadata"], manifest.get("status") or {}
+        owner = next((o for o in metadata.get("ownerReferences") or () if o.get("controller") and o.get("kind") == "Job"), None)
+        if owner is None:
+            return None
+        labels = metadata.get("labels") or {}
+        conditions = {c["type"]: c for c in status.get("conditions") or ()}
+        scheduled = conditions.get("PodScheduled", {})
+        disruption = conditions.get("DisruptionTarget", {})
+        disrupted = disruption.get("status") == "True"
+        unschedulable = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
+        return cls(
+            name=metadata["name"],
+            uid=metadata["uid"],
+            owner_name=owner["name"],
+            owner_uid=owner["uid"],
+            component=labels.get(LABEL_COMPONENT, ""),
+            run=_number(labels.get(LABEL_RUN)) or 0,
+            index=_number((metadata.get("annotations") or {}).get("batch.kubernetes.io/job-completion-index")),
+            node=(manifest.get("spec") or {}).get("nodeName") or "",
+            phase=status.get("phase", "Pending"),
+            ready=conditions.get("Ready", {}).get("status") == "True",
+            deletion_time=parse_time(metadata.get("deletionTimestamp")),
+            disruption=disruption.get("reason", "") if disrupted else None,
+            disrupted_at=parse_time(disruption.get("lastTransitionTime")) if disrupted else None,
+            unschedulable=scheduled.get("message", "") if unschedulable else None,
+            scheduled=scheduled.get("status") == "True" or bool((manifest.get("spec") or {}).get("nodeName")),
+            **_container(status),
+        )
+
+
+def _container(status: Manifest) -> dict[str, Any]:
+    """State of the trainer container, or of the pod when there is none."""
+    over = status.get("phase") in ("Succeeded", "Failed")
+    states = [c for c in status.get("containerStatuses") or () if c.get("name") == TRAINER_CONTAINER]
+    if not states:
+        return {"ended": over, "exit_reason": status.get("reason", "") if over else "", "termination_message": ""}
+    state = states[0].get("state") or {}
+    waiting, terminated = state.get("waiting"), state.get("terminated")
+    if terminated:
+        return {
+            "started": True,
+            "ended": True,
+            "exit_code": terminated.get("exitCode"),
+            "exit_reason": terminated.get("reason", ""),
+            "termination_message": terminated.get("message", ""),
+            "finished_at": parse_time(terminated.get("finishedAt")),
+        }
+    if waiting:
+        return {"ended": over, "waiting": waiting.get("reason", ""), "waiting_message": waiting.get("message", "")}
+    return {"started": "running" in state, "ended": over}
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,9}", text) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftover:
+    """A ConfigMap or Service of a run or verb that is over."""
+
+    kind: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresetFound:
+    """The preset a job names, or why there is none."""
+
+    kind: str
+    spec: Mapping[str, Any] | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastRun:
+    """What the job's last run was made from: the frame every later run must fit into."""
+
+    config: RunConfig
+    asked: Mapping[str, Any]
+    """Values of the job at that time that the run itself had to deviate from (``training.gradAccumSteps`` after a resize)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """Everything one decision is made from."""
+
+    job: JobObject
+    workload: Workload | None = None
+    """The Job of run ``status.run``."""
+    pods: tuple[Pod, ...] = ()
+    """Pods of the job's runs, by owner: of this run and of any before it."""
+    verbs: Mapping[str, Workload] = field(default_factory=dict)
+    """Verb (preflight, inspect, cleanup) -> its Job."""
+    verb_pods: tuple[Pod, ...] = ()
+    leftovers: tuple[Leftover, ...] | None = None
+    """ConfigMaps and Services of this job; None = not looked for."""
+    preset: PresetFound | None = None
+    last_run: LastRun | None = None
+    namespace_terminating: bool = False

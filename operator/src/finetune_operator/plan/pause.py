@@ -1,0 +1,80 @@
+"""Giving up the pods of a run in two steps: ask, and release only when the answer is stored (or the timeout says so).
+
+::
+
+    ask      status.pause is written; every reply to the trainer's posts carries the command
+    answer   the trainer's post with ``stopped`` is in status.progress before it gets its 200
+    release  the attempt is closed in status; at the next look the Job is deleted (foreground, with its uid)
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Literal
+
+from finetune_api.defaults import SCHEMA
+from finetune_api.models.status import FineTuneJobStatus, PauseStatus, Phase
+from finetune_operator.plan.desire import Desire, desire_of
+from finetune_operator.plan.draft import Draft
+from finetune_operator.plan.observed import Pod, parse_time
+
+USER_REQUESTED = "UserRequested"
+
+
+def active_ask(status: FineTuneJobStatus) -> PauseStatus | None:
+    """The ask that was not answered yet."""
+    return status.pause if status.pause is not None and status.pause.saved is None else None
+
+
+def ending_phase(draft: Draft) -> Phase:
+    """What the job shows while it gives up its pods."""
+    if desire_of(draft.job) in (Desire.STOP, Desire.CANCEL):
+        return Phase.STOPPING
+    asked_to_stop = draft.status.pause is not None and draft.status.pause.action == "stop" and active_ask(draft.status) is not None
+    return Phase.STOPPING if asked_to_stop else Phase.PAUSING
+
+
+def answer_ask(draft: Draft, *, saved: bool, step: int | None, lost_steps: int = 0, seconds: dict[str, float] | None = None) -> None:
+    """Store the outcome of the ask, if one is open."""
+    ask = active_ask(draft.status)
+    if ask is None:
+        return
+    update = {"saved": saved, "step": step, "lost_steps": lost_steps, "seconds": dict(list((seconds or {}).items())[:8])}
+    draft.change(pause=ask.model_copy(update=update))
+
+
+def ask_for_pause(draft: Draft) -> PauseStatus:
+    """The open ask; made now when there is none."""
+    ask = active_ask(draft.status)
+    if ask is not None:
+        return ask
+    action: Literal["pause", "stop"] = "pause" if desire_of(draft.job) is Desire.PAUSE else "stop"
+    ask = PauseStatus(command_id=f"{action}-{draft.status.run}-{draft.job.generation}", action=action, requested_at=draft.now_text)
+    draft.change(pause=ask)
+    draft.say("PauseRequested", f"The trainer is asked to {action}: it saves a checkpoint, then its pods are released.", key=ask.command_id)
+    return ask
+
+
+def none_started(pods: tuple[Pod, ...]) -> bool:
+    """Whether no trainer container runs, so that there is nothing to save and nobody to ask."""
+    return not any(pod.running for pod in pods)
+
+
+def timeout_passed(draft: Draft, ask: PauseStatus) -> bool:
+    """Whether the ask is older than ``pausePolicy.timeoutSeconds``; asks to be called again if not."""
+    asked = parse_time(ask.requested_at)
+    assert asked is not None
+    deadline = asked + timedelta(seconds=_policy(draft, "timeoutSeconds"))
+    if draft.now < deadline:
+        draft.wake_at(deadline)
+        return False
+    return True
+
+
+def discards(draft: Draft) -> bool:
+    """Whether the pods go after the timeout even though the checkpoint is not complete."""
+    return (draft.job.spec.get("pausePolicy") or {}).get("ifUnsaved", SCHEMA["pausePolicy.ifUnsaved"]) == "Discard"
+
+
+def _policy(draft: Draft, name: str) -> int:
+    return int((draft.job.spec.get("pausePolicy") or {}).get(name, SCHEMA[f"pausePolicy.{name}"]))

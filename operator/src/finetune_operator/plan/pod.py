@@ -1,0 +1,120 @@
+"""The pod template of a trainer pod: Pod Security ``restricted``, no API credentials, everything it needs as files."""
+
+from __future__ import annotations
+
+import re
+
+from finetune_api.contract import env
+from finetune_api.contract.run_config import RunConfig
+from finetune_api.models.spec import Toleration
+from finetune_operator.plan.observed import Manifest
+from finetune_operator.plan.volumes import build_volumes
+from finetune_operator.settings import PlanSettings
+
+USER_ID = 65532
+GPU_RESOURCE = "nvidia.com/gpu"
+_NODE_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+
+
+def build_pod_spec(config: RunConfig, config_map: str, verb: str, settings: PlanSettings) -> Manifest:
+    """Pod spec of ``finetune-trainer <verb>``. Verbs other than train are short and need neither GPU nor the node the training wants."""
+    training = verb == "train"
+    resources = config.spec.resources
+    mounted = build_volumes(config, config_map, settings)
+    spec: Manifest = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": config.spec.pause_policy.grace_seconds if training else 10,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER_ID,
+            "runAsGroup": USER_ID,
+            "fsGroup": USER_ID,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "tolerations": _tolerations(resources.tolerations or [], settings.unreachable_toleration_seconds),
+        "containers": [_container(config, verb, [m.mount for m in mounted], settings)],
+        "volumes": [m.volume for m in mounted],
+    }
+    if settings.image_pull_secrets:
+        spec["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
+    if resources.priority_class_name:
+        spec["priorityClassName"] = resources.priority_class_name
+    if training and resources.node_selector:
+        spec["nodeSelector"] = dict(resources.node_selector)
+    if training and resources.runtime_class_name:
+        spec["runtimeClassName"] = resources.runtime_class_name
+    return spec
+
+
+def _container(config: RunConfig, verb: str, mounts: list[Manifest], settings: PlanSettings) -> Manifest:
+    return {
+        "name": env.TRAINER_CONTAINER,
+        "image": config.spec.resources.image or settings.trainer_image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "args": [verb],
+        "env": _environment(config, verb),
+        "ports": [{"name": "metrics", "containerPort": env.METRICS_PORT}] if verb == "train" else [],
+        "resources": _resources(config) if verb == "train" else {"requests": {"cpu": "100m", "memory": "256Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "terminationMessagePath": env.TERMINATION_MESSAGE_PATH,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": mounts,
+    }
+
+
+def _environment(config: RunConfig, verb: str) -> list[Manifest]:
+    from_pod = {
+        env.ENV_POD_NAME: "metadata.name",
+        env.ENV_POD_UID: "metadata.uid",
+        env.ENV_POD_NAMESPACE: "metadata.namespace",
+        env.ENV_NODE_NAME: "spec.nodeName",
+    }
+    entries: list[Manifest] = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in from_pod.items()]
+    entries.append({"name": "HOME", "value": env.WORK_DIR})
+    threads = _threads(config)
+    if verb == "train" and threads is not None:
+        entries.append({"name": "OMP_NUM_THREADS", "value": str(threads)})
+    return entries
+
+
+def _threads(config: RunConfig) -> int | None:
+    """CPU threads per rank: its share of the pod's CPUs. Without a CPU request one per rank of a group (ranks may share a node), else the library's own choice."""
+    cpus = config.spec.resources.cpu
+    if cpus is None:
+        return 1 if config.topology.world_size > 1 else None
+    return max(1, int(_cores(cpus) / config.topology.processes_per_replica))
+
+
+def _cores(quantity: str) -> float:
+    """CPUs of a quantity such as 500m or 4."""
+    match = re.fullmatch(r"([0-9.]+)(m?)", quantity)
+    return float(match[1]) / (1000 if match[2] else 1) if match else 1.0
+
+
+def _resources(config: RunConfig) -> Manifest:
+    resources = config.spec.resources
+    requests: Manifest = {}
+    limits: Manifest = {}
+    if resources.cpu:
+        requests["cpu"] = resources.cpu
+    if resources.memory:
+        requests["memory"] = limits["memory"] = resources.memory
+    if resources.device == "gpu":
+        limits[GPU_RESOURCE] = str(resources.gpus_per_replica)
+    return {"requests": requests, "limits": limits}
+
+
+def _tolerations(written: list[Toleration], seconds: int) -> list[Manifest]:
+    """What the job tolerates, and dead nodes for a short time only, unless the job says otherwise itself."""
+    own = {toleration.key for toleration in written}
+    entries = [toleration.model_dump(mode="json", by_alias=True, exclude_none=True) for toleration in written]
+    return entries + [
+        {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds} for key in _NODE_TAINTS if key not in own
+    ]

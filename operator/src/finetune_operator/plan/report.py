@@ -1,0 +1,136 @@
+"""The part of a progress post that decisions need, kept as compact JSON in ``status.progress.report``.
+
+The replica that got the post writes it (field manager finetune-progress); the reconciler reads it. What the status already holds is left out, so that the
+string stays short however often it is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from finetune_api.contract.base import ContractModel
+from finetune_api.contract.progress import CheckpointReport, FineTuneProgress, Finished, Stopped
+from finetune_api.contract.store import BestCheckpoint, CheckpointRef, UsageSeconds
+from finetune_api.models.status import StatusProgress
+
+MAX_REPORT_CHARS = 6144
+MAX_FACTS = 32
+MAX_WARNINGS = 12
+
+
+class Report(ContractModel):
+    """What a post says beside the live numbers."""
+
+    checkpoints: list[CheckpointReport] = []
+    """Newest last."""
+    best: BestCheckpoint | None = None
+    parent: CheckpointRef | None = None
+    lost_steps: int = 0
+    facts: dict[str, str] = {}
+    warnings: dict[str, str] = {}
+    usage: UsageSeconds | None = None
+    stopped: Stopped | None = None
+    finished: Finished | None = None
+    acknowledged: list[str] = []
+
+
+class Merged(NamedTuple):
+    """What the status holds already."""
+
+    checkpoints: frozenset[tuple[int, int, bool]] = frozenset()
+    """(attempt, step, resumable) of ``status.checkpoints.recent``."""
+    facts: Mapping[str, str] = {}
+
+
+def report_of(post: FineTuneProgress, merged: Merged) -> str:
+    """Compact JSON of what ``post`` says beyond what was merged, at most :data:`MAX_REPORT_CHARS`."""
+    report = Report(
+        checkpoints=[c for c in post.checkpoints[-5:] if (c.attempt, c.step, c.resumable) not in merged.checkpoints],
+        best=post.best,
+        parent=post.parent,
+        lost_steps=post.lost_steps,
+        facts={k[:64]: v[:256] for k, v in list(post.facts.items())[:MAX_FACTS] if merged.facts.get(k[:64]) != v[:256]},
+        warnings={k[:64]: v[:512] for k, v in list(post.warnings.items())[:MAX_WARNINGS]},
+        usage=post.usage,
+        stopped=post.stopped,
+        finished=post.finished,
+        acknowledged=post.acknowledged[-4:],
+    )
+    return _fitting(report)
+
+
+def _fitting(report: Report) -> str:
+    """The report without its least important parts when it would be too long."""
+    for drop in ({}, {"facts": {}}, {"warnings": {}}, {"checkpoints": report.checkpoints[-1:]}, {"checkpoints": [], "best": None}):
+        report = report.model_copy(update=drop)
+        text = report.to_json()
+        if len(text) <= MAX_REPORT_CHARS:
+            return text
+    raise AssertionError("stopped, finished and parent have bounded sizes")
+
+
+def read_report(progress: StatusProgress | None) -> Report:
+    """The report in a job's status; an empty one where there is none or an other version wrote something else."""
+    if progress is None or not progress.report:
+        return Report()
+    try:
+        return Report.model_validate_json(progress.report)
+    except ValidationError:
+        return Report()
+
+
+URGENT = frozenset({"attempt", "checkpoint", "stopped", "finished", "acknowledged"})
+"""Kinds of news that are stored before the trainer gets its answer."""
+
+News = frozenset[tuple[object, ...]]
+"""What a report says that decisions may depend on; an item begins with its kind."""
+
+
+def news_in(progress: StatusProgress | None) -> News:
+    """What the stored progress tells the reconciler. Items that come are worth a reconcile, items that go were merged."""
+    if progress is None:
+        return frozenset()
+    report = read_report(progress)
+    return _news(progress.run, progress.attempt, progress.phase, report)
+
+
+def news_of(post: FineTuneProgress) -> News:
+    """What a post says, including what the status holds already."""
+    report = Report(
+        checkpoints=post.checkpoints,
+        facts=post.facts,
+        warnings=post.warnings,
+        stopped=post.stopped,
+        finished=post.finished,
+        acknowledged=post.acknowledged,
+    )
+    return _news(post.run, post.attempt, post.phase, report)
+
+
+def _news(run: int, attempt: int, phase: str, report: Report) -> News:
+    items: list[tuple[object, ...]] = [
+        ("attempt", run, attempt),
+        ("activity", activity(phase)),
+        ("warnings", *sorted(report.warnings.items())),
+    ]
+    items += [("checkpoint", c.attempt, c.step, c.resumable) for c in report.checkpoints]
+    items += [("fact", name, value) for name, value in report.facts.items()]
+    items += [("acknowledged", command) for command in report.acknowledged]
+    if report.stopped is not None:
+        items.append(("stopped", report.stopped.command_id))
+    if report.finished is not None:
+        items.append(("finished",))
+    return frozenset(items)
+
+
+def is_urgent(news: News) -> bool:
+    """Whether any of it must be stored before it is answered."""
+    return any(item[0] in URGENT for item in news)
+
+
+def activity(phase: str) -> str:
+    """The trainer's phase as coarse as the job's own: saving and uploading are part of training."""
+    return "Training" if phase in ("Saving", "Uploading") else phase

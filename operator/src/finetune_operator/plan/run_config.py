@@ -1,0 +1,50 @@
+"""The run config: what the trainer of a run is told."""
+
+from __future__ import annotations
+
+from finetune_api.contract import CONTRACT_VERSION
+from finetune_api.contract.progress import progress_path
+from finetune_api.contract.run_config import JobIdentity, ProgressConfig, RunConfig, StoreConfig
+from finetune_api.models.spec import FineTuneJobSpec
+from finetune_api.resolve import digest
+from finetune_operator.plan.observed import JobObject
+from finetune_operator.plan.topology import build_topology
+from finetune_operator.settings import PlanSettings
+
+_NOT_CHECKED_BEFOREHAND = {
+    "replicas", "suspend", "desiredState", "displayName", "presetRef", "pausePolicy", "retry", "logging", "distributed",
+}  # fmt: skip
+"""Fields a preflight does not look at: a change of them needs no new one."""
+
+
+def output_uri(job: JobObject, spec: FineTuneJobSpec, settings: PlanSettings) -> str:
+    """Prefix of everything the job writes: as asked for, else one that no other job ever has."""
+    uri = spec.output.uri or f"s3://{settings.storage_bucket}/{job.namespace}/{job.name}/{job.uid}"
+    return uri.rstrip("/")
+
+
+def build_run_config(job: JobObject, spec: FineTuneJobSpec, run: int, settings: PlanSettings) -> RunConfig:
+    """Everything the trainer is told; ``spec`` is resolved and has at least one replica."""
+    return RunConfig(
+        contract_version=CONTRACT_VERSION,
+        job=JobIdentity(name=job.name, namespace=job.namespace, uid=job.uid),
+        run=run,
+        spec=spec,
+        topology=build_topology(job, spec, run),
+        store=StoreConfig(uri=output_uri(job, spec, settings), endpoint=settings.storage_endpoint, region=settings.storage_region),
+        progress=ProgressConfig(
+            url=settings.progress_url + progress_path(job.namespace, job.name), interval_seconds=settings.progress_interval_seconds
+        ),
+    )
+
+
+def config_digest(config: RunConfig) -> str:
+    """Digest of a run config; equal digests run the same."""
+    return digest(config.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+
+def preflight_digest(config: RunConfig) -> str:
+    """Digest of what a preflight looks at: a run with a digest that has passed needs no other check."""
+    document = config.model_dump(mode="json", by_alias=True, exclude_none=True)
+    spec = {name: value for name, value in document["spec"].items() if name not in _NOT_CHECKED_BEFOREHAND}
+    return digest({"spec": spec, "store": document["store"]})

@@ -1,0 +1,146 @@
+"""From what the user wrote to a spec that can be run, or a sentence why it cannot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from finetune_api.constants import CLUSTER_PRESET_KIND
+from finetune_api.defaults import SCHEMA
+from finetune_api.models.partial import validate_job, validate_preset
+from finetune_api.models.spec import FineTuneJobSpec
+from finetune_api.models.status import Resolved
+from finetune_api.problems import SpecError
+from finetune_api.resolve import Resolution, flatten, identity, resolve, unflatten
+from finetune_api.rules import check_resolved
+from finetune_operator.plan.observed import JobObject, LastRun, Observed, PresetFound
+from finetune_operator.plan.topology import GRAD_ACCUM, fit_global_batch
+
+MAX_RESOLVED = 96
+MAX_VALUE = 256
+
+
+class Accepted(NamedTuple):
+    """A spec that can be run."""
+
+    spec: FineTuneJobSpec
+    """Resolved, with the accumulation steps that keep the global batch."""
+    resolved: dict[str, Resolved]
+    """What the job did not write itself."""
+    asked_grad_accum_steps: int | None
+    """The accumulation steps as asked for, where others are used."""
+
+
+class Refused(NamedTuple):
+    """A spec that cannot be run."""
+
+    reason: str
+    message: str
+
+
+def judge_spec(observed: Observed) -> Accepted | Refused:
+    """Resolve and check the job's spec against its preset and, once it has run, against the run that exists."""
+    job, preset, last = observed.job, observed.preset, observed.last_run
+    if preset is not None and preset.spec is None:
+        return Refused("PresetUnavailable", preset.problem)
+    try:
+        validate_job(job.spec)
+        if preset is not None and preset.spec is not None:
+            validate_preset(preset.spec)
+        resolution = _resolve(job, preset, last)
+        problems = check_resolved(resolution)
+    except SpecError as error:
+        return Refused("Invalid", "; ".join(map(str, error.problems)))
+    except ValidationError as error:
+        return Refused("Invalid", "; ".join(f"spec.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)))
+    if problems:
+        return Refused("Invalid", "; ".join(map(str, problems)))
+    return _against_last_run(resolution, last)
+
+
+def _against_last_run(resolution: Resolution, last: LastRun | None) -> Accepted | Refused:
+    """Refuse what would make it another training; keep the global batch."""
+    spec = resolution.spec
+    if last is not None and (changed := changed_identity(spec, last.config.spec)):
+        return Refused("EditRefused", _refusal(changed, last))
+    fit = fit_global_batch(spec, last) if spec.replicas > 0 else None
+    if fit is not None and fit.problem:
+        return Refused("EditRefused", f"{fit.problem}, or create a new job")
+    resolved = resolved_values(resolution)
+    asked = None
+    if fit is not None and fit.grad_accum_steps != spec.training.grad_accum_steps:
+        asked = spec.training.grad_accum_steps
+        training = spec.training.model_copy(update={"grad_accum_steps": fit.grad_accum_steps})
+        spec = spec.model_copy(update={"training": training})
+        resolved[GRAD_ACCUM] = Resolved(value=str(fit.grad_accum_steps), source="derived")
+    return Accepted(spec, resolved, asked)
+
+
+def changed_identity(spec: FineTuneJobSpec, before: FineTuneJobSpec) -> dict[str, tuple[Any, Any]]:
+    """Identity fields that differ: path -> (before, now)."""
+    old, new = identity(before), identity(spec)
+    return {path: (old.get(path), new.get(path)) for path in sorted(old.keys() | new.keys()) if old.get(path) != new.get(path)}
+
+
+def _refusal(changed: Mapping[str, tuple[Any, Any]], last: LastRun) -> str:
+    edits = "; ".join(
+        f"spec.{path} is {_text(now)}, run {last.config.run} was started with {_text(was)}" for path, (was, now) in changed.items()
+    )
+    return (
+        f"{edits}. A started job keeps what makes it this training: put the old value back, or create a new job"
+        f" (its checkpoint.resumeFrom may name a checkpoint under {last.config.store.uri})."
+    )
+
+
+def _resolve(job: JobObject, preset: PresetFound | None, last: LastRun | None) -> Resolution:
+    """The resolved spec. Once a job has run, values it did not write stay what they were: neither an edited preset nor new defaults change it."""
+    own = preset.spec if preset is not None and preset.spec is not None else {}
+    if last is None:
+        return resolve(job.spec, own)
+    same_preset = _preset_name(job.spec) == (last.config.spec.preset_ref.name if last.config.spec.preset_ref else None)
+    before = flatten(last.config.spec.model_dump(by_alias=True, mode="json", exclude_none=True)) | last.asked
+    sources = {path: entry.source for path, entry in job.status.resolved.items() if path in before}
+    kept = {path: source for path, source in sources.items() if source != "preset" or same_preset}
+    frozen = {path: before[path] for path in kept}
+    resolution = resolve(job.spec, unflatten({**flatten(own), **frozen}))
+    told = {path: kept.get(path, source) if source == "preset" else source for path, source in resolution.sources.items()}
+    return Resolution(resolution.spec, {path: _plain(source) for path, source in told.items()})
+
+
+def _plain(source: str) -> Any:
+    """A resolution's source again: what a rule derived for the last run came from a default or preset before."""
+    return source if source in ("job", "preset", "adapter", "method", "default") else "default"
+
+
+def _preset_name(spec: Mapping[str, Any]) -> str | None:
+    reference = spec.get("presetRef") or {}
+    name = reference.get("name")
+    return str(name) if name is not None else None
+
+
+def resolved_values(resolution: Resolution) -> dict[str, Resolved]:
+    """The values the job did not write itself, with who decided. Fields with a schema default are in the spec already."""
+    leaves = flatten(resolution.spec.model_dump(by_alias=True, mode="json", exclude_none=True))
+    values = {
+        path: Resolved(value=_text(leaves[path])[:MAX_VALUE], source=source)
+        for path, source in resolution.sources.items()
+        if source != "job" and path in leaves and path not in SCHEMA and leaves[path] not in ({}, [])
+    }
+    if resolution.spec.adapter.type == "lora" and resolution.spec.adapter.alpha is None:
+        values["adapter.alpha"] = Resolved(value=str(resolution.spec.adapter.rank), source="derived")
+    return dict(list(values.items())[:MAX_RESOLVED])
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def no_cluster_presets(name: str) -> PresetFound:
+    """The answer where this installation may not read presets of the cluster."""
+    problem = (
+        f"spec.presetRef.name: {name} is no FineTunePreset of this namespace, and this installation may not read {CLUSTER_PRESET_KIND}s"
+    )
+    return PresetFound(kind=CLUSTER_PRESET_KIND, problem=problem)

@@ -1,0 +1,108 @@
+"""Volumes of a trainer pod: scratch, credentials as files, data from claims and ConfigMaps. Paths are the contract's."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from finetune_api.constants import CA_CONFIGMAP
+from finetune_api.contract import env
+from finetune_api.contract.run_config import RunConfig
+from finetune_api.models.spec import FineTuneJobSpec
+from finetune_operator.plan.observed import Manifest
+from finetune_operator.settings import PlanSettings
+
+SECRET_MODE = 0o440
+"""Readable by the pod's fsGroup alone."""
+TOKEN_SECONDS = 3600
+
+
+class Mounted(NamedTuple):
+    """A volume and where it is seen."""
+
+    volume: Manifest
+    mount: Manifest
+
+
+def build_volumes(config: RunConfig, config_map: str, settings: PlanSettings) -> list[Mounted]:
+    """Every volume of a trainer pod; ``config_map`` holds the run config."""
+    spec = config.spec
+    return [
+        _mounted("run", posixpath.dirname(env.RUN_CONFIG_PATH), {"configMap": {"name": config_map}}, read_only=True),
+        _mounted("work", env.WORK_DIR, {"emptyDir": {}}),
+        _mounted("tmp", "/tmp", {"emptyDir": {}}),
+        _mounted("shm", "/dev/shm", {"emptyDir": {"medium": "Memory", **_limit(spec.resources.shared_memory)}}),
+        _cache(spec),
+        _token(),
+        _mounted("ca", posixpath.dirname(env.PROGRESS_CA_PATH), {"configMap": {"name": CA_CONFIGMAP, "optional": True}}, read_only=True),
+        *(_secret(directory, name) for directory, name in secrets_of(spec, settings)),
+        *_claims(spec),
+        *_config_maps(spec),
+    ]
+
+
+def secrets_of(spec: FineTuneJobSpec, settings: PlanSettings) -> Iterator[tuple[str, str]]:
+    """(directory under SECRETS_DIR, name of the Secret) for each credential the job names."""
+    yield env.SECRET_STORE, spec.checkpoint.secret_ref.name if spec.checkpoint.secret_ref else settings.storage_secret
+    if spec.model.secret_ref:
+        yield env.SECRET_MODEL, spec.model.secret_ref.name
+    if spec.dataset.secret_ref:
+        yield env.SECRET_DATASET, spec.dataset.secret_ref.name
+    if spec.secrets.huggingface:
+        yield env.SECRET_HUGGINGFACE, spec.secrets.huggingface.secret_ref.name
+    for index, tracker in enumerate(spec.logging.trackers):
+        if tracker.secret_ref:
+            yield f"{env.SECRET_TRACKER_PREFIX}{index}", tracker.secret_ref.name
+
+
+def references_of(spec: FineTuneJobSpec, scheme: str) -> list[str]:
+    """Names a job refers to by URIs of a scheme (``pvc``, ``configmap``), each once, in a stable order."""
+    uris = (
+        spec.model.uri,
+        spec.model.tokenizer.uri if spec.model.tokenizer else None,
+        spec.dataset.uri,
+        spec.dataset.eval_uri,
+        spec.adapter.peft_config,
+        spec.checkpoint.resume_from,
+    )
+    names = (re.match(rf"{scheme}://([^/]+)", uri) for uri in uris if uri)
+    return sorted({match[1] for match in names if match})
+
+
+def _cache(spec: FineTuneJobSpec) -> Mounted:
+    if spec.cache.claim_name:
+        return _mounted("cache", env.CACHE_DIR, {"persistentVolumeClaim": {"claimName": spec.cache.claim_name}})
+    return _mounted("cache", env.CACHE_DIR, {"emptyDir": _limit(spec.cache.size_limit)})
+
+
+def _token() -> Mounted:
+    directory, file = posixpath.split(env.PROGRESS_TOKEN_PATH)
+    source = {"serviceAccountToken": {"audience": env.PROGRESS_AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": file}}
+    return _mounted("token", directory, {"projected": {"sources": [source], "defaultMode": SECRET_MODE}}, read_only=True)
+
+
+def _secret(directory: str, name: str) -> Mounted:
+    """A credential; optional, since a pod that waits for a missing Secret says nothing, while the trainer names what is missing."""
+    volume = {"secret": {"secretName": name, "optional": True, "defaultMode": SECRET_MODE}}
+    return _mounted(f"secret-{directory}", f"{env.SECRETS_DIR}/{directory}", volume, read_only=True)
+
+
+def _claims(spec: FineTuneJobSpec) -> Iterator[Mounted]:
+    for index, claim in enumerate(references_of(spec, "pvc")):
+        volume = {"persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+        yield _mounted(f"claim-{index}", f"{env.PVC_DIR}/{claim}", volume, read_only=True)
+
+
+def _config_maps(spec: FineTuneJobSpec) -> Iterator[Mounted]:
+    for index, name in enumerate(references_of(spec, "configmap")):
+        yield _mounted(f"configmap-{index}", f"{env.CONFIGMAP_DIR}/{name}", {"configMap": {"name": name, "optional": True}}, read_only=True)
+
+
+def _limit(size: str | None) -> Manifest:
+    return {"sizeLimit": size} if size else {}
+
+
+def _mounted(name: str, path: str, source: Manifest, *, read_only: bool = False) -> Mounted:
+    return Mounted({"name": name, **source}, {"name": name, "mountPath": path, **({"readOnly": True} if read_only else {})})

@@ -1,0 +1,105 @@
+"""From a trainer's post to ``status.progress``."""
+
+from __future__ import annotations
+
+import math
+
+from finetune_api.contract.progress import FineTuneProgress, ProgressPost, TrainerStatus
+from finetune_api.models.status import StatusProgress
+from finetune_operator.plan.observed import Manifest
+from finetune_operator.plan.report import Merged, report_of
+
+
+def progress_of(post: ProgressPost, merged: Merged, *, before: StatusProgress | None, run: int, now: str) -> StatusProgress:
+    """The progress a post stands for. A stock client says little: the rest stays as it was."""
+    if post.finetune is None:
+        return _of_stock_client(post.trainer_status, before, run=run, now=now)
+    ours = post.finetune
+    eta = _eta_seconds(post)
+    return StatusProgress(
+        run=ours.run,
+        attempt=ours.attempt,
+        phase=ours.phase,
+        step=ours.step,
+        total_steps=ours.total_steps,
+        percent=_percent(ours),
+        epoch=round(ours.epoch, 4),
+        loss=_rounded(ours.loss),
+        eval_loss=_rounded(ours.eval_loss),
+        learning_rate=_rounded(ours.learning_rate),
+        grad_norm=_rounded(ours.grad_norm),
+        tokens_per_second=_rounded(ours.tokens_per_second, 4),
+        eta_seconds=eta,
+        eta=_words(eta) if eta is not None else None,
+        updated_at=now,
+        report=report_of(ours, merged),
+    )
+
+
+def patch_of(progress: StatusProgress) -> Manifest:
+    """The merge patch; absent values are written as null, else those of an earlier attempt would stay."""
+    return progress.model_dump(mode="json", by_alias=True)
+
+
+def same_numbers(one: StatusProgress | None, other: StatusProgress) -> bool:
+    """Whether nothing but the time differs."""
+    return one is not None and one.model_copy(update={"updated_at": None}) == other.model_copy(update={"updated_at": None})
+
+
+def _of_stock_client(status: TrainerStatus, before: StatusProgress | None, *, run: int, now: str) -> StatusProgress:
+    metrics = {metric.name: _number(metric.value) for metric in status.metrics[:256]}
+    eta = status.estimated_remaining_seconds
+    base = before if before is not None and before.run == run else StatusProgress(run=run)
+    return base.model_copy(
+        update={
+            "phase": "Training",
+            "percent": min(100, max(0, status.progress_percentage or 0)),
+            "step": int(metrics.get("global_step") or metrics.get("step") or base.step),
+            "loss": metrics.get("loss", base.loss),
+            "eval_loss": metrics.get("eval_loss", base.eval_loss),
+            "learning_rate": metrics.get("learning_rate", base.learning_rate),
+            "epoch": metrics.get("epoch") or base.epoch,
+            "eta_seconds": eta,
+            "eta": _words(eta) if eta is not None else None,
+            "updated_at": now,
+        }
+    )
+
+
+def _percent(ours: FineTuneProgress) -> int:
+    if ours.finished is not None:
+        return 100
+    return min(100, 100 * ours.step // ours.total_steps) if ours.total_steps > 0 else 0
+
+
+def _eta_seconds(post: ProgressPost) -> int | None:
+    if post.trainer_status.estimated_remaining_seconds is not None:
+        return max(0, post.trainer_status.estimated_remaining_seconds)
+    ours = post.finetune
+    if ours is None or ours.step_seconds is None or ours.total_steps <= 0:
+        return None
+    return max(0, round(ours.step_seconds * (ours.total_steps - ours.step)))
+
+
+def _words(seconds: int) -> str:
+    """A duration as people say it: 45s, 12m, 1h23m, 3d4h."""
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    if seconds < 60:
+        return f"{seconds}s"
+    if minutes < 60:
+        return f"{minutes}m"
+    return f"{hours}h{minutes % 60:02d}m" if hours < 48 else f"{days}d{hours % 24}h"
+
+
+def _rounded(value: float | None, digits: int = 6) -> float | None:
+    """A number as short as is useful; NaN and infinity are no JSON."""
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value:.{digits}g}")
+
+
+def _number(text: str) -> float | None:
+    try:
+        return _rounded(float(text))
+    except ValueError:
+        return None

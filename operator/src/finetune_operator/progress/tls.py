@@ -1,0 +1,146 @@
+"""The endpoint's certificate, alive: the leader keeps the one Secret, every replica serves what is in it, the CA is published where jobs are."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import ssl
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from finetune_api.constants import CA_CONFIGMAP, LABEL_MANAGED_BY, MANAGED_BY
+from finetune_api.contract.env import PROGRESS_CA_PATH
+from finetune_operator.cluster.client import Client
+from finetune_operator.cluster.errors import AlreadyExistsError, ApiError, ConflictError, NotLeaderError
+from finetune_operator.cluster.resources import CONFIG_MAPS, SECRETS
+from finetune_operator.progress.certificates import TlsBundle, renewed
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 30.0
+CA_KEY = PROGRESS_CA_PATH.rpartition("/")[2]
+
+
+class TlsKeeper:
+    """Reads the Secret again and again; as the leader fills and renews it first."""
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        namespace: str,
+        secret: str,
+        names: tuple[str, ...],
+        directory: Path,
+        may_write: Callable[[], bool],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._secret = secret
+        self._names = names
+        self._directory = directory
+        self._may_write = may_write
+        self._now = now
+        self._bundle: TlsBundle | None = None
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        """Of the server; new connections get the newest certificate."""
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.loaded = asyncio.Event()
+        """Set once there is a certificate to serve."""
+
+    @property
+    def ca(self) -> str | None:
+        """CA certificates for trainers (PEM); None while there are none."""
+        return self._bundle.ca if self._bundle is not None and self._bundle.ca else None
+
+    async def run(self, on_new_ca: Callable[[], None]) -> None:
+        """Keep the certificate until cancelled."""
+        while True:
+            before = self.ca
+            try:
+                await self.look()
+            except (ApiError, NotLeaderError) as error:
+                log.warning("TLS Secret not read or written", extra={"secret": f"{self._namespace}/{self._secret}", "error": str(error)})
+            if self.ca is not None and self.ca != before:
+                on_new_ca()
+            await asyncio.sleep(LOOK_SECONDS if self.loaded.is_set() else 1.0)
+
+    async def look(self) -> None:
+        """Read the Secret, renew what is due if this replica may, and serve what is there."""
+        manifest = await self._client.get(SECRETS, self._namespace, self._secret)
+        data = {key: base64.b64decode(value).decode() for key, value in ((manifest or {}).get("data") or {}).items()}
+        bundle = TlsBundle.from_secret(data)
+        if manifest is not None and self._may_write():
+            wanted = renewed(bundle, self._names, self._now())
+            if wanted != bundle:
+                await self._store(manifest["metadata"]["uid"], manifest["metadata"]["resourceVersion"], wanted)
+                bundle = wanted
+        if bundle is not None and bundle != self._bundle:
+            self._serve(bundle)
+
+    async def _store(self, uid: str, resource_version: str, bundle: TlsBundle) -> None:
+        data = {key: base64.b64encode(value.encode()).decode() for key, value in bundle.to_secret().items()}
+        patch = {"metadata": {"uid": uid, "resourceVersion": resource_version}, "data": data}
+        await self._client.patch(SECRETS, self._namespace, self._secret, patch)
+        log.info("TLS certificate issued", extra={"names": list(self._names)})
+
+    def _serve(self, bundle: TlsBundle) -> None:
+        """Load the certificate; the ssl module reads files only."""
+        certificate, key = self._directory / "tls.crt", self._directory / "tls.key"
+        certificate.write_text(bundle.certificate)
+        key.touch(mode=0o600)
+        key.write_text(bundle.key)
+        self.context.load_cert_chain(certificate, key)
+        self._bundle = bundle
+        self.loaded.set()
+
+
+class CaPublisher:
+    """Puts the CA into ConfigMap ``finetune-ca`` of the namespaces where jobs are."""
+
+    def __init__(self, client: Client, ca: Callable[[], str | None]) -> None:
+        self._client = client
+        self._ca = ca
+        self._published: dict[str, str] = {}
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """Where it was published."""
+        return tuple(self._published)
+
+    async def publish(self, namespace: str) -> None:
+        """See to it that the namespace has the CA. Without one (not made yet) pods start and find it later: the mount is optional."""
+        ca = self._ca()
+        if ca is None or self._published.get(namespace) == ca:
+            return
+        manifest = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": CA_CONFIGMAP, "namespace": namespace, "labels": {LABEL_MANAGED_BY: MANAGED_BY}},
+            "data": {CA_KEY: ca},
+        }
+        try:
+            await self._client.create(CONFIG_MAPS, namespace, manifest)
+        except AlreadyExistsError:
+            await self._update(namespace, ca)
+        self._published[namespace] = ca
+
+    async def _update(self, namespace: str, ca: str) -> None:
+        """Bring an existing ConfigMap up to date; one that is not ours comes from the administrator and is left alone."""
+        found = await self._client.get(CONFIG_MAPS, namespace, CA_CONFIGMAP)
+        if found is None or (found["metadata"].get("labels") or {}).get(LABEL_MANAGED_BY) != MANAGED_BY:
+            return
+        if (found.get("data") or {}).get(CA_KEY) != ca:
+            patch = {"metadata": {"uid": found["metadata"]["uid"]}, "data": {CA_KEY: ca}}
+            await self._client.patch(CONFIG_MAPS, namespace, CA_CONFIGMAP, patch)
+
+    async def publish_again(self) -> None:
+        """Bring a new CA to every namespace that has the old one."""
+        for namespace in self.namespaces:
+            try:
+                await self.publish(namespace)
+            except (ConflictError, ApiError) as error:
+                log.warning("CA not published", extra={"namespace": namespace, "error": str(error)})

@@ -1,0 +1,93 @@
+"""One job, once around: observe → plan → apply → status → events."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from finetune_operator.cluster.apply import PublishCaTo, RunExistsError, apply, write_status
+from finetune_operator.cluster.client import Client
+from finetune_operator.cluster.errors import ConflictError, NamespaceTerminatingError, NotLeaderError, OverloadedError
+from finetune_operator.cluster.events import EventWriter
+from finetune_operator.cluster.observe import JobKey, observe, observe_job
+from finetune_operator.plan.adopt import adopt_run
+from finetune_operator.plan.configmap import read_last_run
+from finetune_operator.plan.decide import plan
+from finetune_operator.plan.decision import Plan
+from finetune_operator.plan.observed import JobObject
+from finetune_operator.plan.rest import is_settled
+from finetune_operator.queue import RetryLater
+from finetune_operator.settings import PlanSettings
+
+log = logging.getLogger(__name__)
+
+CONFLICT_SECONDS = 0.1
+"""The job changed while it was worked on: look again at once."""
+NEVER = -1.0
+
+
+class Reconciler:
+    """Brings the cluster to what a job wants, as far as one look goes."""
+
+    def __init__(
+        self,
+        client: Client,
+        events: EventWriter,
+        *,
+        publish_ca: PublishCaTo,
+        settings: PlanSettings,
+        now: Callable[[], datetime],
+        forget: Callable[[JobKey], None] = lambda _key: None,
+    ) -> None:
+        self._client = client
+        self._events = events
+        self._publish_ca = publish_ca
+        self._settings = settings
+        self._now = now
+        self._forget = forget
+
+    async def reconcile(self, key: JobKey) -> float | None:
+        """Look at a job once. Returns when to look again (seconds), None for whenever something happens, :data:`NEVER` for a settled one."""
+        try:
+            return await self._once(key)
+        except ConflictError as error:
+            log.debug("conflict", extra={"job": str(key), "error": str(error)})
+            raise RetryLater(CONFLICT_SECONDS) from error
+        except OverloadedError as error:
+            raise RetryLater(error.retry_after) from error
+        except NotLeaderError:
+            log.info("not the leader any more; nothing written", extra={"job": str(key)})
+            return NEVER
+
+    async def _once(self, key: JobKey) -> float | None:
+        job = await observe_job(self._client, key)
+        if job is None:
+            self._forget(key)
+            return NEVER
+        try:
+            return await self._act(job)
+        except RunExistsError as found:
+            log.info("taking over a run whose creation was not noted", extra={"job": str(key), "run": found.run})
+            return await self._act(adopt_run(job, found.run, found.replicas, found.reason, read_last_run(found.config_map), self._now()))
+        except NamespaceTerminatingError:
+            return await self._act(job, namespace_terminating=True)
+
+    async def _act(self, job: JobObject, *, namespace_terminating: bool = False) -> float | None:
+        if is_settled(job):
+            return NEVER
+        observed = await observe(
+            self._client, job, cluster_presets=self._settings.cluster_presets, namespace_terminating=namespace_terminating
+        )
+        decision = plan(observed, now=self._now(), settings=self._settings)
+        await self._carry_out(job, decision)
+        return decision.wake_seconds
+
+    async def _carry_out(self, job: JobObject, decision: Plan) -> None:
+        """Operations, then the status, then what is to be told of it."""
+        for operation in decision.operations:
+            await apply(self._client, job, operation, self._publish_ca)
+        if job.deleted_at is None:
+            await write_status(self._client, job, decision.status)
+        for event in decision.events:
+            await self._events.write(job, event)
