@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import yaml
+
+from finetune_cluster.home import Home
 
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "helm" / "finetune-operator"
@@ -93,14 +98,15 @@ class Helm:
     """One Helm program."""
 
     program: Path
+    environment: Mapping[str, str] | None = None
+    """None: this process's own."""
 
     def run(self, *arguments: str, values: Values | None = None) -> str:
         """Standard output of a command that must work."""
         stdin = None if values is None else json.dumps(dict(values))
         with_values = [] if values is None else ["--values", "-"]
-        done = subprocess.run(
-            [self.program, *arguments, *with_values], input=stdin, capture_output=True, text=True, check=False, timeout=120
-        )
+        command = [str(self.program), *arguments, *with_values]
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=900, env=self.environment)
         if done.returncode:
             raise HelmError(done.stdout + done.stderr)
         return done.stdout
@@ -109,15 +115,30 @@ class Helm:
         """What ``helm lint --strict`` says."""
         return self.run("lint", "--strict", "--kube-version", KUBERNETES, str(CHART), values=values)
 
-    def template(self, values: Values | None = None, *arguments: str) -> list[Manifest]:
+    def template(self, values: Values | None = None, *arguments: str, namespace: str = NAMESPACE) -> list[Manifest]:
         """The objects the chart renders, hooks included."""
-        command = ("template", RELEASE, str(CHART), "--namespace", NAMESPACE, "--kube-version", KUBERNETES, *arguments)
+        command = ("template", RELEASE, str(CHART), "--namespace", namespace, "--kube-version", KUBERNETES, *arguments)
         return [document for document in yaml.safe_load_all(self.run(*command, values=values)) if document]
 
     def notes(self, values: Values | None = None) -> str:
         """What is printed after an installation."""
         command = ("install", RELEASE, str(CHART), "--namespace", NAMESPACE, "--dry-run=client")
         return self.run(*command, values=values).rpartition("\nNOTES:\n")[2]
+
+
+def helm_programs() -> dict[str, Helm]:
+    """Helm 4 (``helm``) and Helm 3 (``helm3``), from PATH or the cluster's tools; built if this machine has none."""
+
+    def found() -> dict[str, Helm]:
+        folders = f"{os.environ['PATH']}{os.pathsep}{Home.of(os.environ).bin}"
+        paths = {name: shutil.which(name, path=folders) for name in ("helm", "helm3")}
+        return {name: Helm(Path(path)) for name, path in paths.items() if path is not None}
+
+    if len(found()) < 2:
+        subprocess.run([sys.executable, "-m", "finetune_cluster", "tools", "helm", "helm3"], check=True, cwd=ROOT)
+    programs = found()
+    assert len(programs) == 2, f"finetune-cluster made only {list(programs)}"
+    return programs
 
 
 def of_kind(manifests: list[Manifest], *kinds: str) -> list[Manifest]:

@@ -1,35 +1,16 @@
-"""Helm 4 and Helm 3, found on PATH or among the cluster's tools."""
+"""Helm 4 and Helm 3, and what they render."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-from finetune_cluster.home import Home
-from tests.unit.helm.chart import MATRIX, ROOT, Helm, Manifest, Values
-
-NAMES = ("helm", "helm3")
-
-
-def found(name: str) -> Path | None:
-    """Where a Helm program is, None if nowhere."""
-    path = shutil.which(name, path=f"{os.environ['PATH']}{os.pathsep}{Home.of(os.environ).bin}")
-    return Path(path) if path else None
+from tests.unit.helm.chart import MATRIX, Helm, Manifest, Values, helm_programs
 
 
 @pytest.fixture(scope="session")
 def helms() -> dict[str, Helm]:
     """Both Helm programs; built if this machine has none."""
-    if not all(found(name) for name in NAMES):
-        subprocess.run([sys.executable, "-m", "finetune_cluster", "tools", *NAMES], check=True, cwd=ROOT)
-    programs = {name: found(name) for name in NAMES}
-    assert all(programs.values()), f"finetune-cluster tools made no {[name for name, path in programs.items() if path is None]}"
-    return {name: Helm(path) for name, path in programs.items() if path is not None}
+    return helm_programs()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,293 @@
+"""The chart on a real API server and with real pods: installed with Helm 4 and Helm 3, upgraded, used, uninstalled.
+
+Releases here work in their own namespace only (or run no operator at all), so that one installed by somebody else is left in peace. Who
+owns the CRDs and presets of the cluster is put back at the end.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from minio import Minio
+
+from finetune_api.models.status import Phase
+from tests.support.install import image_references
+from tests.support.jobs import make_job
+from tests.support.platform import Kubectl, eventually
+from tests.unit.helm.chart import CHART, MATRIX, RELEASE, Helm, HelmError, Values, helm_programs, of_kind
+
+pytestmark = pytest.mark.integration
+KINDS = ("finetunejobs", "finetunepresets", "clusterfinetunepresets")
+CRDS = [f"{plural}.finetune.dev" for plural in KINDS]
+PRESETS = {path.stem for path in (CHART / "templates" / "presets").glob("*.yaml")}
+GUARDED = {Phase.STARTING, Phase.TRAINING, Phase.EVALUATING, Phase.EXPORTING, Phase.PAUSING, Phase.RESUMING, Phase.STOPPING}
+ALLOW = "finetune.dev/allow-delete-running"
+NO_STORE: Values = {"embedded": {"enabled": False}, "external": {"bucket": "nobody-asks"}}
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release of the chart in a namespace of its own."""
+
+    helm: Helm
+    kubectl: Kubectl
+    values: Values
+
+    def apply(self, changes: Values | None = None) -> str:
+        """Install, or upgrade with changed values."""
+        values = {**self.values, **(changes or {})}
+        flags = ("--namespace", self.kubectl.namespace, "--take-ownership", "--wait", "--timeout", "5m")
+        return self.helm.run("upgrade", "--install", RELEASE, str(CHART), *flags, values=values)
+
+    def uninstall(self) -> str:
+        """Remove the release; what is said tells what was kept."""
+        return self.helm.run("uninstall", RELEASE, "--namespace", self.kubectl.namespace, "--wait", "--timeout", "3m")
+
+    def data(self, secret: str) -> dict[str, str]:
+        """Decoded keys of a Secret."""
+        found = self.kubectl.get("secret", secret)
+        assert found is not None, secret
+        return {key: base64.b64decode(value).decode() for key, value in found.get("data", {}).items()}
+
+    def pods(self) -> dict[str, str]:
+        """Uid and restarts of each pod of the release's Deployments, by component."""
+        pods = self.kubectl.items("pods", f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component in (operator,store)")
+        return {
+            pod["metadata"]["labels"][
+                "app.kubernetes.io/component"
+            ]: f"{pod['metadata']['uid']} {pod['status']['containerStatuses'][0]['restartCount']}"
+            for pod in pods
+            if "deletionTimestamp" not in pod["metadata"]
+        }
+
+
+@pytest.fixture(scope="module")
+def admin(kubeconfig: Path) -> Kubectl:
+    """The cluster's administrator."""
+    return Kubectl(kubeconfig)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ownership(admin: Kubectl, crds: None) -> Iterator[None]:
+    """CRDs and presets belong to whom they belonged before."""
+
+    def owned() -> dict[tuple[str, str], dict[str, Any]]:
+        found = [("crd", item) for item in admin.items("crd") if item["metadata"]["name"] in CRDS]
+        found += [("clusterfinetunepreset", item) for item in admin.items("clusterfinetunepresets")]
+        return {(kind, item["metadata"]["name"]): item["metadata"] for kind, item in found}
+
+    before = owned()
+    yield
+    for kind, name in owned():
+        if (kind, name) in before:
+            parts = {part: before[kind, name].get(part, {}) for part in ("labels", "annotations")}
+            operations = [{"op": "add", "path": f"/metadata/{part}", "value": value} for part, value in parts.items()]
+            admin("patch", kind, name, "--type=json", "-p", json.dumps(operations))
+        elif kind == "clusterfinetunepreset":
+            admin("delete", kind, name)
+
+
+@pytest.fixture(scope="module")
+def images() -> Mapping[str, str]:
+    """Images of this checkout."""
+    return image_references()
+
+
+def new_namespace(admin: Kubectl, name: str) -> Kubectl:
+    """An empty namespace under Pod Security restricted."""
+    admin.run("delete", "namespace", name, "--ignore-not-found", "--wait=true")
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    return admin.within(name)
+
+
+def bound(program: str, admin: Kubectl) -> Helm:
+    """A Helm program that speaks to the cluster under test."""
+    return replace(helm_programs()[program], environment=admin.environment)
+
+
+@pytest.fixture(scope="module", params=["helm", "helm3"])
+def release(request: pytest.FixtureRequest, admin: Kubectl, images: Mapping[str, str]) -> Iterator[Release]:
+    """The chart with operator and store, in namespaced mode, once by each Helm."""
+    kubectl = new_namespace(admin, f"chart-{request.param}")
+    values = {
+        "image": dict(images),
+        "jobNamespaces": [kubectl.namespace],
+        "rbac": {"namespaced": True},
+        "storage": {"embedded": {"persistence": {"size": "1Gi"}}},
+    }
+    made = Release(bound(request.param, admin), kubectl, values)
+    made.apply()
+    yield made
+    if RELEASE in made.helm.run("list", "--namespace", kubectl.namespace, "--short"):
+        made.uninstall()
+    admin("delete", "namespace", kubectl.namespace, "--wait=false")
+
+
+def test_installs_and_runs(release: Release) -> None:
+    """Operator and store are ready under Pod Security restricted; the operator has filled the one Secret it may."""
+    assert set(release.pods()) == {"operator", "store"}
+    assert {"tls.crt", "tls.key"} <= release.data("finetune-operator-tls").keys()
+    assert {item["metadata"]["name"] for item in release.kubectl.items("clusterfinetunepresets")} >= PRESETS
+
+
+def test_store_has_its_bucket_and_keeps_what_is_in_it(release: Release) -> None:
+    """The credentials of the jobs open the bucket; a new pod of the store finds the old objects (L-05)."""
+    keys = release.data("finetune-storage")
+
+    def store(port: int) -> Minio:
+        return Minio(f"127.0.0.1:{port}", keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"], secure=False)
+
+    with release.kubectl.port_forward("service/finetune-minio", 9000) as port:
+        assert [bucket.name for bucket in store(port).list_buckets()] == ["finetune"]
+        store(port).put_object("finetune", "kept", io.BytesIO(b"1"), 1)
+    release.kubectl("delete", "pod", "-l", "app.kubernetes.io/component=store", "--wait=true")
+    release.kubectl("rollout", "status", "deployment/finetune-minio", "--timeout=120s")
+    with release.kubectl.port_forward("service/finetune-minio", 9000) as port:
+        assert [item.object_name for item in store(port).list_objects("finetune")] == ["kept"]
+
+
+def test_helm_test_trains_a_tiny_model(release: Release) -> None:
+    """`helm test` makes its own model and data, trains, and leaves no job behind."""
+    try:
+        release.helm.run("test", RELEASE, "--namespace", release.kubectl.namespace, "--timeout", "12m")
+    except HelmError as error:
+        logs = release.kubectl.run("logs", "finetune-test", "--all-containers", check=False).stdout
+        jobs = release.kubectl.run("get", "finetunejobs,jobs,pods", "-o", "wide", check=False).stdout
+        raise AssertionError(f"{error}\n{logs}\n{jobs}") from error
+    assert release.kubectl.items("finetunejobs") == []
+
+
+def test_upgrade_changes_nothing_that_runs(release: Release) -> None:
+    """Credentials and certificate stay; no pod restarts; presets are changed in place, so that no job misses its preset for a moment."""
+    secrets = {name: release.data(name) for name in ("finetune-storage", "finetune-operator-tls")}
+    pods = release.pods()
+    presets = {item["metadata"]["uid"] for item in release.kubectl.items("clusterfinetunepresets")}
+    release.apply()
+    assert {name: release.data(name) for name in secrets} == secrets
+    assert release.pods() == pods
+    assert {item["metadata"]["uid"] for item in release.kubectl.items("clusterfinetunepresets")} == presets
+
+
+def test_operator_reads_no_secret_but_its_own(release: Release) -> None:
+    """The API server confirms what the roles say (X-02)."""
+    user = f"--as=system:serviceaccount:{release.kubectl.namespace}:finetune-operator"
+
+    def may(verb: str, what: str, *flags: str) -> bool:
+        return release.kubectl.run("auth", "can-i", verb, what, user, *flags, check=False).stdout.strip() == "yes"
+
+    assert may("update", "secrets/finetune-operator-tls")
+    assert may("patch", "finetunejobs", "--subresource=status")
+    assert may("list", "clusterfinetunepresets")
+    assert not any(may(verb, "secrets") for verb in ("list", "watch", "create"))
+    assert not may("get", "secrets/finetune-storage")
+    assert not may("list", "finetunejobs", "--all-namespaces")
+    assert not may("list", "pods", "--namespace=kube-system")
+
+
+def test_uninstall_keeps_jobs_presets_and_data(release: Release) -> None:
+    """What would cost work to lose outlives the release; nothing else does."""
+    release.kubectl.apply(make_job("survivor", {"suspend": True}))
+    release.uninstall()
+    assert {item["metadata"]["name"] for item in release.kubectl.items("crd")} >= set(CRDS)
+    assert {item["metadata"]["name"] for item in release.kubectl.items("clusterfinetunepresets")} >= PRESETS
+    assert [item["metadata"]["name"] for item in release.kubectl.items("persistentvolumeclaims")] == ["finetune-minio"]
+    assert [item["metadata"]["name"] for item in release.kubectl.items("finetunejobs")] == ["survivor"]
+    assert (
+        release.kubectl.items("deployments,services,secrets,roles,rolebindings,serviceaccounts", f"app.kubernetes.io/instance={RELEASE}")
+        == []
+    )
+    release.kubectl("delete", "finetunejob", "survivor")
+
+
+@pytest.fixture(scope="module")
+def policy(admin: Kubectl, images: Mapping[str, str]) -> Iterator[Kubectl]:
+    """The policy and user roles of a release without an operator, and a namespace for jobs nobody acts on.
+
+    Where no job of anybody is in the way the CRDs go first: this is the first installation on a cluster, whose presets are made by hooks.
+    """
+    if not admin("get", "finetunejobs", "--all-namespaces", "-o", "name"):
+        admin("delete", "crd", *CRDS, "--wait=true", "--timeout=60s")
+    kubectl = new_namespace(admin, "chart-policy")
+    values = {"image": dict(images), "jobNamespaces": [], "operator": {"replicas": 0}, "storage": NO_STORE}
+    made = Release(bound("helm", admin), kubectl, values)
+    made.apply()
+    jobs = new_namespace(admin, "chart-policy-jobs")
+    jobs.apply(make_job("job"))
+    yield jobs
+    made.uninstall()
+    for namespace in (jobs.namespace, kubectl.namespace):
+        admin("delete", "namespace", namespace, "--wait=false")
+
+
+def deleted(jobs: Kubectl, phase: str, annotation: str | None = None) -> str:
+    """What is said to the deletion of a job in a phase; nothing is really deleted."""
+    jobs("annotate", "finetunejob", "job", "--overwrite", f"{ALLOW}={annotation}" if annotation else f"{ALLOW}-")
+    jobs("patch", "finetunejob", "job", "--subresource=status", "--type=merge", "-p", json.dumps({"status": {"phase": phase}}))
+    return jobs.run("delete", "finetunejob", "job", "--dry-run=server", check=False).stderr.strip()
+
+
+def test_first_installation_brings_the_presets(policy: Kubectl) -> None:
+    """Kinds and objects of these kinds come with one command (K-08)."""
+    assert {item["metadata"]["name"] for item in policy.items("clusterfinetunepresets")} >= PRESETS
+
+
+def test_running_jobs_cannot_be_deleted(policy: Kubectl) -> None:
+    """The refusal names the job, its phase and both ways out; a finished or resting job goes (Q-09, AC-03)."""
+    refusal = eventually(lambda: deleted(policy, Phase.TRAINING), within=60, what="the policy is in force")
+    for part in ("chart-policy-jobs/job is Training", '"desiredState":"Stopped"', "finetune.dev/allow-delete-running=true"):
+        assert part in refusal
+    refused = {phase for phase in Phase if deleted(policy, phase)}
+    assert refused == GUARDED
+
+
+def test_the_annotation_lets_a_running_job_go(policy: Kubectl) -> None:
+    """Only with the value true."""
+    eventually(lambda: deleted(policy, Phase.TRAINING), within=60, what="the policy is in force")
+    assert "denied request" in deleted(policy, Phase.TRAINING, "false")
+    assert deleted(policy, Phase.TRAINING, "true") == ""
+
+
+def test_a_namespace_takes_its_running_jobs_along(policy: Kubectl, admin: Kubectl) -> None:
+    """The policy does not hold up the namespace controller."""
+    eventually(lambda: deleted(policy, Phase.TRAINING), within=60, what="the policy is in force")
+    doomed = new_namespace(admin, "chart-policy-doomed")
+    doomed.apply(make_job("job"))
+    doomed("patch", "finetunejob", "job", "--subresource=status", "--type=merge", "-p", '{"status":{"phase":"Training"}}')
+    admin("delete", "namespace", doomed.namespace, "--wait=true", "--timeout=90s")
+
+
+def test_users_get_what_their_namespace_role_says(policy: Kubectl) -> None:
+    """The chart's roles are part of view, edit and admin (AA-01, AA-02)."""
+    for role in ("view", "edit"):
+        policy("create", "rolebinding", role, f"--clusterrole={role}", f"--user={role}er")
+
+    def may(user: str, verb: str, what: str, *flags: str) -> bool:
+        return policy.run("auth", "can-i", verb, what, f"--as={user}", *flags, check=False).stdout.strip() == "yes"
+
+    eventually(lambda: may("viewer", "list", "finetunejobs"), within=60, what="roles are aggregated")
+    assert not may("viewer", "create", "finetunejobs")
+    eventually(lambda: may("editer", "create", "finetunejobs"), within=60, what="roles are aggregated")
+    assert may("editer", "update", "finetunejobs", "--subresource=scale")
+    assert not may("editer", "patch", "finetunejobs", "--subresource=status")
+    assert not may("editer", "create", "clusterfinetunepresets")
+
+
+@pytest.mark.parametrize("case", MATRIX)
+def test_the_api_server_accepts_every_object(policy: Kubectl, admin: Kubectl, case: str) -> None:
+    """Strict validation by the API server itself, for every row of the matrix of values."""
+    values = {**MATRIX[case], "jobNamespaces": [policy.namespace]}
+    manifests = bound("helm", admin).template(values, namespace=policy.namespace)
+    for pod in of_kind(manifests, "Pod"):
+        pod["spec"]["serviceAccountName"] = "default"  # the API server looks for the account even in a dry run
+    documents = yaml.safe_dump_all(manifest for manifest in manifests if manifest not in of_kind(manifests, "ServiceMonitor", "PodMonitor"))
+    flags = ("--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict")
+    policy("apply", *flags, "-f", "-", stdin=documents)
