@@ -11,6 +11,7 @@ from finetune_api.constants import API_VERSION, PRESET_KIND
 from finetune_api.documents import validate_document
 from finetune_api.problems import SpecError
 from finetune_api.resolve import unflatten
+from finetune_api.rules import RULES
 from tests.support.apiserver import ApiServer
 from tests.support.manifests import EXAMPLES, INVALID, SHIPPED, VALID, Accepted, Refused, accepted, job_of, refused
 from tests.support.specs import job_leaves, preset_leaves
@@ -48,7 +49,7 @@ def _same_judgement(message: str, document: dict[str, Any]) -> None:
     try:
         validate_document(document)
     except SpecError as error:
-        for problem in error.problems:
-            assert problem.message in message, f"the API server does not say: {problem}"
+        ours = {problem.message for problem in error.problems}
+        assert ours == {rule.message for rule in RULES if rule.message in message}
     else:
         assert message == ""

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from finetune_api.constants import KIND
-from finetune_api.crd import JSON
 from finetune_api.describe import describe_meaning
 from finetune_api.models.status import FineTuneJobStatus, Phase
 from finetune_api.resolve import flatten, resolve
-from finetune_api.schema import structural
+from finetune_api.schema import JSON, structural
 from tests.support.apiserver import ApiServer
 from tests.support.crds import explain, get_table
 from tests.support.manifests import SHIPPED, accepted, job_of

@@ -6,10 +6,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from finetune_api.crd import JSON
 from finetune_api.describe import describe_meaning
 from finetune_api.models.partial import JobInput, PresetInput
-from finetune_api.schema import structural
+from finetune_api.schema import JSON, structural
 from tests.support.manifests import REQUIRED
 
 _ADDRESSES = (

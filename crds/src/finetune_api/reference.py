@@ -47,6 +47,9 @@ def _spec(document: JSON) -> Iterator[str]:
 def _leaves(path: str, node: JSON, definitions: JSON) -> Iterator[tuple[str, JSON]]:
     for name, raw in node["properties"].items():
         child = follow(raw, definitions, f"{path}.{name}")
+        if list(child.get("properties", ())) == ["name"] and name.endswith("ecretRef"):
+            yield f"{path}.{name}.name", {**child, "type": "string"}
+            continue
         if "properties" in child:
             yield from _leaves(f"{path}.{name}", child, definitions)
             continue

@@ -7,7 +7,7 @@ import pytest
 from finetune_api.constants import KIND
 from finetune_api.documents import validate_document
 from finetune_api.models.partial import JobInput, leaf_fields
-from finetune_api.problems import SpecError
+from finetune_api.problems import Problem, SpecError
 from finetune_api.resolve import flatten
 from finetune_api.rules import RULES
 from tests.support.manifests import EXAMPLES, INVALID, REQUIRED, SHIPPED, VALID, Accepted, Refused, accepted, refused
@@ -46,7 +46,7 @@ def test_every_kind_of_field_is_written_by_an_accepted_job() -> None:
     assert {path for path, _ in leaf_fields(JobInput)} - written - set(REQUIRED) == set()
 
 
-def _problems(case: Refused) -> tuple[object, ...]:
+def _problems(case: Refused) -> tuple[Problem, ...]:
     try:
         validate_document(case.document)
     except SpecError as error:

@@ -1,0 +1,191 @@
+"""From what was written to what is run: precedence, sources, presets, identity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from finetune_api.defaults import ADAPTER, BASE, SCHEMA
+from finetune_api.models.base import ResumeClass
+from finetune_api.models.partial import leaf_fields
+from finetune_api.models.spec import FineTuneJobSpec
+from finetune_api.presets import SHIPPED
+from finetune_api.resolve import digest, flatten, identity, identity_digest, processes_per_replica, resolve, resume_classes, unflatten
+from tests.support.manifests import REQUIRED, spec_of
+from tests.support.specs import job_leaves
+
+SMALLEST = spec_of({})
+
+
+def resolved(job: dict[str, Any], preset: dict[str, Any] | None = None) -> FineTuneJobSpec:
+    """The resolved spec of leaves over a preset's leaves."""
+    return resolve(spec_of(job), unflatten(preset or {})).spec
+
+
+def test_smallest_job_is_whole() -> None:
+    """Design: only model and dataset are needed."""
+    leaves = flatten(resolve(SMALLEST).spec.model_dump(mode="json", by_alias=True, exclude_none=True))
+    assert leaves == {**REQUIRED, **BASE, **SCHEMA}
+
+
+@pytest.mark.parametrize(
+    ("job", "preset", "value", "source"),
+    [
+        ({}, {}, 2e-4, "default"),
+        ({"adapter.type": "full"}, {}, 2e-5, "adapter"),
+        ({}, {"adapter.type": "full"}, 2e-5, "adapter"),
+        ({"adapter.type": "full"}, {"training.learningRate": 1e-3}, 1e-3, "preset"),
+        ({"training.learningRate": 1e-2}, {"training.learningRate": 1e-3}, 1e-2, "job"),
+        ({"training.learningRate": 2e-4}, {"training.learningRate": 1e-3}, 2e-4, "job"),
+    ],
+)
+def test_precedence(job: dict[str, Any], preset: dict[str, Any], value: float, source: str) -> None:
+    """Design: job > preset > adapter/method > base table; a value that equals a default still counts as written (X05)."""
+    resolution = resolve(spec_of(job), unflatten(preset))
+    assert (resolution.spec.training.learning_rate, resolution.sources["training.learningRate"]) == (value, source)
+
+
+def test_sources_name_every_leaf() -> None:
+    resolution = resolve(spec_of({"training.seed": 7}), {"training": {"epochs": 3}})
+    assert set(resolution.sources) == set(REQUIRED) | set(BASE) | set(SCHEMA)
+    told = {path: source for path, source in resolution.sources.items() if source != "default"}
+    assert told == {**dict.fromkeys(REQUIRED, "job"), "training.seed": "job", "training.epochs": "preset"}
+
+
+def test_lists_are_replaced_not_merged() -> None:
+    assert resolved({"adapter.targetModules": ["k_proj"]}, {"adapter.targetModules": ["q_proj"]}).adapter.target_modules == ["k_proj"]
+
+
+def test_preset_and_job_are_left_as_they_were() -> None:
+    """AC-29 K-05: a job never changes its preset."""
+    job, preset = spec_of({"training.epochs": 5}), {"training": {"epochs": 3, "seed": 1}}
+    before = repr((job, preset))
+    resolve(job, preset)
+    assert repr((job, preset)) == before
+
+
+@given(leaves=job_leaves())
+def test_resolving_twice_changes_nothing(leaves: dict[str, Any]) -> None:
+    once = resolve(spec_of(leaves)).spec
+    assert resolve(once.model_dump(mode="json", by_alias=True, exclude_none=True)).spec == once
+
+
+@given(leaves=job_leaves())
+def test_what_the_job_writes_is_what_runs(leaves: dict[str, Any]) -> None:
+    spec = resolve(spec_of(leaves), SHIPPED["sft"].spec).spec
+    run = flatten(spec.model_dump(mode="json", by_alias=True, exclude_none=True))
+    assert {path: run.get(path) for path in leaves} == leaves
+
+
+@given(leaves=job_leaves())
+def test_flatten_and_unflatten_are_inverse(leaves: dict[str, Any]) -> None:
+    assert flatten(unflatten(leaves)) == leaves
+
+
+def test_preset_sft_is_the_source_page() -> None:
+    """AC-21: every value of the source, over nothing but model and dataset."""
+    spec = resolve(SMALLEST, SHIPPED["sft"].spec).spec
+    adapter, training, checkpoint = spec.adapter, spec.training, spec.checkpoint
+    assert (adapter.type, adapter.rank, adapter.alpha, adapter.dropout, adapter.target_modules) == (
+        "lora",
+        16,
+        16,
+        0.0,
+        ["q_proj", "v_proj"],
+    )
+    assert (training.batch_size, training.grad_accum_steps, training.max_seq_length) == (2, 4, 512)
+    assert (training.learning_rate, training.optimizer, training.lr_scheduler) == (2e-4, "adamw_torch", "cosine")
+    assert (training.epochs, training.max_steps, training.weight_decay) == (2, -1, 0.01)
+    assert (training.warmup_ratio, training.max_grad_norm) == (0.1, 1.0)
+    assert (checkpoint.steps, checkpoint.interval_minutes, checkpoint.keep_last_remote) == (100, 30, 100)
+    assert (spec.evaluation.strategy, spec.early_stopping.patience, spec.early_stopping.threshold) == ("no", 0, 0.005)
+    assert (spec.precision.fp16, training.gradient_checkpointing) == (True, True)
+    assert (spec.logging.level, spec.logging.steps, training.seed) == ("info", 10, 42)
+
+
+def test_preset_lora_chat_is_the_source_table() -> None:
+    """AC-61, X09: sequences as long as the model's context."""
+    spec = resolve(SMALLEST, SHIPPED["lora-chat"].spec).spec
+    assert (spec.training.epochs, spec.training.learning_rate, spec.training.batch_size) == (3, 2e-4, 4)
+    assert (spec.adapter.rank, spec.adapter.alpha, spec.adapter.target_modules) == (16, 32, ["q_proj", "v_proj"])
+    assert (spec.training.max_seq_length, spec.training.grad_accum_steps) == (0, 1)
+
+
+def test_preset_quick_test_is_short() -> None:
+    """K-10, X07: an upper bound on steps."""
+    spec = resolve(SMALLEST, SHIPPED["quick-test"].spec).spec
+    assert (spec.training.max_steps, spec.training.max_steps_mode) == (100, "cap")
+    assert (spec.dataset.max_samples, spec.training.batch_size) == (100, 1)
+
+
+def test_every_leaf_has_a_resume_class() -> None:
+    """P-14: for each field it is known what an edit means once a job has run."""
+    assert set(resume_classes()) == {path for path, _ in leaf_fields(FineTuneJobSpec)}
+    leaves = flatten(resolve(SMALLEST).spec.model_dump(mode="json", by_alias=True, exclude_none=True))
+    assert set(leaves) - set(resume_classes()) == {"cache", "secrets"}, "empty objects, no fields"
+
+
+@pytest.mark.parametrize(
+    "leaves",
+    [
+        {"model.uri": "hf://org/other"},
+        {"adapter.rank": 8},
+        {"dataset.packing": True},
+        {"training.seed": 7},
+        {"training.maxSeqLength": 1024},
+        {"precision.bf16": True},
+        {"adapter.targetModules": ["k_proj"]},
+        {"model.tokenizer.uri": "hf://org/tokenizer"},
+    ],
+)
+def test_identity_edits_make_it_another_training(leaves: dict[str, Any]) -> None:
+    assert identity_digest(resolved(leaves)) != identity_digest(resolved({}))
+
+
+@pytest.mark.parametrize(
+    "leaves",
+    [
+        {"training.learningRate": 1e-3},
+        {"training.epochs": 9},
+        {"logging.steps": 1},
+        {"checkpoint.steps": 5},
+        {"resources.memory": "8Gi"},
+        {"replicas": 4},
+        {"output.retain": "Delete"},
+        {"dataset.secretRef.name": "s3"},
+        {"training.batchSize": 4, "training.gradAccumSteps": 2},
+    ],
+)
+def test_free_and_schedule_edits_keep_it_the_same(leaves: dict[str, Any]) -> None:
+    """Batch and accumulation count only as the global batch, which is compared where the number of ranks is known."""
+    assert identity_digest(resolved(leaves)) == identity_digest(resolved({}))
+
+
+def test_identity_has_only_identity_fields() -> None:
+    classes = resume_classes()
+    assert {classes[path] for path in identity(resolved({"adapter.alpha": 8}))} == {ResumeClass.IDENTITY}
+
+
+def test_digest_does_not_depend_on_order() -> None:
+    assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1}) != digest({"a": 1, "b": [3]})
+
+
+@pytest.mark.parametrize(
+    ("leaves", "ranks"),
+    [
+        ({}, 1),
+        ({"resources.gpusPerReplica": 4}, 4),
+        ({"resources.gpusPerReplica": 4, "resources.processesPerReplica": 2}, 2),
+        ({"resources.device": "cpu", "resources.gpusPerReplica": 4}, 1),
+        ({"resources.device": "cpu", "resources.processesPerReplica": 2}, 2),
+    ],
+)
+def test_ranks_per_pod(leaves: dict[str, Any], ranks: int) -> None:
+    assert processes_per_replica(resolved(leaves)) == ranks
+
+
+def test_layers_of_defaults_name_known_fields() -> None:
+    known = {path for path, _ in leaf_fields(FineTuneJobSpec)}
+    assert {path for layer in ADAPTER.values() for path in layer} <= known
