@@ -1,4 +1,5 @@
-{{/* What the operator may do in a namespace with jobs. */}}
+{{- /* The rights of operator/src/finetune_operator/cluster/rbac.py, which says what each is for; a test keeps them equal. */}}
+{{- /* In a namespace with jobs. */}}
 {{- define "finetune-operator.jobRules" -}}
 - apiGroups: [finetune.dev]
   resources: [finetunejobs]
@@ -11,35 +12,35 @@
   verbs: [update]
 - apiGroups: [finetune.dev]
   resources: [finetunepresets]
-  verbs: [get, list, watch]
+  verbs: [get]
 - apiGroups: [batch]
   resources: [jobs]
-  verbs: [create, delete, get, list, watch]
-- apiGroups: [""]
-  resources: [services, configmaps]
-  verbs: [create, delete, get, patch]
+  verbs: [get, list, watch, create, delete]
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
 - apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, create, delete]
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, list, create, delete, patch]
+- apiGroups: [""]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 {{- end -}}
 
-{{/* What the operator reads beyond namespaces, and has reviewed. */}}
+{{/* Beyond namespaces. */}}
 {{- define "finetune-operator.clusterRules" -}}
 - apiGroups: [finetune.dev]
   resources: [clusterfinetunepresets]
-  verbs: [get, list, watch]
-- apiGroups: [""]
-  resources: [namespaces]
-  verbs: [get, list, watch]
+  verbs: [get]
 - apiGroups: [authentication.k8s.io]
   resources: [tokenreviews]
   verbs: [create]
 {{- end -}}
 
-{{/* What the operator may do in its own namespace: the Lease, and the one Secret of its certificate. */}}
+{{/* In the operator's own namespace: the Lease, and the one Secret of its certificate, which it only reads if somebody else fills it. */}}
 {{- define "finetune-operator.ownRules" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
@@ -47,9 +48,9 @@
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   resourceNames: [{{ include "finetune-operator.fullname" . }}]
-  verbs: [get, update, patch]
+  verbs: [get, update]
 - apiGroups: [""]
   resources: [secrets]
   resourceNames: [{{ include "finetune-operator.tlsSecret" . }}]
-  verbs: {{ ternary "[get]" "[get, update, patch]" (ne .Values.tls.existingSecret "") }}
+  verbs: {{ ternary "[get, patch]" "[get]" (empty .Values.tls.existingSecret) }}
 {{- end -}}
