@@ -1,0 +1,53 @@
+"""Whole lives of a job: the real reconciler over the fake API server, with a simulated Job controller, kubelet and trainer."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.operator_cluster import FakeCluster
+
+
+@pytest.fixture
+def cluster() -> FakeCluster:
+    return FakeCluster()
+
+
+async def test_a_job_runs_to_its_end(cluster: FakeCluster) -> None:
+    """P-01, P-02, P-06: Starting, Training, Succeeded; one Job, the final address in status, the story in events."""
+    cluster.create()
+    await cluster.settle()
+    assert (cluster.phase, cluster.status.run) == ("Starting", 1)
+    await cluster.until(lambda: cluster.phase == "Training", train=1)
+    assert cluster.condition("Ready") == ("True", "Training")
+    await cluster.until(lambda: cluster.phase == "Succeeded", train=10)
+    status = cluster.status
+    assert status.artifacts.final_uri == f"{status.output_uri}/final"
+    assert [(a.run, a.attempt, a.reason, a.outcome, a.to_step) for a in status.attempts] == [(1, 1, "Created", "Succeeded", 100)]
+    assert cluster.condition("Succeeded") == ("True", "Finished")
+    assert status.replicas == 0
+    assert cluster.story()[:2] == ["Validated", "RunCreated"]
+    assert cluster.story()[-1] == "Succeeded"
+
+
+async def test_pause_and_resume(cluster: FakeCluster) -> None:
+    """Q-01, Q-10, R-14: pods go only after the answer is stored; the next run goes on from that step."""
+    cluster.create()
+    await cluster.until(lambda: cluster.status.progress is not None and cluster.status.progress.step >= 30, train=5)
+    cluster.edit({"replicas": 0})
+    await cluster.until(lambda: cluster.phase == "Pausing")
+    assert cluster.pods()
+    step = cluster.status.progress.step if cluster.status.progress else 0
+    await cluster.until(lambda: cluster.phase == "Paused", train=1)
+    assert not cluster.pods()
+    assert not cluster.jobs()
+    pause = cluster.status.pause
+    assert pause is not None
+    assert pause.saved
+    assert pause.step is not None
+    assert pause.step >= step
+    assert (cluster.status.replicas, cluster.status.last_replicas) == (0, 1)
+    assert cluster.condition("Suspended") == ("True", "UserRequested")
+    cluster.edit({"replicas": 1})
+    await cluster.until(lambda: cluster.phase == "Training", train=1)
+    assert [(a.run, a.reason, a.from_step) for a in cluster.status.attempts] == [(1, "Created", 0), (2, "Resumed", pause.step)]
+    await cluster.until(lambda: cluster.phase == "Succeeded", train=10)
