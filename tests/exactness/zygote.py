@@ -1,6 +1,7 @@
 """Starts workers fast: a process that has paid for the imports forks one child per worker, which then runs the real entry point.
 
-Reads requests as JSON lines ``{"env": {...}, "log": path}`` from stdin; answers ``{"pid": n}`` at once and ``{"pid": n, "code": c}`` when that child ends.
+Reads requests as JSON lines ``{"env": {...}, "log": path}`` from stdin; answers ``{"pid": n}`` at once and ``{"pid": n, "code": c}``
+when that child ends.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import threading
 def main() -> None:
     """Import what a worker imports, then fork on request."""
     os.environ.update({"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "DISABLE_KUBEFLOW_INTEGRATION": "TRUE"})
-    from finetune_trainer.worker.start import hide_modules
+    from finetune_trainer.worker.start import hide_modules  # noqa: PLC0415  # after the environment is set
 
-    hide_modules(["wandb"])
-    import finetune_trainer.worker.run  # noqa: F401
+    hide_modules(["wandb", "deepspeed"])
+    import finetune_trainer.worker.run  # noqa: F401, PLC0415  # after the needless modules are hidden
 
     lock = threading.Lock()
 
@@ -49,7 +50,7 @@ def become_worker(environment: dict[str, str], log: str) -> None:
     os.environ.update(environment)
     code = 1
     try:
-        from finetune_trainer.worker.__main__ import main as worker
+        from finetune_trainer.worker.__main__ import main as worker  # noqa: PLC0415  # only the child is a worker
 
         code = worker()
     finally:

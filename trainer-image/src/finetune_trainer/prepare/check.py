@@ -46,8 +46,9 @@ def check_rows(files: Sequence[Path], spec: FineTuneJobSpec, limit: int = 1000) 
     """
     first: Row | None = None
     count = 0
-    for count, parsed in enumerate(parse_rows(data_files(files), spec.dataset, limit), start=1):
+    for parsed in parse_rows(data_files(files), spec.dataset, limit):
         first = first or parsed.row
+        count += 1
     if first is None:
         raise data_error(f"dataset.uri: {', '.join(path.name for path in files) or 'no file'} holds no rows")
     return RowCheck(detect_format(first, spec.dataset), [str(name) for name in first.fields], count)

@@ -10,9 +10,8 @@ from finetune_trainer.protocol import PREPARATION_VERSION
 def prepared_key(spec: FineTuneJobSpec, *, tokenizer_digest: str, dataset_digest: str, code_version: int = PREPARATION_VERSION) -> str:
     """Return the key of the rows a spec would prepare.
 
-    ``tokenizer_digest`` and ``dataset_digest`` are digests of file contents (the latter covers the evaluation data too). The model's context
-    counts where ``maxSeqLength`` is 0; it belongs to the model, which the caller's ``tokenizer_digest`` names unless another tokenizer is
-    set, so the model's URI is part of the key then.
+    ``tokenizer_digest`` and ``dataset_digest`` are digests of file contents (the latter covers the evaluation data too). Where
+    ``maxSeqLength`` is 0 the context comes from the config.json beside the tokenizer, so the digest must cover that file as well.
     """
     dataset = spec.dataset
     return digest(
@@ -26,7 +25,6 @@ def prepared_key(spec: FineTuneJobSpec, *, tokenizer_digest: str, dataset_digest
             "evalRatio": dataset.eval_ratio,
             "maxSamples": max(dataset.max_samples, 0),
             "lengths": [dataset.prompt_max_length, dataset.content_max_length, spec.training.max_seq_length],
-            "context": spec.model.uri if spec.training.max_seq_length == 0 else None,
             "packing": dataset.packing,
             "seed": spec.training.seed,
         }

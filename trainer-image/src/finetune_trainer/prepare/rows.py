@@ -142,8 +142,8 @@ def _csv(file: DataFile) -> Iterator[Row]:
 
 
 def _parquet(file: DataFile) -> Iterator[Row]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
     try:
         number = 0

@@ -69,15 +69,21 @@ def prepare(plan: PreparePlan, progress: Progress) -> PreparedSummary:
     rows, tally = _encode(_parsed(plan.train_files, spec, spec.dataset.max_samples), encoder, scratch / "rows.arrow", progress)
     evaluation = evaluation_rows(len(rows), spec.dataset.eval_ratio, spec.training.seed)
     train = np.setdiff1d(np.arange(len(rows)), evaluation)
-    train_rows = _save_train(rows.select(train), spec.dataset.packing, limit, scratch, plan.output_dir / "train")
+    kept = rows.select(train)
+    if spec.dataset.packing:
+        write_packed(kept, pack(lengths(kept).tolist(), limit), scratch / "packed.arrow")
+        kept = open_table(scratch / "packed.arrow")
+    save(kept, plan.output_dir / "train")
     eval_rows = 0
     if plan.eval_files:
         source, _ = _encode(_parsed(plan.eval_files, spec, 0), encoder, scratch / "eval.arrow", progress)
-        eval_rows = _save_rows(source, plan.output_dir / "eval")
+        eval_rows = len(source)
+        save(source, plan.output_dir / "eval")
     elif len(evaluation):
-        eval_rows = _save_rows(rows.select(evaluation), plan.output_dir / "eval")
+        eval_rows = len(evaluation)
+        save(rows.select(evaluation), plan.output_dir / "eval")
     summary = _summary(tally, train, limit).model_copy(
-        update={"train_rows": train_rows, "eval_rows": eval_rows, "samples": _samples(plan, spec, tally, train)}
+        update={"train_rows": len(kept), "eval_rows": eval_rows, "samples": _samples(plan, spec, tally, train)}
     )
     (plan.output_dir / SUMMARY).write_text(summary.to_json())
     shutil.rmtree(scratch)
@@ -107,26 +113,11 @@ def _encode(rows: Iterable[ParsedRow], encoder: Encoder, path: Path, progress: P
             read += len(batch)
             progress(read)
     if not tally.ordinals:
-        raise data_error(
-            "dataset.uri: no rows to train on"
-            if read == 0
-            else f"dataset.uri: nothing is left to learn in any of {read} rows after the cut; raise training.maxSeqLength or lower dataset.promptMaxLength"
-        )
+        if read == 0:
+            raise data_error("dataset.uri: no rows to train on")
+        fix = "raise training.maxSeqLength or lower dataset.promptMaxLength"
+        raise data_error(f"dataset.uri: nothing is left to learn in any of {read} rows after the cut; {fix}")
     return open_table(path), tally
-
-
-def _save_rows(rows: Dataset, directory: Path) -> int:
-    save(rows, directory)
-    return len(rows)
-
-
-def _save_train(rows: Dataset, packing: bool, limit: int, scratch: Path, directory: Path) -> int:
-    """Save the training rows, packed where asked; returns how many sequences there are."""
-    if not packing:
-        return _save_rows(rows, directory)
-    packed = scratch / "packed.arrow"
-    write_packed(rows, pack(lengths(rows).tolist(), limit), packed)
-    return _save_rows(open_table(packed), directory)
 
 
 def _summary(tally: Tally, train: NDArray[np.int64], limit: int) -> PreparedSummary:

@@ -95,7 +95,8 @@ class Encoder:
             case Pair(str() as prompt, str() as completion):
                 return [prompt, prompt + (completion if completion.endswith(eos) else completion + eos)], True
             case Pair(prompt, completion, tools):
-                assert not isinstance(prompt, str) and not isinstance(completion, str)
+                assert not isinstance(prompt, str), "parse() refuses a text beside a list"
+                assert not isinstance(completion, str), "parse() refuses a text beside a list"
                 whole = self._template(where, [*prompt, *completion], tools)
                 return [self._template(where, prompt, tools, add_generation_prompt=True), whole], False
 

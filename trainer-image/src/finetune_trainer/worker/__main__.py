@@ -7,8 +7,10 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Final, NoReturn
 
 from finetune_api.contract.run_config import RunConfig
 from finetune_trainer.protocol import ENV_LINK, ENV_WORKER_PLAN, Failed, WorkerPlan
@@ -17,6 +19,8 @@ from finetune_trainer.worker.rank import read_rank
 from finetune_trainer.worker.start import Start, hide_modules, needless_modules, prepare_environment, start
 
 log = logging.getLogger(__name__)
+
+EXIT_SECONDS: Final = 20.0
 
 
 def main() -> int:
@@ -36,12 +40,20 @@ def main() -> int:
 
         code = run(worker, started)
     except BaseException as error:  # noqa: BLE001  # whatever it is, the supervisor is told, and the code is the cause's
-        fail(worker, error)
+        return fail(worker, error)
+    return end(worker, code)
+
+
+def end(worker: Start, code: int) -> int:
+    """Hand over the last messages; a library that hangs in its clean-up must not hold the pod."""
     worker.link.close()
+    watchdog = threading.Timer(EXIT_SECONDS, lambda: os._exit(code))
+    watchdog.daemon = True
+    watchdog.start()
     return code
 
 
-def fail(worker: Start, error: BaseException) -> None:
+def fail(worker: Start, error: BaseException) -> NoReturn:
     """Tell the supervisor why this rank ends, and end it."""
     from finetune_trainer.worker.failures import as_trainer_error
 

@@ -10,7 +10,7 @@ from finetune_trainer.worker.precision import Formats
 from finetune_trainer.worker.session import Session
 
 
-def sft_config(session: Session, formats: Formats, *, has_evaluation: bool) -> SFTConfig:
+def sft_config(session: Session, formats: Formats, *, is_evaluated: bool) -> SFTConfig:
     """Build TRL's arguments.
 
     Needs the process group, if there is one, to be open already: the arguments look for it.
@@ -51,13 +51,13 @@ def sft_config(session: Session, formats: Formats, *, has_evaluation: bool) -> S
         # Every trained parameter takes part in every step; searching for others would cost a walk over the graph per step.
         ddp_find_unused_parameters=False,
         ddp_timeout=spec.distributed.timeout_seconds,
-        **_off(has_evaluation),
+        **_off(is_evaluated=is_evaluated),
     )
 
 
-def _off(has_evaluation: bool) -> dict[str, Any]:
+def _off(*, is_evaluated: bool) -> dict[str, Any]:
     return {
-        "do_eval": has_evaluation,
+        "do_eval": is_evaluated,
         "eval_strategy": "no",
         "save_strategy": "no",
         "logging_strategy": "no",

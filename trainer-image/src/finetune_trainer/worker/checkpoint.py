@@ -75,7 +75,7 @@ def has_space(session: Session, trainer: FineTuneTrainer) -> bool:
     """Whether every rank has local space for one more checkpoint; if not, this save is skipped with a warning. Collective."""
     needed = session.last_save_bytes or BYTES_PER_PARAMETER * sum(p.numel() for p in trainable(trainer))
     free = shutil.disk_usage(session.plan.output_dir).free
-    short = Bit.NO_SPACE if free < needed + MARGIN_BYTES else Bit(0)
+    short = Bit.NO_SPACE if free < needed + MARGIN_BYTES else Bit.NONE
     if Bit.NO_SPACE not in session.group.agree(short):
         session.warn("CheckpointSkipped", "")
         return True
@@ -105,7 +105,7 @@ def save(session: Session, trainer: FineTuneTrainer, write_trainer_files: Callab
         failure = None
     except OSError as error:
         failure = error
-    if Bit.FAILED in session.group.agree(Bit.FAILED if failure is not None else Bit(0)):
+    if Bit.FAILED in session.group.agree(Bit.FAILED if failure is not None else Bit.NONE):
         shutil.rmtree(directory, ignore_errors=True)
         session.warn("CheckpointSkipped", f"the checkpoint of step {step} could not be written: {failure or 'a peer failed'}")
         return
@@ -122,7 +122,7 @@ def save(session: Session, trainer: FineTuneTrainer, write_trainer_files: Callab
 def refuse_broken_weights(session: Session, trainer: FineTuneTrainer, step: int) -> None:
     """Raise LossDiverged on all ranks when a trained weight is NaN or infinite: such a checkpoint must never replace a good one."""
     norm = torch.nn.utils.get_total_norm([p.detach() for p in trainable(trainer)])
-    broken = Bit(0) if bool(torch.isfinite(norm)) else Bit.FAILED
+    broken = Bit.NONE if bool(torch.isfinite(norm)) else Bit.FAILED
     if Bit.FAILED in session.group.agree(broken):
         raise TrainerError(FailureClass.LOSS_DIVERGED, f"weights are no longer finite at step {step}")
 

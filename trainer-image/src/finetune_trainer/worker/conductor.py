@@ -72,7 +72,7 @@ class Conductor(TrainerCallback):  # type: ignore[misc]  # transformers is not t
         assert self._trainer is not None, "attach() comes before training"
         return self._trainer
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_begin(self, _args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Meet all ranks before the first step; catch up on a skipped evaluation; see whether anything is left to train."""
         session = self._session
         session.orders.begin()
@@ -93,11 +93,11 @@ class Conductor(TrainerCallback):  # type: ignore[misc]  # transformers is not t
         if self._is_training:
             session.link.send(Phase(phase="Training", counter=state.global_step))
 
-    def on_pre_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_pre_optimizer_step(self, *_args: Any, **_: Any) -> None:
         """Keep the learning rate this step is made with; the scheduler moves on before the step ends."""
         self._learning_rate = float(self.trainer.lr_scheduler.get_last_lr()[0])
 
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(self, _args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Record the step, agree, decide."""
         session, step = self._session, state.global_step
         replayed = step <= session.plan.lost_until_step
@@ -154,6 +154,7 @@ class Conductor(TrainerCallback):  # type: ignore[misc]  # transformers is not t
         )
         session.progress.metrics |= result.metrics
         state.log_history.append({**result.metrics, "epoch": state.epoch, "step": step})
+        session.track(step, {name.replace("_", "/", 1): number for name, number in result.metrics.items()})
         if session.rank.is_first:
             best = session.progress.ledger.best
             session.link.send(Evaluated(step=step, metrics=result.metrics, best=best, seconds=seconds))
@@ -170,15 +171,16 @@ class Conductor(TrainerCallback):  # type: ignore[misc]  # transformers is not t
         progress.metrics |= {"loss": loss, "learning_rate": last.learning_rate, "token_accuracy": last.token_accuracy}
         entry = {"loss": loss, "grad_norm": last.grad_norm, "learning_rate": last.learning_rate, "epoch": last.epoch, "step": last.step}
         state.log_history.append(entry)
+        self._session.track(last.step, {f"train/{name}": value for name, value in entry.items() if name != "step" and value is not None})
         self.recorder.report(loss, last.grad_norm)
 
     def _interval_bit(self) -> Bit:
         """Rank 0 alone looks at the clock, so that no two ranks can disagree."""
         session = self._session
         if not session.rank.is_first or session.spec.checkpoint.strategy == "no":
-            return Bit(0)
+            return Bit.NONE
         is_due = time.monotonic() - session.last_save >= 60 * session.spec.checkpoint.interval_minutes
-        return Bit.INTERVAL if is_due else Bit(0)
+        return Bit.INTERVAL if is_due else Bit.NONE
 
     def _can_save(self, trigger: Trigger | None) -> bool:
         if trigger is None or not self._is_training:

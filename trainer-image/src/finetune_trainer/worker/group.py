@@ -29,7 +29,7 @@ class Group:
         self.world_size = world_size
         self._cpu = cpu
 
-    def agree(self, bits: Bit = Bit(0)) -> Bit:
+    def agree(self, bits: Bit = Bit.NONE) -> Bit:
         """Return the bits any rank has set. Also a barrier: no rank leaves before all have come.
 
         Raises :class:`TrainerError` (PeerLost) when a peer is gone.
@@ -72,8 +72,10 @@ def open_group(rank: Rank, device: Literal["cpu", "gpu"], timeout_seconds: int) 
     timeout = timedelta(seconds=timeout_seconds)
     loading = timedelta(seconds=max(LOADING_SECONDS, timeout_seconds))
     with peer_errors():
-        store = dist.TCPStore(rank.master_addr, rank.master_port, rank.world_size, is_master=rank.is_first, timeout=loading)
-        store.set(f"loaded/{rank.rank}", b"1")
+        store = dist.TCPStore(  # type: ignore[attr-defined]  # public, but not in torch's list of exports
+            rank.master_addr, rank.master_port, rank.world_size, is_master=rank.is_first, timeout=loading
+        )
+        store.set(f"loaded/{rank.rank}", "")
         store.wait([f"loaded/{peer}" for peer in range(rank.world_size)])
         backend = "nccl" if device == "gpu" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank.rank, world_size=rank.world_size, timeout=timeout)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from finetune_api.contract.store import BestCheckpoint, EarlyStoppingState
 
@@ -14,7 +14,7 @@ class Ledger:
     """What evaluations have shown so far; lower :data:`METRIC` is better."""
 
     best: BestCheckpoint | None = None
-    early_stopping: EarlyStoppingState = EarlyStoppingState()
+    early_stopping: EarlyStoppingState = field(default_factory=EarlyStoppingState)
 
     def after(self, value: float, *, step: int, attempt: int, threshold: float) -> Ledger:
         """Return the ledger after an evaluation.

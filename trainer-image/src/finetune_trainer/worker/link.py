@@ -28,7 +28,7 @@ class Link:
     def __init__(
         self,
         path: Path,
-        on_message: Callable[[SupervisorMessage], None] = lambda message: None,
+        on_message: Callable[[SupervisorMessage], None] = lambda _message: None,
         on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -37,7 +37,7 @@ class Link:
         self._outbox: SimpleQueue[bytes | None] = SimpleQueue()
         self._closing = False
         # A data loader process inherits the descriptor; held open there, the supervisor would never see this process die.
-        os.register_at_fork(after_in_child=self._socket.close)
+        os.register_at_fork(after_in_child=self._forget)
         self._writer = threading.Thread(target=self._write, name="link-writer", daemon=True)
         self._reader = threading.Thread(target=self._read, name="link-reader", daemon=True)
         self._writer.start()
@@ -59,6 +59,11 @@ class Link:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    def _forget(self) -> None:
+        # Not close(): the reader's file holds a second reference, and the descriptor would stay open.
+        if self._socket.fileno() >= 0:
+            os.close(self._socket.detach())
 
     def _write(self) -> None:
         try:

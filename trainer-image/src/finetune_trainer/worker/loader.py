@@ -74,7 +74,7 @@ def make_loader(
     """Build the loader. It never draws from the global random state, which belongs to dropout: a resumed run must find it untouched."""
     return TrainLoader(
         Rows(dataset),
-        batch_sampler=batches,  # type: ignore[arg-type]  # torch wants its own Sampler class; any iterable of index lists will do
+        batch_sampler=batches,
         collate_fn=collate,
         num_workers=workers,
         pin_memory=pin_memory,
@@ -84,6 +84,6 @@ def make_loader(
     )
 
 
-def _own_signals(worker: int) -> None:
+def _own_signals(_worker: int) -> None:
     """Leave Ctrl-C to the parent process, which ends its loaders itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import time
+import warnings
 
 
 class JsonFormatter(logging.Formatter):
@@ -37,3 +38,12 @@ def set_up_logging(level: str, rank: int) -> None:
     chosen = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(level=chosen if rank == 0 else max(chosen, logging.WARNING), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
+    if chosen > logging.DEBUG:
+        quiet_libraries()
+
+
+def quiet_libraries() -> None:
+    """Leave out what libraries say to their developers, and peft's note at each save that the base model is known by a public name."""
+    warnings.simplefilter("ignore", FutureWarning)
+    warnings.simplefilter("ignore", DeprecationWarning)
+    warnings.filterwarnings("ignore", message="Could not find a config file in")

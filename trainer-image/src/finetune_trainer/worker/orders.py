@@ -16,6 +16,7 @@ StopTrigger: TypeAlias = Literal["pause", "stop", "signal"]
 class Bit(IntFlag):
     """Bits of the group's message; a bit set by any rank is set for all."""
 
+    NONE = 0
     PAUSE = 1
     STOP = 2
     SIGNAL = 4
@@ -43,7 +44,7 @@ class Orders:
     def __init__(self, leave: Callable[[], None]) -> None:
         self._leave = leave
         self._lock = threading.Lock()
-        self._stop: Bit = Bit(0)
+        self._stop = Bit.NONE
         self._save = False
         self._begun = False
 
@@ -67,14 +68,14 @@ class Orders:
 
     @property
     def stop_bits(self) -> Bit:
-        """This rank's wish to stop; it stays."""
+        """The wish of this rank to stop; it stays."""
         with self._lock:
             return self._stop
 
     def take(self) -> Bit:
-        """This rank's wishes at the end of a step; a save is asked for once."""
+        """Return the wishes of this rank at the end of a step; a save is asked for once."""
         with self._lock:
-            bits = self._stop | (Bit.SAVE if self._save else Bit(0))
+            bits = self._stop | (Bit.SAVE if self._save else Bit.NONE)
             self._save = False
             return bits
 
@@ -85,8 +86,8 @@ def watch_sigterm(on_term: Callable[[], None]) -> None:
     Must be called from the main thread.
     """
     reading, writing = socket.socketpair()
-    writing.setblocking(False)
-    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    writing.setblocking(False)  # noqa: FBT003  # the library's signature
+    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
     signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
     os.register_at_fork(after_in_child=_forget_signals)
 

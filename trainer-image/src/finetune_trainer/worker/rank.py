@@ -1,4 +1,4 @@
-"""This process among the others."""
+"""Where a process stands among the others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TORCHRUN_VARIABLES: Final = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SI
 
 @dataclass(frozen=True)
 class Rank:
-    """This process among the others, from torchrun's environment."""
+    """One process of the group, from torchrun's environment."""
 
     rank: int
     local_rank: int

@@ -85,7 +85,8 @@ class Recorder:
 
     def end_step(self, step: int, *, learning_rate: float, seconds: float, update_skipped: bool) -> None:
         """Close the current step."""
-        assert self._values is not None and self._grad_norm is not None, "a step has at least one micro-batch"
+        assert self._values is not None, "a step has at least one micro-batch"
+        assert self._grad_norm is not None, "gradients are clipped in every step"
         self._latest = PendingStep(step, learning_rate, seconds, self._values, self._grad_norm, update_skipped)
         self._pending.append(self._latest)
         self._values = self._grad_norm = None

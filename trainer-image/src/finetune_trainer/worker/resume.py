@@ -123,12 +123,10 @@ def load_optimizer(optimizer: Any, scheduler: torch.optim.lr_scheduler.LambdaLR,
     for group, wanted in zip(optimizer.param_groups, groups, strict=True):
         group.update(wanted)
     position = _load(directory / "scheduler.pt")
-    scheduler.last_epoch = position["last_epoch"]
-    scheduler._step_count = position["_step_count"]
-    rates = [base * shape(scheduler.last_epoch) for base, shape in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)]
+    rates = [base * shape(position["last_epoch"]) for base, shape in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)]
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
-    scheduler._last_lr = rates
+    scheduler.load_state_dict({**position, "base_lrs": scheduler.base_lrs, "_last_lr": rates})
 
 
 def _load(file: Path) -> Any:

@@ -50,8 +50,8 @@ class Schedule:
 def make_schedule(spec: FineTuneJobSpec, *, train_rows: int, eval_rows: int, world_size: int) -> Schedule:
     """Work out the schedule (F-05, F-06, F-21 to F-27, R-01, S-01, AC-73, AC-74).
 
-    ``train_rows`` counts sequences as prepared (packed ones count once). Steps win over epochs unless ``maxStepsMode`` is cap; warm-up steps
-    win over the ratio. All results depend on the global batch alone, never on how it is spread over ranks.
+    ``train_rows`` counts sequences as prepared (packed ones count once). Steps win over epochs unless ``maxStepsMode`` is cap; warm-up
+    steps win over the ratio. All results depend on the global batch alone, never on how it is spread over ranks.
     """
     training = spec.training
     global_batch = training.batch_size * training.grad_accum_steps * world_size

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from finetune_api.contract.run_config import RunConfig
-from finetune_api.contract.store import EarlyStoppingState
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_trainer.protocol import Warned, WorkerPlan
 from finetune_trainer.worker.group import Group
@@ -17,6 +17,7 @@ from finetune_trainer.worker.orders import Orders, StopTrigger
 from finetune_trainer.worker.rank import Rank
 from finetune_trainer.worker.schedule import Schedule
 from finetune_trainer.worker.staging import Staging
+from finetune_trainer.worker.trackers.feed import Feed
 from finetune_trainer.worker.usage import Stopwatch
 
 
@@ -27,7 +28,7 @@ class Progress:
     window: list[float] = field(default_factory=list)
     """Losses of the steps since the last logged one."""
     tokens_seen: int = 0
-    ledger: Ledger = field(default_factory=lambda: Ledger(early_stopping=EarlyStoppingState()))
+    ledger: Ledger = field(default_factory=Ledger)
     evaluation_due: bool = False
     """The evaluation of the current step was skipped because of a stop."""
     metrics: dict[str, float] = field(default_factory=dict)
@@ -55,6 +56,8 @@ class Session:
     stopped: StopTrigger | None = None
     """Set once the group has agreed to stop before the last step."""
     early_stopped: bool = False
+    feeds: list[Feed] = field(default_factory=list)
+    """Trackers; rank 0 only."""
     _warnings: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -73,6 +76,11 @@ class Session:
         """Attempt that wrote the checkpoint this one started from; this one itself when the checkpoint is from elsewhere."""
         resume = self.plan.resume
         return resume.manifest.attempt if resume is not None and resume.manifest is not None else self.plan.attempt
+
+    def track(self, step: int, values: Mapping[str, float]) -> None:
+        """Hand values of a step to the trackers."""
+        for feed in self.feeds:
+            feed.put(step, values)
 
     def warn(self, condition: str, message: str) -> None:
         """Raise a warning condition, once for the group; an empty message clears one that was raised."""

@@ -86,8 +86,9 @@ def prepare_environment(environment: MutableMapping[str, str], config: RunConfig
 
 def needless_modules(config: RunConfig) -> list[str]:
     """Optional modules that peft, transformers and trl import wherever they are installed, and that this run has no use for."""
-    needless = ["wandb", "deepspeed"]
-    return needless if config.spec.training.optimizer in EIGHT_BIT else [*needless, "bitsandbytes"]
+    spec = config.spec
+    wanted = {tracker.type for tracker in spec.logging.trackers} | ({"bitsandbytes"} if spec.training.optimizer in EIGHT_BIT else set())
+    return [name for name in ("wandb", "deepspeed", "bitsandbytes") if name not in wanted]
 
 
 def hide_modules(names: Iterable[str]) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
-from peft import PeftConfig
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch.utils.data import DataLoader
 from transformers import DefaultFlowCallback, PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 from trl import SFTConfig, SFTTrainer
@@ -19,36 +22,39 @@ from finetune_trainer.worker.conductor import Conductor
 from finetune_trainer.worker.evaluation import evaluate
 from finetune_trainer.worker.loader import EpochBatches, Rows, make_loader
 from finetune_trainer.worker.order import Share
+from finetune_trainer.worker.scores import score
 
 if TYPE_CHECKING:
     from finetune_trainer.worker.session import Session
 
 
+@dataclass(frozen=True)
+class Material:
+    """What is trained, and on what."""
+
+    model: PreTrainedModel | PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    train: Dataset
+    evaluation: Dataset | None
+
+
 class FineTuneTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
     """One rank's trainer. Decisions are the :class:`Conductor`'s; this class only lets them reach the loop."""
 
-    def __init__(
-        self,
-        session: Session,
-        conductor: Conductor,
-        *,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        args: SFTConfig,
-        train: Dataset,
-        evaluation: Dataset | None,
-        peft_config: PeftConfig | None,
-    ) -> None:
+    def __init__(self, session: Session, conductor: Conductor, material: Material, args: SFTConfig) -> None:
         self._session, self._conductor = session, conductor
-        self._evaluation_rows = Rows(evaluation) if evaluation is not None else None
-        super().__init__(
-            model=model, args=args, train_dataset=train, processing_class=tokenizer, peft_config=peft_config, callbacks=[conductor]
-        )
+        self._evaluation_rows = Rows(material.evaluation) if material.evaluation is not None else None
+        model = material.model
+        self._has_plain_head = not isinstance(model.get_output_embeddings(), BaseTunerLayer)
+        with _adapter_on_head_allowed(model):
+            super().__init__(
+                model=model, args=args, train_dataset=material.train, processing_class=material.tokenizer, callbacks=[conductor]
+            )
         # Logs, evaluations, saves and the end of training are the conductor's to decide; the stock flow reads its intervals
         # from the checkpoint, so edits of a stopped job would be ignored.
         self.remove_callback(DefaultFlowCallback)
         self.remove_callback(PrinterCallback)
-        # The fused head counts tokens of the whole step whatever the model's own forward takes.
+        # The loss counts the tokens of the whole step, whatever the model's own forward takes.
         self.model_accepts_loss_kwargs = True
         self._loss_shifts_labels = True
         self._flops_per_token = 6 * self.model.num_parameters(exclude_embeddings=True)
@@ -67,20 +73,23 @@ class FineTuneTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
         return make_loader(self.train_dataset, batches, self.data_collator, workers=spec.dataset.num_workers, pin_memory=pin)
 
     def compute_loss(
-        self, model: torch.nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: torch.Tensor | None = None
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,  # noqa: FBT001, FBT002  # the base class's signature
+        num_items_in_batch: torch.Tensor | None = None,
     ) -> Any:
         """Compute TRL's loss without its four collectives and host reads per micro-batch; the recorder reads the same numbers later."""
-        options = {"output_router_logits": True} if self.aux_loss_enabled else {}
-        outputs = model(**inputs, **options, use_cache=False, fused_lm_head=True)
-        tokens = outputs.label_mask.sum()
+        scores = score(model, inputs | self._router_options(), fused=self._has_plain_head)
+        tokens = scores.label_mask.sum()
         total = tokens if num_items_in_batch is None else num_items_in_batch
         # num_items_in_batch counts the tokens of all ranks, and DDP averages gradients over them.
-        loss = -outputs.log_probs.sum() / torch.as_tensor(total).clamp(min=1) * self._session.rank.world_size
-        if self.aux_loss_enabled:
-            loss = loss + self.router_aux_loss_coef * outputs.aux_loss / self.current_gradient_accumulation_steps
-        counts = (outputs.is_top1.sum(), outputs.entropy.detach().sum(), tokens)
+        loss = -scores.log_probs.sum() / torch.as_tensor(total).clamp(min=1) * self._session.rank.world_size
+        if scores.aux_loss is not None:
+            loss = loss + self.router_aux_loss_coef * scores.aux_loss / self.current_gradient_accumulation_steps
+        counts = (scores.is_top1.sum(), scores.entropy.sum(), tokens)
         self._conductor.recorder.add_micro_batch(torch.stack([loss.detach().float(), *(value.float() for value in counts)]))
-        return (loss, outputs) if return_outputs else loss
+        return (loss, scores) if return_outputs else loss
 
     def _clip_grad_norm(self, model: torch.nn.Module) -> torch.Tensor:
         norm: torch.Tensor = super()._clip_grad_norm(model)
@@ -91,26 +100,30 @@ class FineTuneTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
         """Count as the stock one does, without walking all parameters for each micro-batch."""
         return int(self._flops_per_token * inputs["input_ids"].numel())
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+    def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:
         """Evaluate per token and independent of ranks; the group may leave in the middle of it when it is told to stop."""
         assert self._evaluation_rows is not None, "an evaluation is due only where there is data for it"
         self.model.eval()
-        result = evaluate(self._session, self._evaluation_rows, self.args.per_device_eval_batch_size, self._score)
+        result = evaluate(self._session, self._evaluation_rows, self.args.per_device_eval_batch_size, self._score_rows)
         self.model.train()
         self._conductor.evaluated(self.control, self.state, result)
         return result.metrics if result is not None else {}
 
     @torch.no_grad()
-    def _score(self, rows: Sequence[Any]) -> torch.Tensor:
-        inputs = self._prepare_inputs(self.data_collator(list(rows)))
-        outputs = self.model(**inputs, use_cache=False, fused_lm_head=True)
-        sums = (-outputs.log_probs.double().sum(), outputs.is_top1.sum(), outputs.entropy.double().sum(), outputs.label_mask.sum())
-        return torch.stack([value.double() for value in sums]).cpu()
+    def _score_rows(self, rows: Sequence[Any]) -> torch.Tensor:
+        inputs = self._prepare_inputs(self.data_collator(list(rows))) | self._router_options()
+        return score(self.model, inputs, fused=self._has_plain_head).sums().cpu()
+
+    def _router_options(self) -> dict[str, bool]:
+        return {"output_router_logits": True} if self.aux_loss_enabled else {}
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         # The stock loop trains one step before it looks whether it should: a run resumed at its end would go past it.
         if not self.control.should_training_stop:
             super()._run_epoch(*args, **kwargs)
+
+    def create_model_card(self, *_args: Any, **_kwargs: Any) -> None:
+        """Write no card: TRL's lies beside the checkpoints, where nobody looks, and names a local path; the adapter has PEFT's."""
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
         checkpoint.save(self._session, self, lambda: super(FineTuneTrainer, self)._save_checkpoint(model, trial))
@@ -124,3 +137,19 @@ class FineTuneTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
         # The stock one brings back the old learning rate, decay and schedule: edits of a stopped job would be ignored.
         if checkpoint is not None:
             resume.load_optimizer(self.optimizer, self.lr_scheduler, Path(checkpoint))
+
+
+@contextmanager
+def _adapter_on_head_allowed(model: PreTrainedModel | PeftModel) -> Iterator[None]:
+    """Let TRL take a model with an adapter on ``lm_head``.
+
+    TRL refuses it because its fused head reads the base weights alone; such a model is scored from full logits here instead.
+    """
+    if not isinstance(model.get_output_embeddings(), BaseTunerLayer):
+        yield
+        return
+    model.get_output_embeddings = lambda: None
+    try:
+        yield
+    finally:
+        del model.get_output_embeddings
