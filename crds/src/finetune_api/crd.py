@@ -61,7 +61,8 @@ def finetune_job() -> JSON:
     spec["properties"]["desiredState"]["x-kubernetes-validations"] = [_validation(CANCELLED_IS_FINAL)]
     status = structural(FineTuneJobStatus, describe_meaning)
     schema = _root("One training: what to train on what, how and where. The status tells how far it is.", spec, status)
-    schema["x-kubernetes-validations"] = [_validation(JOB_NAME)]
+    schema["properties"]["metadata"]["properties"] = {"name": {"type": "string"}}
+    schema["x-kubernetes-validations"] = [{"fieldPath": ".metadata.name", **_validation(JOB_NAME)}]
     version: JSON = {
         **_version(schema, JOB_COLUMNS),
         "selectableFields": [{"jsonPath": ".status.phase"}],

@@ -53,7 +53,10 @@ def default_text(path: str) -> str:
     if path not in table or table[path] in ({}, None):
         return ""
     base = plain(table[path])
-    others = [f"{plain(layer[path])} with {name}" for name, layer in (*METHOD.items(), *ADAPTER.items()) if path in layer]
+    layers = [(f"method {name}", layer) for name, layer in METHOD.items()] + [
+        (f"adapter.type {name}", layer) for name, layer in ADAPTER.items()
+    ]
+    others = [f"{plain(layer[path])} with {choice}" for choice, layer in layers if path in layer]
     for name, preset in SHIPPED.items():
         own = flatten(preset.spec).get(path)
         if own is not None and plain(own) != base:

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from finetune_api.advice import MAX_MESSAGE, OUTSIDE_RECOMMENDED, SETTING_IGNORED, cpus
+from finetune_api.advice import MAX_MESSAGE, OUTSIDE_RECOMMENDED, SETTING_IGNORED, cpus, warnings_for
 from finetune_api.presets import SHIPPED
 from finetune_api.resolve import resolve, unflatten
-from finetune_api.rules import warnings_for
 from tests.support.manifests import spec_of
 
 

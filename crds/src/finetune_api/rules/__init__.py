@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from finetune_api.advice import warnings_for
 from finetune_api.constants import MAX_JOB_NAME
 from finetune_api.problems import Problem
 from finetune_api.resolve import Resolution, flatten
@@ -26,7 +25,6 @@ __all__ = [
     "check_name",
     "check_preset",
     "check_resolved",
-    "warnings_for",
 ]
 
 RULES: tuple[Rule, ...] = SOURCE_RULES + LEARNING_RULES + RUNNING_RULES

@@ -121,7 +121,7 @@ JOB_NAME = SchemaRule(
     id="job-name",
     requirement="J-01 J-02 X43",
     cel=f"self.metadata.name.size() <= {MAX_JOB_NAME} && self.metadata.name.matches('{JOB_NAME_PATTERN}')",
-    message=f"metadata.name must have at most {MAX_JOB_NAME} characters, start with a letter and hold only a-z, 0-9 and -, "
+    message=f"must have at most {MAX_JOB_NAME} characters, start with a letter and hold only a-z, 0-9 and -, "
     "since Services are named after it",
 )
 """On the whole object."""
