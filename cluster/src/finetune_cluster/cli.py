@@ -36,17 +36,19 @@ class Output(enum.StrEnum):
 @app.command()
 def up(gpus: Annotated[int, typer.Option(min=0, max=64, help="GPUs that each node reports; there is no device behind them.")] = 8) -> None:
     """Start the cluster, or repair it; what already runs as it should is left alone."""
-    with _reported(), Home.of(os.environ).locked():
-        cluster = open_cluster(Home.of(os.environ), os.environ)
-        cluster.up(gpus)
-        typer.echo(str(Home.of(os.environ).kubeconfig))
+    with _reported():
+        home = Home.of(os.environ)
+        with home.locked("cluster"):
+            open_cluster(home, os.environ).up(gpus)
+        typer.echo(str(home.kubeconfig))
 
 
 @app.command()
-def down(purge: Annotated[bool, typer.Option("--purge", help="Remove images and builds too.")] = False) -> None:
+def down(*, purge: Annotated[bool, typer.Option("--purge", help="Remove images and builds too.")] = False) -> None:
     """End the cluster and remove what it left on the machine; images and builds are kept."""
-    with _reported(), Home.of(os.environ).locked():
-        cluster = open_cluster(Home.of(os.environ), os.environ)
+    home = Home.of(os.environ)
+    with _reported(), home.locked("cluster"), home.locked("images"):
+        cluster = open_cluster(home, os.environ)
         cluster.down()
         if purge:
             cluster.purge()
@@ -90,15 +92,14 @@ def env() -> None:
 @app.command()
 def images(
     names: Annotated[list[str] | None, typer.Argument(help=f"{' '.join(RECIPES)} or all", show_default="all")] = None,
-    output: Annotated[Output, typer.Option(help="text: one name per line, in the order asked for; json: an object of names.")] = Output.TEXT,
+    output: Annotated[Output, typer.Option(help="text: a name on each line, as asked for; json: an object.")] = Output.TEXT,
 ) -> None:
     """Build the images whose inputs changed and bring them to the cluster's nodes; print their names."""
     with _reported():
         wanted = _wanted(names or ["all"], list(RECIPES), "image")
         home = Home.of(os.environ)
-        with home.locked():
-            store = open_cluster(home, os.environ).images
-            references = {name: store.ensure(RECIPES[name]) for name in wanted}
+        store = open_cluster(home, os.environ).images
+        references = {name: store.ensure(RECIPES[name]) for name in wanted}
         typer.echo(json.dumps(references) if output is Output.JSON else "\n".join(references.values()))
 
 
@@ -107,7 +108,7 @@ def tools(names: Annotated[list[str], typer.Argument(help=f"{' '.join(TOOLS)} or
     """Install tools and print the paths of the programs."""
     with _reported():
         home = Home.of(os.environ)
-        with home.locked():
+        with home.locked("tools"):
             for name in _wanted(names, list(TOOLS), "tool"):
                 typer.echo(str(install_tool(TOOLS[name], home)))
 

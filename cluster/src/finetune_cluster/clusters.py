@@ -1,11 +1,13 @@
 """The kinds of cluster behind one face."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Protocol
 
+from finetune_cluster.context import ContextCluster
 from finetune_cluster.home import Home
 from finetune_cluster.images.store import ImageStore
+from finetune_cluster.kind import KindCluster
+from finetune_cluster.node.provider import NodeProvider
 from finetune_cluster.provider import Provider, choose_provider, look_at_machine
 
 
@@ -52,19 +54,8 @@ def open_cluster(home: Home, environment: Mapping[str, str]) -> Cluster:
     machine = look_at_machine(environment)
     match choose_provider(machine):
         case Provider.CONTEXT:
-            from finetune_cluster.context import ContextCluster
-
             return ContextCluster(home, machine.context, environment)
         case Provider.KIND:
-            from finetune_cluster.kind import KindCluster
-
             return KindCluster(home)
         case Provider.NODE:
-            from finetune_cluster.node.provider import NodeProvider
-
             return NodeProvider(home)
-
-
-def tool_path(home: Home) -> Path:
-    """Return the folder of programs for people."""
-    return home.bin

@@ -25,8 +25,8 @@ class ContextCluster:
         self._registry = environment.get(REGISTRY_VARIABLE, "")
         self.images = DockerImages(self._registry or "localhost/finetune", self._deliver)
 
-    def up(self, gpus: int) -> None:
-        """Check that the cluster answers and write a kubeconfig for it alone. Its nodes are left as they are: `gpus` has no effect."""
+    def up(self, gpus: int) -> None:  # noqa: ARG002  nodes of the user's cluster are not given GPUs they do not have
+        """Check that the cluster answers, and write a kubeconfig for it alone."""
         try:
             config = run(["kubectl", "config", "view", "--minify", "--flatten", "--context", self._context])
         except CommandError as error:

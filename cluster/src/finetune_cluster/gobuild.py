@@ -38,13 +38,13 @@ def build(program: GoProgram, home: Home) -> Path:
     flags = _link_flags(source)
     key = digest_of([_go_version(), flags], files_below(source, ["."]))
     target = home.builds / f"{program.name}-{key}" / program.name
-    if target.exists():
-        return target
-    with step(f"build {program.name} ({program.time_note} the first time)"):
-        _compile(source, target, flags)
-    for old in home.builds.glob(f"{program.name}-*"):
-        if old != target.parent:
-            shutil.rmtree(old)
+    with home.locked(f"build-{program.name}"):
+        if not target.exists():
+            with step(f"build {program.name} ({program.time_note} the first time)"):
+                _compile(source, target, flags)
+            for old in home.builds.glob(f"{program.name}-*"):
+                if old != target.parent:
+                    shutil.rmtree(old)
     return target
 
 

@@ -58,10 +58,11 @@ class Home:
         return self.root / "image-builds"
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Let one command at a time change what is here; others wait for it."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.root / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    def locked(self, what: str) -> Iterator[None]:
+        """Let one command at a time change a part of what is here; others wait for it. Must not be nested for the same part."""
+        locks = self.root / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(locks / what, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield

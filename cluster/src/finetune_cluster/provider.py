@@ -58,6 +58,6 @@ def choose_provider(machine: Machine) -> Provider:
     if machine.is_linux and machine.is_root:
         return Provider.NODE
     raise NoProviderError(
-        f"no cluster is possible here: {CONTEXT_VARIABLE} names no context, no Docker engine answers, and a node of this machine's own needs "
-        f"root on Linux. Start Docker, name a context in {CONTEXT_VARIABLE}, or use the local runner (kubectl finetune run-local)."
+        f"no cluster is possible here: {CONTEXT_VARIABLE} names no context, no Docker engine answers, and a node of this machine's own "
+        f"needs root on Linux. Start Docker, name a context in {CONTEXT_VARIABLE}, or use the local runner (kubectl finetune run-local)."
     )

@@ -35,7 +35,7 @@ class DebianTool:
     programs: tuple[str, ...]
 
 
-KIND = GoTool("kind", "sigs.k8s.io/kind", "v0.30.0")
+KIND = GoTool("kind", "sigs.k8s.io/kind", "v0.33.0")
 TOOLS: dict[str, GoTool | DebianTool] = {
     "helm": GoTool("helm", "helm.sh/helm/v4/cmd/helm", "v4.3.1"),
     "helm3": GoTool("helm3", "helm.sh/helm/v3/cmd/helm", "v3.22.0"),

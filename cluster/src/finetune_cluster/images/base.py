@@ -13,7 +13,8 @@ from finetune_cluster.shell import run
 _SUITE = "bookworm"
 """The release whose Python is 3.11, as in the public image that the Containerfiles name."""
 _PACKAGES = ("ca-certificates", "python3", "python3-venv")
-_NEEDLESS = ("usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "var/cache/apt", "var/lib/apt/lists", "var/cache/debconf")
+_TEXTS = ("usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale")
+_NEEDLESS = (*_TEXTS, "var/cache/apt", "var/lib/apt/lists", "var/cache/debconf")
 _RECIPE_VERSION = "1"
 
 

@@ -36,6 +36,14 @@ class NodeImages:
         """Build and push what the registry lacks; let the node fetch it if there is a node."""
         reference = self.reference(recipe)
         self._registry.start()
+        with self._home.locked("images"):
+            self._provide(recipe, reference)
+        if self._node.is_running():
+            with step(f"pull the {recipe.name} image into the node"):
+                self._node.pull([reference])
+        return reference
+
+    def _provide(self, recipe: Recipe, reference: str) -> None:
         if not self._registry.holds(reference):
             install_packages(IMAGE_PACKAGES)
             base = ensure_base_image(self._buildah)
@@ -43,17 +51,17 @@ class NodeImages:
                 self._build(recipe, reference, base)
             with step(f"push the {recipe.name} image"):
                 self._buildah.push(reference)
-        if self._node.is_running():
-            with step(f"pull the {recipe.name} image into the node"):
-                self._node.pull([reference])
-        return reference
+            self._buildah.keep_only(reference)
+            self._registry.keep_only(reference)
 
     def ensure_pause_image(self) -> str:
         """Provide the image that holds a pod's namespaces; the node needs it before it can run anything."""
         program = gobuild.build(gobuild.PAUSE, self._home)
         reference = _reference("pause", program.parent.name.removeprefix("pause-"))
         self._registry.start()
-        if not self._registry.holds(reference):
+        if self._registry.holds(reference):
+            return reference
+        with self._home.locked("images"):
             install_packages(IMAGE_PACKAGES)
             recipe = repository_root() / "cluster" / "images" / "pause.Containerfile"
             self._buildah.build(reference=reference, containerfile=recipe, context=program.parent, arguments={})

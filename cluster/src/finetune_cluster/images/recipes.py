@@ -6,7 +6,14 @@ from pathlib import Path
 
 from finetune_cluster.hashing import digest_of, files_below
 
-_WORKSPACE = ("pyproject.toml", "uv.lock", "cli/pyproject.toml", "cluster/pyproject.toml", "operator/pyproject.toml", "trainer-image/pyproject.toml")
+_WORKSPACE = (
+    "pyproject.toml",
+    "uv.lock",
+    "cli/pyproject.toml",
+    "cluster/pyproject.toml",
+    "operator/pyproject.toml",
+    "trainer-image/pyproject.toml",
+)
 """uv reads the whole workspace to find the locked requirements of one member."""
 
 

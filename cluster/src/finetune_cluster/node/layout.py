@@ -87,6 +87,12 @@ class Layout:
         return self.home.node / "volumes"
 
     @property
+    def folders(self) -> tuple[Path, ...]:
+        """What must be there before the first program starts."""
+        written = (self.config, self.cni_config, self.cni_leases, self.volumes, self.kubelet, self.etcd, self.pod_logs)
+        return (self.run, *written)
+
+    @property
     def traces(self) -> Path:
         """What was changed on the machine outside this folder, so that `down` can undo it."""
         return self.home.node / "traces.json"

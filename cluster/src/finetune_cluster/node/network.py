@@ -35,7 +35,7 @@ def tear_down_network() -> None:
 
 
 def render_removal(saved: str) -> str:
-    """Render what makes `iptables-restore --noflush` remove our rules and chains from a rule set, and nothing else; empty if there are none."""
+    """Render what makes `iptables-restore --noflush` remove our rules and chains, and nothing else; empty if there are none."""
     output: list[str] = []
     for table, lines in _tables(saved):
         chains = [line[1:].split()[0] for line in lines if line.startswith(":")]

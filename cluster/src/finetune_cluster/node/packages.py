@@ -12,6 +12,7 @@ from finetune_cluster.shell import CommandError, run, succeeds
 
 NODE_PACKAGES = ("containerd", "runc", "containernetworking-plugins", "conntrack", "iproute2", "iptables", "mount")
 IMAGE_PACKAGES = ("buildah", "debootstrap")
+_LOCK_SECONDS = 300
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
 
@@ -37,7 +38,10 @@ def _is_installed(name: str) -> bool:
 
 def _install(names: list[str]) -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    run(["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *names], env=environment)
+    run(
+        ["apt-get", "install", "--option", f"DPkg::Lock::Timeout={_LOCK_SECONDS}", "--yes", "--quiet", "--no-install-recommends", *names],
+        env=environment,
+    )
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Keys and certificates of the local node: one authority for the API, one for etcd."""
 
-import datetime
+import datetime as dt
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from finetune_cluster.node.layout import API_SERVICE_IP, NODE_IP, NODE_NAME
 
-_LIFETIME = datetime.timedelta(days=3650)
-_CLOCK_SKEW = datetime.timedelta(hours=1)
+_LIFETIME = dt.timedelta(days=3650)
+_CLOCK_SKEW = dt.timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def _issue_leaf(folder: Path, leaf: Leaf, issuer: x509.Certificate, issuer_key: 
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -119,7 +119,7 @@ class Processes:
         except FileNotFoundError:
             return None
         except (ValueError, TypeError) as error:
-            raise ClusterError(f"{self._file(name)} is damaged ({error}); end the process it stood for by hand and remove the file") from error
+            raise ClusterError(f"{self._file(name)} is damaged ({error}); end its process by hand and remove the file") from error
 
     def _file(self, name: str) -> Path:
         return self._records / f"{name}.json"

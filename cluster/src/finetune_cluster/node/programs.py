@@ -4,7 +4,7 @@ Chosen for a small machine and a cluster that is thrown away: one instance of ea
 synchronisation in etcd, short leases so that a vanished node is noticed within half a minute.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from finetune_cluster.node.layout import (
@@ -19,12 +19,16 @@ from finetune_cluster.node.layout import (
 )
 from finetune_cluster.node.processes import Program
 
+Flags = Mapping[str, str | Path]
+
 NODE_SILENCE_SECONDS = 20
 """A node that has not renewed its lease for so long is not ready."""
 TOLERATION_SECONDS = 30
 """Pods that say nothing else leave a node that has not been ready for so long."""
 _NICENESS = -5
 """The control plane goes first: training pods use all cores there are."""
+NO_TELEMETRY = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
+"""For the registry, which would otherwise look for a collector on this machine."""
 _ISSUER = "https://kubernetes.default.svc.cluster.local"
 
 
@@ -32,8 +36,13 @@ def etcd(layout: Layout, binary: Path) -> Program:
     """Describe the object store; reached with certificates only, since every user of the machine can open its port."""
     pki = layout.pki
     client, peer = f"https://127.0.0.1:{ETCD_PORT}", f"https://127.0.0.1:{ETCD_PEER_PORT}"
-    tls = {"cert-file": pki / "etcd.crt", "key-file": pki / "etcd.key", "trusted-ca-file": pki / "etcd-ca.crt", "client-cert-auth": "true"}
-    flags = {
+    tls: Flags = {
+        "cert-file": pki / "etcd.crt",
+        "key-file": pki / "etcd.key",
+        "trusted-ca-file": pki / "etcd-ca.crt",
+        "client-cert-auth": "true",
+    }
+    flags: Flags = {
         "name": NODE_NAME,
         "data-dir": layout.etcd,
         "listen-client-urls": client,
@@ -55,7 +64,7 @@ def etcd(layout: Layout, binary: Path) -> Program:
 def apiserver(layout: Layout, binary: Path) -> Program:
     """Describe the API server; it listens on the bridge's address only."""
     pki = layout.pki
-    flags = {
+    flags: Flags = {
         "advertise-address": NODE_IP,
         "bind-address": NODE_IP,
         "secure-port": str(API_PORT),
@@ -87,7 +96,7 @@ def apiserver(layout: Layout, binary: Path) -> Program:
 def controller_manager(layout: Layout, binary: Path) -> Program:
     """Describe the controllers; generous client limits, since tests create many jobs at once."""
     pki = layout.pki
-    flags = {
+    flags: Flags = {
         "kubeconfig": layout.config / "controller-manager.kubeconfig",
         "bind-address": "127.0.0.1",
         "leader-elect": "false",
@@ -111,7 +120,7 @@ def controller_manager(layout: Layout, binary: Path) -> Program:
 def scheduler(layout: Layout, binary: Path) -> Program:
     """Describe the scheduler."""
     kubeconfig = layout.config / "scheduler.kubeconfig"
-    flags = {
+    flags: Flags = {
         "kubeconfig": kubeconfig,
         "bind-address": "127.0.0.1",
         "leader-elect": "false",
@@ -125,13 +134,14 @@ def scheduler(layout: Layout, binary: Path) -> Program:
 def containerd(layout: Layout) -> Program:
     """Describe the container runtime."""
     config = layout.config / "containerd.toml"
-    return Program("containerd", ["/usr/bin/containerd", "--config", str(config), "--log-level", "warn"], files=[config], niceness=_NICENESS)
+    command = ["/usr/bin/containerd", "--config", str(config), "--log-level", "warn"]
+    return Program("containerd", command, files=[config], niceness=_NICENESS)
 
 
 def kubelet(layout: Layout, binary: Path) -> Program:
     """Describe the kubelet."""
     config, kubeconfig = layout.config / "kubelet.yaml", layout.config / "kubelet.kubeconfig"
-    flags = {
+    flags: Flags = {
         "config": config,
         "kubeconfig": kubeconfig,
         "root-dir": layout.kubelet,
@@ -158,18 +168,16 @@ def dns(layout: Layout, binary: Path) -> Program:
 def volume_provisioner(layout: Layout, binary: Path) -> Program:
     """Describe what serves PersistentVolumeClaims."""
     kubeconfig = layout.config / "volumes.kubeconfig"
-    flags = {"kubeconfig": kubeconfig, "root": layout.volumes}
+    flags: Flags = {"kubeconfig": kubeconfig, "root": layout.volumes}
     return _program("volume-provisioner", binary, flags, files=[kubeconfig, layout.pki / "volumes.crt"])
 
 
 def registry(layout: Layout, binary: Path) -> Program:
     """Describe the image registry."""
     config = layout.registry_run / "config.yaml"
-    # The exporters are off unless asked for: by default they would try a collector on this machine.
-    quiet = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
-    return Program("registry", [str(binary), "serve", str(config)], files=[config], environment=quiet)
+    return Program("registry", [str(binary), "serve", str(config)], files=[config], environment=NO_TELEMETRY)
 
 
-def _program(name: str, folder: Path, flags: dict[str, str | Path], *, files: Sequence[Path]) -> Program:
+def _program(name: str, folder: Path, flags: Flags, *, files: Sequence[Path]) -> Program:
     command = [str(folder / name), *(f"--{flag}={value}" for flag, value in flags.items())]
     return Program(name, command, files=files, niceness=_NICENESS)

@@ -1,5 +1,7 @@
 """The configuration files of the node's components, as data."""
 
+import base64
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -45,6 +47,23 @@ def build_kubeconfig(layout: Layout, identity: str) -> Document:
     }
 
 
+def embed_files(kubeconfig: Document) -> Document:
+    """Put the content of the files a kubeconfig refers to into it, so that it can be copied to where those are not."""
+    return {
+        **kubeconfig,
+        "clusters": [{**entry, "cluster": _embedded(entry["cluster"])} for entry in kubeconfig["clusters"]],
+        "users": [{**entry, "user": _embedded(entry["user"])} for entry in kubeconfig["users"]],
+    }
+
+
+def _embedded(section: Document) -> Document:
+    paths = ("certificate-authority", "client-certificate", "client-key")
+    return {
+        (f"{key}-data" if key in paths else key): (base64.b64encode(Path(value).read_bytes()).decode() if key in paths else value)
+        for key, value in section.items()
+    }
+
+
 def build_kubelet_config(layout: Layout) -> Document:
     """Build the kubelet's configuration.
 
@@ -81,9 +100,10 @@ def build_kubelet_config(layout: Layout) -> Document:
         "kubeAPIBurst": 200,
         "nodeLeaseDurationSeconds": LEASE_SECONDS,
         "syncFrequency": "30s",
-        # Images are kept until `down --purge`: filling the store again takes minutes.
+        # Images go by age and not by how full the disk is: the machine's disk is not the node's alone, and the registry still has them.
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
+        "imageMaximumGCAge": "24h",
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "nodefs.inodesFree": "1%", "imagefs.available": "1%"},
     }
 

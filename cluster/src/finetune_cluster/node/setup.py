@@ -1,7 +1,6 @@
 """Writes the configuration files of the node's components."""
 
 import json
-import os
 import re
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from finetune_cluster.node.settings import (
     build_kubeconfig,
     build_kubelet_config,
     build_proxy_config,
+    embed_files,
     render,
     render_containerd_config,
     render_corefile,
@@ -23,12 +23,12 @@ _NAME_SERVER = re.compile(r"^\s*nameserver\s", re.MULTILINE)
 
 def write_settings(layout: Layout, pause_image: str) -> None:
     """Write all files. Equal content is written again as it was: programs are restarted by content, not by time."""
-    for folder in (layout.config, layout.run, layout.cni_config, layout.cni_leases, layout.volumes, layout.kubelet, layout.etcd, layout.pod_logs):
+    for folder in layout.folders:
         folder.mkdir(parents=True, exist_ok=True)
     layout.etcd.chmod(0o700)
     for identity in _IDENTITIES:
         (layout.config / f"{identity}.kubeconfig").write_text(render(build_kubeconfig(layout, identity)))
-    _write_private(layout.home.kubeconfig, render(build_kubeconfig(layout, "admin")))
+    _write_private(layout.home.kubeconfig, render(embed_files(build_kubeconfig(layout, "admin"))))
     (layout.config / "kubelet.yaml").write_text(render(build_kubelet_config(layout)))
     (layout.config / "proxy.yaml").write_text(render(build_proxy_config(layout)))
     (layout.config / "containerd.toml").write_text(render_containerd_config(layout, pause_image))
@@ -44,7 +44,7 @@ def _write_private(path: Path, text: str) -> None:
     draft = path.with_suffix(".draft")
     draft.touch(mode=0o600)
     draft.write_text(text)
-    os.replace(draft, path)
+    draft.replace(path)
 
 
 def _has_name_server() -> bool:
