@@ -188,10 +188,10 @@ class Operator:
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT (kopf handles them)."""
-        await self._await_crd()
         election = Election(self._lock, retry_seconds=self._settings.retry_seconds, lead=self._lead, die=lambda: os._exit(1))
         services = (election.run(), self._tls.run(self._new_ca), self._writer.run())
         async with self._serving(), _running(*services):
+            await self._await_crd()
             await kopf.operator(
                 registry=build_registry(self.feed, lambda resource, kind: self.metrics.events.labels(resource, kind).inc()),
                 clusterwide=not self._settings.watch_namespaces,

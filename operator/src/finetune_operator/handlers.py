@@ -11,8 +11,8 @@ from finetune_api.constants import GROUP, LABEL_JOB, PLURAL, VERSION
 from finetune_operator.cluster.resources import JOBS, PODS
 from finetune_operator.feed import JobFeed
 
-WATCH_SECONDS = 290.0
-"""Watches are renewed before proxies and load balancers forget them; it also spreads them over API servers."""
+WATCH_SECONDS = 290
+"""Whole seconds (the API server parses an integer). Watches are renewed before proxies and load balancers forget them; it also spreads them over API servers."""
 LIST_CHUNK = 500
 
 OnEvent = Callable[[str, str], None]
