@@ -1,6 +1,7 @@
 """Stands in for the trainer's worker and prepare programs: speaks the link protocol, trains nothing, needs no torch.
 
-``FAKE_STEP_SECONDS`` is the length of a step, ``FAKE_STEPS`` their number, ``FAKE_EXIT`` = ``rank:step:code`` makes a rank fail (a negative code: by signal).
+``FAKE_STEP_SECONDS`` is the length of a step, ``FAKE_STEPS`` their number; ``FAKE_EXIT`` = ``rank:step:code`` makes a rank fail (a
+negative code: by signal).
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ class Link:
         self.stop: str | None = None
         self.save = False
 
-    def send(self, message: str, **fields: Any) -> None:
-        self._socket.sendall(json.dumps({"type": message, **fields}).encode() + b"\n")
+    def send(self, message_type: str, /, **fields: Any) -> None:
+        self._socket.sendall(json.dumps({"type": message_type, **fields}).encode() + b"\n")
 
     def poll(self, seconds: float = 0.0) -> list[dict[str, Any]]:
         messages = []
@@ -108,7 +109,8 @@ def work() -> int:
     if rank == 0:
         pinned = {"contract_version": 1, "dtype": "float32", "strategy": "none", "versions": {"fake": os.environ.get("FAKE_VERSION", "1")}}
         link.send("facts", facts={"dtype": "float32"}, pinned=pinned)
-    print(f"rank {rank} begins at step {step}", flush=True)
+    sys.stdout.write(f"rank {rank} begins at step {step}\n")
+    sys.stdout.flush()
     failure = os.environ.get("FAKE_EXIT", "").split(":")
     while step < total:
         link.poll(float(os.environ.get("FAKE_STEP_SECONDS", "0.05")))
@@ -119,7 +121,16 @@ def work() -> int:
             loss = 1.0 / step
             with Path(plan["metricsFile"]).open("a") as file:
                 file.write(json.dumps({"attempt": plan["attempt"], "step": step, "loss": loss}) + "\n")
-            link.send("step", step=step, total_steps=total, epoch=step / total, loss=loss, learning_rate=1e-3, step_seconds=0.05, tokens_seen=step * 100)
+            link.send(
+                "step",
+                step=step,
+                total_steps=total,
+                epoch=step / total,
+                loss=loss,
+                learning_rate=1e-3,
+                step_seconds=0.05,
+                tokens_seen=step * 100,
+            )
         link.poll()
         agreed = TRIGGERS[group.highest(TRIGGERS.index(link.stop or ("save" if link.save else "")))]
         stopping = agreed in ("signal", "stop", "pause") and step < total
@@ -127,7 +138,7 @@ def work() -> int:
             link.send("stop_agreed", step=step, will_save=True)
         trigger = agreed if stopping else "command" if agreed == "save" else "final" if step == total else "steps"
         if stopping or agreed == "save" or step % spec["checkpoint"]["steps"] == 0 or step == total:
-            save(link, group, output, step, total, (rank, local_rank, world), trigger)
+            save(link, group, output, (step, total), (rank, local_rank, world), trigger)
             link.save = False
         if stopping:
             return 75
@@ -140,9 +151,10 @@ def work() -> int:
     return 0
 
 
-def save(link: Link, group: Group, output: Path, step: int, total: int, ranks: tuple[int, int, int], trigger: str) -> None:
+def save(link: Link, group: Group, output: Path, steps: tuple[int, int], ranks: tuple[int, int, int], trigger: str) -> None:
     """Write what a Trainer would, and hand it over after all ranks have."""
     rank, local_rank, world = ranks
+    step, total = steps
     directory = output / f"checkpoint-{step}"
     directory.mkdir(parents=True, exist_ok=True)
     (directory / ("rng_state.pth" if world == 1 else f"rng_state_{rank}.pth")).write_text(f"rng {rank} {step}")
@@ -152,7 +164,15 @@ def save(link: Link, group: Group, output: Path, step: int, total: int, ranks: t
             (directory / name).write_text(f"{name} {step} " + "x" * 2000)
     group.highest(0)
     if local_rank == 0:
-        link.send("saved", step=step, total_steps=total, epoch=step / total, directory=str(directory), trigger=trigger, metrics={"loss": 1.0 / step})
+        link.send(
+            "saved",
+            step=step,
+            total_steps=total,
+            epoch=step / total,
+            directory=str(directory),
+            trigger=trigger,
+            metrics={"loss": 1.0 / step},
+        )
         link.wait_for("staged")
     group.highest(0)
 
@@ -177,7 +197,12 @@ def prepare() -> int:
         return 42
     for path in plan["trainFiles"]:
         shutil.copy(path, output / "train")
-    summary = {"trainRows": len(rows), "evalRows": 0, "samples": [{"text": row} for row in rows[:5]], "warnings": {"DatasetSmall": "few rows"}}
+    summary = {
+        "trainRows": len(rows),
+        "evalRows": 0,
+        "samples": [{"text": row} for row in rows[:5]],
+        "warnings": {"DatasetSmall": "few rows"},
+    }
     (output / "prepared.json").write_text(json.dumps(summary))
     return 0
 

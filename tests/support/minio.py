@@ -57,7 +57,11 @@ class MinioServer:
     def write_secret(self, directory: Path, *, access_key: str = ACCESS_KEY, secret_key: str | None = None) -> Path:
         """The server's credentials as files, as a mounted Secret shows them."""
         directory.mkdir(parents=True, exist_ok=True)
-        values = {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key or self.secret_key, "AWS_ENDPOINT_URL": self.endpoint}
+        values = {
+            "AWS_ACCESS_KEY_ID": access_key,
+            "AWS_SECRET_ACCESS_KEY": secret_key or self.secret_key,
+            "AWS_ENDPOINT_URL": self.endpoint,
+        }
         for key, value in values.items():
             (directory / key).write_text(value + "\n")
         return directory

@@ -167,6 +167,11 @@ class Cluster:
         log = work / "log"
         with log.open("w") as output:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "tests.support.pod_program"], env=variables, stdout=output, stderr=subprocess.STDOUT, text=True, start_new_session=True
+                [sys.executable, "-P", "-m", "tests.support.pod_program"],
+                env=variables,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
             )
         return Pod(process, work, log)

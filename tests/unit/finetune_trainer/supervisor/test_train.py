@@ -12,7 +12,5 @@ def test_trains_to_the_end(request: pytest.FixtureRequest, kind: str) -> None:
     (pod,) = cluster.start_run()
     code = pod.wait()
     assert code == 0, pod.output()
-    print(pod.output())
-    print([i.key for i in cluster.store.list()])
     ledger = read_ledger(cluster.store)
     assert [c.step for c in ledger.checkpoints] == [5, 10]

@@ -35,7 +35,7 @@ class Source(NamedTuple):
 
     @property
     def scheme(self) -> str:
-        """``s3``, ``hf``, ``pvc``, …"""
+        """The part before ``://``."""
         return self.uri.partition("://")[0]
 
 

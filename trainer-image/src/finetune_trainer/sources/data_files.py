@@ -1,4 +1,4 @@
-"""Which files of a directory or a hub dataset hold the rows: by suffix, by the repository's own configuration, or by the split in their names."""
+"""Which files of a directory or a hub dataset hold the rows: by suffix, by the repository's own card, or by the split in their names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from finetune_trainer.sources.context import Source, source_error
 
-SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".txt")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".txt", ".text")
 NOT_DATA = re.compile(r"(^|/)(\.|dataset_infos?\.json$|dataset_dict\.json$|state\.json$|README|LICENSE)", re.IGNORECASE)
 
 
@@ -25,7 +25,7 @@ def data_names(source: Source, names: Sequence[str]) -> list[str]:
 
 
 def split_names(source: Source, names: Sequence[str], *, split: str, config: str | None, card: Mapping[str, object]) -> list[str]:
-    """Files of a split of a hub dataset: what its card configures, else those whose path names the split; a dataset of one split is all train."""
+    """Files of a split: what the dataset's card configures, else those whose path names the split; a dataset of one split is all train."""
     if not re.fullmatch(r"[\w.-]+", split):
         raise source_error(source, f"dataset.split {split}: slices are not supported, use dataset.maxSamples.")
     configured = _configured(source, split=split, config=config, card=card)
@@ -41,7 +41,9 @@ def split_names(source: Source, names: Sequence[str], *, split: str, config: str
     others = [name for name in candidates if re.search(r"(^|[/._-])(train|test|validation|valid|dev|eval)([/._-]|$)", name)]
     if split == "train" and not others:
         return data_names(source, candidates)
-    raise source_error(source, f"has no split {split}{f' in config {config}' if config else ''}; files: {', '.join(sorted(candidates)[:8]) or 'none'}.")
+    raise source_error(
+        source, f"has no split {split}{f' in config {config}' if config else ''}; files: {', '.join(sorted(candidates)[:8]) or 'none'}."
+    )
 
 
 def _configured(source: Source, *, split: str, config: str | None, card: Mapping[str, object]) -> list[str] | None:

@@ -29,7 +29,9 @@ def directory_digest(directory: Path, names: Iterable[str] | None = None) -> str
 
     Files up to 16 MiB count whole, larger ones (weights) by size and 16 evenly spread MiB: a 140 GB model is told apart in a second.
     """
-    chosen = sorted(names if names is not None else (path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()))
+    chosen = sorted(
+        names if names is not None else (path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
+    )
     return digest_of((name, _content_digest(directory / name)) for name in chosen)
 
 

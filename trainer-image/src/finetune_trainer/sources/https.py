@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import tarfile
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import unquote, urlsplit
 
 import stamina
@@ -31,7 +32,7 @@ def fetch_https(source: Source, context: SourceContext) -> Path:
     Cached under the server's strong entity tag where it sends one, else under the content's own digest (then it is downloaded each time).
     """
     name = Path(unquote(urlsplit(source.uri).path)).name or "download"
-    with urllib3.PoolManager(timeout=urllib3.Timeout(connect=10, read=60), retries=urllib3.Retry(total=0, redirect=5, status=0)) as http:
+    with _pool() as http:
         etag = _strong_etag(http, source)
         if etag:
             target = context.cache_dir / "objects" / digest_of(("https", name, etag))
@@ -45,6 +46,19 @@ def fetch_https(source: Source, context: SourceContext) -> Path:
             return fill_directory(target, lambda directory: _place(source, staging / name, directory))
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_reachable(source: Source) -> None:
+    """Ask for the headers only; raises the role's error when the server refuses."""
+    with _pool() as http:
+        answer = _request(http, "HEAD", source)
+        answer.release_conn()
+        if answer.status in (401, 403, 404, 410):
+            _refuse(answer, source)
+
+
+def _pool() -> urllib3.PoolManager:
+    return urllib3.PoolManager(timeout=urllib3.Timeout(connect=10, read=60), retries=urllib3.Retry(total=0, redirect=5, status=0))
 
 
 def _strong_etag(http: urllib3.PoolManager, source: Source) -> str | None:
@@ -95,19 +109,26 @@ def _receive(http: urllib3.PoolManager, source: Source, path: Path) -> str:
 
 
 def _copy_body(answer: urllib3.BaseHTTPResponse, source: Source, path: Path) -> str:
-    if answer.status in (401, 403):
-        have = f"the key {HTTPS_TOKEN_KEY} of Secret {source.secret.name}" if source.secret.read(HTTPS_TOKEN_KEY) else "no token"
-        raise source_error(source, f"the server answers {answer.status} (sent: {have}); set secretRef to a Secret whose key {HTTPS_TOKEN_KEY} may read it.")
     if answer.status >= 500 or answer.status in (408, 429):
         raise ServerOutageError(f"status {answer.status}")
     if answer.status != 200:
-        raise source_error(source, f"the server answers {answer.status}.")
+        _refuse(answer, source)
     digest = hashlib.sha256()
     with path.open("wb") as file:
         for piece in answer.stream(READ_BYTES, decode_content=False):
             digest.update(piece)
             file.write(piece)
     return digest.hexdigest()
+
+
+def _refuse(answer: urllib3.BaseHTTPResponse, source: Source) -> NoReturn:
+    """Raise the role's error for an answer that no repetition mends."""
+    if answer.status in (401, 403):
+        have = f"the key {HTTPS_TOKEN_KEY} of Secret {source.secret.name}" if source.secret.read(HTTPS_TOKEN_KEY) else "no token"
+        raise source_error(
+            source, f"the server answers {answer.status} (sent: {have}); set secretRef to a Secret whose key {HTTPS_TOKEN_KEY} may read it."
+        )
+    raise source_error(source, f"the server answers {answer.status}.")
 
 
 def _request(http: urllib3.PoolManager, method: str, source: Source) -> urllib3.BaseHTTPResponse:

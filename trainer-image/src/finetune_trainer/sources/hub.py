@@ -70,7 +70,9 @@ def hub_api(context: SourceContext) -> HfApi:
     return HfApi(endpoint=context.hub_secret.read(HF_ENDPOINT_KEY), token=context.hub_secret.read(HF_TOKEN_KEY) or False)
 
 
-def fetch_snapshot(source: Source, context: SourceContext, repo_type: RepoType, patterns: FilePatterns, *, pinned: str | None = None) -> Snapshot:
+def fetch_snapshot(
+    source: Source, context: SourceContext, repo_type: RepoType, patterns: FilePatterns, *, pinned: str | None = None
+) -> Snapshot:
     """Bring a repository's files into the cache, keyed by its commit; ``pinned`` is the commit an earlier attempt froze.
 
     Raises HuggingFaceAuth for missing rights, the role's error for what does not exist or stays out of reach for five minutes.
@@ -104,36 +106,41 @@ def ask_hub(source: Source, context: SourceContext, request: Callable[[], Result
     from httpx2 import HTTPError
     from huggingface_hub import errors
 
-    def try_once() -> Result:
-        try:
-            return request()
-        except errors.GatedRepoError as error:
-            raise _auth_error(source, context, "the repository is gated and this token may not read it: accept its licence on the hub") from error
-        except errors.RepositoryNotFoundError as error:
-            raise _auth_error(source, context, "no such repository, or it is private and this token may not see it") from error
-        except errors.RevisionNotFoundError as error:
-            raise source_error(source, "the repository has no such revision.") from error
-        except errors.LocalEntryNotFoundError as error:
-            if context.offline:
-                raise source_error(source, "offline is set and the cache does not hold it: fill the cache claim first, or use another source.") from error
-            raise HubOutageError(_first_line(error)) from error
-        except errors.HFValidationError as error:
-            raise source_error(source, f"no valid repository name: {_first_line(error)}") from error
-        except errors.HfHubHTTPError as error:
-            status = error.response.status_code
-            if status in (401, 403):
-                raise _auth_error(source, context, f"the hub answers {status}: the token is not valid or lacks the right to read") from error
-            raise HubOutageError(_first_line(error)) from error
-        except HTTPError as error:
-            raise HubOutageError(_first_line(error)) from error
-
     try:
-        for attempt in stamina.retry_context(on=HubOutageError, attempts=None, timeout=OUTAGE_PATIENCE_SECONDS, wait_initial=0.5, wait_max=15.0):
+        for attempt in stamina.retry_context(
+            on=HubOutageError, attempts=None, timeout=OUTAGE_PATIENCE_SECONDS, wait_initial=0.5, wait_max=15.0
+        ):
             with attempt:
-                return try_once()
+                try:
+                    return request()
+                except (errors.LocalEntryNotFoundError, errors.HFValidationError, HTTPError) as error:
+                    raise _translated(error, source, context) from error
     except HubOutageError as error:
         raise source_error(source, f"the hub did not answer within {OUTAGE_PATIENCE_SECONDS:.0f} s: {error}") from error
     raise AssertionError("unreachable: the retry context returns or raises")
+
+
+def _translated(error: Exception, source: Source, context: SourceContext) -> Exception:
+    """Our error for one of the hub's client."""
+    from huggingface_hub import errors
+
+    match error:
+        case errors.GatedRepoError():
+            return _auth_error(source, context, "the repository is gated and this token may not read it: accept its licence on the hub")
+        case errors.RepositoryNotFoundError():
+            return _auth_error(source, context, "no such repository, or it is private and this token may not see it")
+        case errors.RevisionNotFoundError():
+            return source_error(source, "the repository has no such revision.")
+        case errors.LocalEntryNotFoundError() if context.offline:
+            return source_error(source, "offline is set and the cache does not hold it: fill the cache claim first, or use another source.")
+        case errors.HFValidationError():
+            return source_error(source, f"no valid repository name: {_first_line(error)}")
+        case errors.HfHubHTTPError() if error.response.status_code in (401, 403):
+            return _auth_error(
+                source, context, f"the hub answers {error.response.status_code}: the token is not valid or lacks the right to read"
+            )
+        case _:
+            return HubOutageError(_first_line(error))
 
 
 def _auth_error(source: Source, context: SourceContext, problem: str) -> TrainerError:
@@ -141,7 +148,8 @@ def _auth_error(source: Source, context: SourceContext, problem: str) -> Trainer
     have = f"the key {HF_TOKEN_KEY} of Secret {context.hub_secret.name} is used" if token else "no token is set"
     return TrainerError(
         FailureClass.HUGGING_FACE_AUTH,
-        f"{source.role} {source.uri}: {problem} ({have}; set secrets.huggingface.secretRef to a Secret whose key {HF_TOKEN_KEY} may read it).",
+        f"{source.role} {source.uri}: {problem} ({have}; set secrets.huggingface.secretRef to a Secret whose key {HF_TOKEN_KEY} may "
+        "read it).",
     )
 
 

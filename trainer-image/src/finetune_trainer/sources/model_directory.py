@@ -44,7 +44,9 @@ def check_model(source: Source, files: ModelFiles) -> dict[str, str]:
     names = set(files.sizes)
     gguf = sorted(name for name in names if name.lower().endswith(".gguf"))
     if gguf and CONFIG not in names:
-        raise source_error(source, f"{gguf[0]} is a GGUF file: made for inference, it cannot be trained. Use the model's safetensors directory.")
+        raise source_error(
+            source, f"{gguf[0]} is a GGUF file: made for inference, it cannot be trained. Use the model's safetensors directory."
+        )
     if CONFIG not in names:
         raise source_error(source, "config.json is missing: not a model directory in Hugging Face format.")
     _check_config(source, files)

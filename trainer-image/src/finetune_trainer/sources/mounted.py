@@ -19,11 +19,18 @@ def mounted_path(source: Source, context: SourceContext) -> Path:
         return path
     if source.scheme == "configmap":
         keys = _names(root)
-        raise source_error(source, f"ConfigMap {name} has no key {rest}; it has {keys}." if keys else f"ConfigMap {name} does not exist or is empty in this namespace.")
+        raise source_error(
+            source,
+            f"ConfigMap {name} has no key {rest}; it has {keys}."
+            if keys
+            else f"ConfigMap {name} does not exist or is empty in this namespace.",
+        )
     if not root.is_dir():
         raise source_error(source, f"claim {name} is not mounted: does the PersistentVolumeClaim exist in this namespace?")
     parent = next(folder for folder in path.parents if folder.is_dir())
-    raise source_error(source, f"no such file or directory on claim {name}; {parent.relative_to(base)} holds {_names(parent) or 'nothing'}.")
+    raise source_error(
+        source, f"no such file or directory on claim {name}; {parent.relative_to(base)} holds {_names(parent) or 'nothing'}."
+    )
 
 
 def _names(directory: Path) -> str:

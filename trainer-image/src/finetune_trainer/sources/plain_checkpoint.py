@@ -1,4 +1,7 @@
-"""Checkpoints that others wrote: plain Trainer directories without our manifest. Complete means: every file of the list for its kind (AC-07, AC-08)."""
+"""Checkpoints that others wrote: plain Trainer directories without our manifest.
+
+Complete means: every file of the list for its kind is there (AC-07, AC-08).
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,9 @@ def check_plain_checkpoint(source: Source, directory: Path, *, kind: Literal["lo
     _check_kind(source, names, kind)
     missing = missing_files(directory, names, kind)
     if missing:
-        raise source_error(source, f"the checkpoint is incomplete, {missing[0]} is missing (a {kind} checkpoint needs {', '.join(REQUIRED[kind])}).")
+        raise source_error(
+            source, f"the checkpoint is incomplete, {missing[0]} is missing (a {kind} checkpoint needs {', '.join(REQUIRED[kind])})."
+        )
     _check_rng(source, names, world_size)
     try:
         plain_step(directory)
@@ -64,11 +69,10 @@ def _check_kind(source: Source, names: Collection[str], kind: str) -> None:
 
 def _check_rng(source: Source, names: Collection[str], world_size: int) -> None:
     """A missing random state is an error, not a log line: the resumed run would silently be another one."""
-    if world_size == 1:
-        wanted = ["rng_state.pth"]
-    else:
-        wanted = [f"rng_state_{rank}.pth" for rank in range(world_size)]
+    wanted = ["rng_state.pth"] if world_size == 1 else [f"rng_state_{rank}.pth" for rank in range(world_size)]
     resized = any(re.fullmatch(r"rng_state(_\d+)?\.pth", name) for name in names)
     missing = [name for name in wanted if name not in names]
     if missing and not resized:
-        raise TrainerError(FailureClass.CHECKPOINT_INCOMPLETE, f"{source.role} {source.uri}: the checkpoint is incomplete, {missing[0]} is missing.")
+        raise TrainerError(
+            FailureClass.CHECKPOINT_INCOMPLETE, f"{source.role} {source.uri}: the checkpoint is incomplete, {missing[0]} is missing."
+        )

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from finetune_trainer.sources.context import Source, SourceContext, source_error
 from finetune_trainer.sources.data_files import data_names, split_names
 from finetune_trainer.sources.digest import dataset_digest, directory_digest
-from finetune_trainer.sources.hub import FilePatterns, fetch_snapshot, repository_files
 from finetune_trainer.sources.https import fetch_https
+from finetune_trainer.sources.hub import FilePatterns, fetch_snapshot, repository_files
 from finetune_trainer.sources.model_directory import TOKENIZER_FILES, check_model, check_tokenizer, is_needed, local_files
 from finetune_trainer.sources.mounted import mounted_path
 from finetune_trainer.sources.objects import fetch_objects, list_objects
@@ -73,7 +73,11 @@ def fetch_tokenizer(source: Source, context: SourceContext) -> FetchedModel:
 def tokenizer_names(directory: Path) -> list[str]:
     """Files of a directory that decide how text becomes tokens."""
     names = [path.name for path in directory.iterdir() if path.is_file()]
-    return [name for name in names if name in TOKENIZER_FILES or name.endswith(".jinja") or "token" in name or name in ("merges.txt", "config.json")]
+    return [
+        name
+        for name in names
+        if name in TOKENIZER_FILES or name.endswith(".jinja") or "token" in name or name in ("merges.txt", "config.json")
+    ]
 
 
 def fetch_data(source: Source, context: SourceContext, split: Split) -> FetchedData:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -48,10 +48,10 @@ class Save:
     names: tuple[str, ...]
     is_best: bool = False
     best: BestCheckpoint | None = None
-    early_stopping: EarlyStoppingState = EarlyStoppingState()
+    early_stopping: EarlyStoppingState = field(default_factory=EarlyStoppingState)
     evaluation_due: bool = False
-    metrics: dict[str, float] | None = None
-    usage: UsageSeconds = UsageSeconds()
+    metrics: dict[str, float] = field(default_factory=dict)
+    usage: UsageSeconds = field(default_factory=UsageSeconds)
 
     @property
     def is_protected(self) -> bool:
@@ -127,7 +127,7 @@ def commit(store: Store, save: Save, parts: list[Part], facts: RunFacts, *, now:
         best=save.best,
         early_stopping=save.early_stopping,
         evaluation_due=save.evaluation_due,
-        metrics=save.metrics or {},
+        metrics=save.metrics,
         usage=save.usage,
     )
     if not store.create(manifest_key(facts.attempt, save.step), manifest.to_json().encode()):

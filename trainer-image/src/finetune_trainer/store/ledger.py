@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from finetune_api.contract.store import MANIFEST, AttemptRecord, CheckpointRef, Manifest, attempt_number, checkpoint_prefix, parse_checkpoint_prefix
+from finetune_api.contract.store import (
+    MANIFEST,
+    AttemptRecord,
+    CheckpointRef,
+    Manifest,
+    attempt_number,
+    checkpoint_prefix,
+    parse_checkpoint_prefix,
+)
 from finetune_trainer.store.base import ObjectInfo, Store
 from finetune_trainer.store.errors import ObjectNotFoundError
 

@@ -139,7 +139,9 @@ class LocalStore:
             except FileNotFoundError as error:
                 raise ObjectNotFoundError(url) from error
             except PermissionError as error:
-                raise StorageAuthError(f"{verb} {url}: permission denied for user {os.getuid()}; mend the directory's owner or mode.") from error
+                raise StorageAuthError(
+                    f"{verb} {url}: permission denied for user {os.getuid()}; mend the directory's owner or mode."
+                ) from error
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EAGAIN):
                     raise TransientStoreError(str(error)) from error

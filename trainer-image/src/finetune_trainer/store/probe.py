@@ -1,4 +1,4 @@
-"""The start-up probe: may this job list, write, read and delete, and does the store honour create-if-absent?"""
+"""The start-up probe: whether this job may list, write, read and delete, and whether the store honours create-if-absent."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from finetune_trainer.store.s3 import S3Store
 
 PROBE_PREFIX = "probe/"
 CONCURRENT_CREATES = 32
+UNGUARDED_CONDITION = "ConditionalWritesUnsupported"
 
 
 class ProbeResult(NamedTuple):
@@ -18,10 +19,12 @@ class ProbeResult(NamedTuple):
 
     conditional_writes: bool
     """Exactly one of many concurrent creates of one key succeeded."""
+    warnings: dict[str, str]
+    """Condition -> message when something is missing."""
 
 
 def probe_store(store: Store) -> ProbeResult:
-    """Write, race, list, read and delete one small object. Raises the store's typed errors; leaves nothing behind where the store allows all of that."""
+    """Write, race, list, read and delete one small object. Raises the store's typed errors; leaves nothing behind when it succeeds."""
     key = f"{PROBE_PREFIX}{uuid.uuid4().hex}"
     with ThreadPoolExecutor(CONCURRENT_CREATES, thread_name_prefix="probe") as pool:
         made = list(pool.map(lambda number: store.create(key, f"{number}".encode()), range(CONCURRENT_CREATES)))
@@ -31,4 +34,5 @@ def probe_store(store: Store) -> ProbeResult:
     conditional = made.count(True) == 1 and listed == [key] and winner == f"{made.index(True)}".encode()
     if not conditional and isinstance(store, S3Store):
         store.connection.conditional_writes = False
-    return ProbeResult(conditional)
+    message = f"{store.url('')} ignores If-None-Match: two attempts that start in the same second are not told apart."
+    return ProbeResult(conditional, {} if conditional else {UNGUARDED_CONDITION: message})

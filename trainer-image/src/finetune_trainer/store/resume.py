@@ -1,6 +1,6 @@
 """Which checkpoint an attempt starts from: pure, so that every history can be tested.
 
-Attempts order time, not steps. An attempt's state is its own highest checkpoint, else the one it started from (its parent), and so on back::
+Attempts order time, not steps. An attempt's state is its own highest checkpoint, else the one it started from (its parent), and so on::
 
     attempt 1:  100 ── 500 ── 1000          (abandoned: attempt 2 was told resumeFrom: checkpoint-500)
     attempt 2:          └──── 600 ── 700    killed at 750
@@ -22,7 +22,7 @@ LATEST = "latest"
 
 
 def has_new_wish(ledger: Ledger, resume_from: str | None) -> bool:
-    """Whether ``checkpoint.resumeFrom`` asks for something the newest attempt was not already told: each wish is carried out once."""
+    """Whether ``checkpoint.resumeFrom`` asks for something the newest attempt was not told already: each wish is carried out once."""
     if resume_from in (None, LATEST):
         return False
     newest = ledger.attempts.get(ledger.newest_attempt)
@@ -32,8 +32,8 @@ def has_new_wish(ledger: Ledger, resume_from: str | None) -> bool:
 def plan_resume(ledger: Ledger, *, resume_from: str | None, auto_resume: bool) -> tuple[CheckpointRef, ...]:
     """Checkpoints to try, best first; empty = from scratch.
 
-    A wish for one checkpoint yields that one alone: it is used or the job is refused. Raises TrainerError (CheckpointIncomplete) when the wish names a
-    step of this job without a complete checkpoint.
+    A wish for one checkpoint yields that one alone: it is used or the job is refused. Raises TrainerError (CheckpointIncomplete) when
+    the wish names a step of this job without a complete checkpoint.
     """
     if has_new_wish(ledger, resume_from) or not auto_resume:
         return _wished(ledger, resume_from)
@@ -62,18 +62,21 @@ def is_resumable(checkpoint: StoredCheckpoint) -> bool:
     return checkpoint.manifest.resumable and not checkpoint.damage
 
 
-
 def check_global_batch(stored: int, *, batch_size: int, accumulation: int, world_size: int) -> None:
     """Refuse a resume that changes batchSize x gradAccumSteps x ranks: then a step is not the same position in the data."""
     asked = batch_size * accumulation * world_size
     if asked == stored:
         return
-    fitting = [f"batchSize {batch}, gradAccumSteps {stored // (batch * world_size)}" for batch in range(1, 129) if stored % (batch * world_size) == 0]
+    fitting = [
+        f"batchSize {batch}, gradAccumSteps {stored // (batch * world_size)}"
+        for batch in range(1, 129)
+        if stored % (batch * world_size) == 0
+    ]
     ways = "; ".join(sorted(fitting, key=lambda text: abs(int(re.findall(r"\d+", text)[0]) - batch_size))[:3])
     remedy = f"with {world_size} ranks use {ways}" if ways else f"use a number of ranks that divides {stored}"
     raise configuration_error(
-        f"training.batchSize {batch_size} x gradAccumSteps {accumulation} x {world_size} ranks = {asked}, but the checkpoint was trained with a global batch of "
-        f"{stored}: {remedy}."
+        f"training.batchSize {batch_size} x gradAccumSteps {accumulation} x {world_size} ranks = {asked}, but the checkpoint was trained "
+        f"with a global batch of {stored}: {remedy}."
     )
 
 
@@ -95,11 +98,18 @@ def _own_checkpoint(ledger: Ledger, step: int) -> CheckpointRef:
     usable = [checkpoint for checkpoint in found if is_resumable(checkpoint)]
     if usable:
         return usable[-1].ref
-    have = ", ".join(sorted({f"checkpoint-{other.step}" for other in ledger.checkpoints if is_resumable(other)}, key=lambda name: int(name[11:]))) or "none"
+    have = (
+        ", ".join(
+            sorted({f"checkpoint-{other.step}" for other in ledger.checkpoints if is_resumable(other)}, key=lambda name: int(name[11:]))
+        )
+        or "none"
+    )
     if not found:
         raise _incomplete(f"checkpoint.resumeFrom: this job has no complete checkpoint-{step}; it has {have}.")
     if found[-1].damage:
-        raise _incomplete(f"checkpoint.resumeFrom: checkpoint-{step} is incomplete, {found[-1].damage[0]} is missing or cut short; complete are {have}.")
+        raise _incomplete(
+            f"checkpoint.resumeFrom: checkpoint-{step} is incomplete, {found[-1].damage[0]} is missing or cut short; complete are {have}."
+        )
     raise _incomplete(f"checkpoint.resumeFrom: checkpoint-{step} keeps its weights only (checkpoint.keepLast); resumable are {have}.")
 
 

@@ -15,7 +15,10 @@ LONGEST_WAIT_SECONDS = 5.0
 
 
 def with_retries(call: Callable[[], Result], *, what: str, patience: float) -> Result:
-    """Run ``call`` until it does not raise :class:`TransientStoreError`, at most ``patience`` seconds; ``what`` names the operation in the error."""
+    """Run ``call`` until it does not raise :class:`TransientStoreError`, at most ``patience`` seconds.
+
+    ``what`` names the operation in the :class:`StorageUnavailableError` raised then.
+    """
     try:
         for attempt in stamina.retry_context(
             on=TransientStoreError,

@@ -23,10 +23,13 @@ class RotationPlan:
     delete: tuple[CheckpointRef, ...] = ()
 
 
-def plan_rotation(checkpoints: Sequence[tuple[CheckpointRef, bool]], *, keep_last: int, keep_last_remote: int, protected: Collection[CheckpointRef]) -> RotationPlan:
+def plan_rotation(
+    checkpoints: Sequence[tuple[CheckpointRef, bool]], *, keep_last: int, keep_last_remote: int, protected: Collection[CheckpointRef]
+) -> RotationPlan:
     """Decide for checkpoints given oldest first, each with whether it is resumable.
 
-    The newest ``keep_last`` stay resumable, the newest ``keep_last_remote`` stay at all; the newest one and the protected ones (best, parent) are never touched.
+    The newest ``keep_last`` stay resumable, the newest ``keep_last_remote`` stay at all; the newest one and the protected ones (best,
+    parent) are never touched.
     """
     newest_first = list(reversed(checkpoints))
     strip, delete = [], []
@@ -60,7 +63,7 @@ def apply_rotation(store: Store, ledger: Ledger, plan: RotationPlan) -> None:
 
 
 def leftovers(ledger: Ledger, *, attempt: int, committed_step: int) -> list[str]:
-    """Keys nothing refers to: folders of older attempts and of skipped saves that never got a manifest, optimizer files of stripped checkpoints."""
+    """Keys nothing refers to: folders of older attempts and of skipped saves without a manifest, optimizers of stripped checkpoints."""
     keys: list[str] = []
     for (owner, step), names in ledger.unfinished.items():
         if owner < attempt or (owner == attempt and step < committed_step):

@@ -58,7 +58,7 @@ class S3Store:
         self._call("write", key, lambda session: session.client.put_object(self._location.bucket, name, io.BytesIO(data), len(data)))
 
     def create(self, key: str, data: bytes) -> bool:
-        """Write a small object unless one of that key exists (If-None-Match through a presigned PUT: the SDK's own put drops the header)."""
+        """Write a small object unless one of that key exists: If-None-Match on a presigned PUT (the SDK's own put drops the header)."""
         if not self.connection.conditional_writes:
             return self._create_unguarded(key, data)
         may_be_ours = False
@@ -88,7 +88,11 @@ class S3Store:
 
         def read_all(session: Session) -> list[ObjectInfo]:
             found = session.client.list_objects(self._location.bucket, prefix=name or None, recursive=True)
-            return [ObjectInfo((item.object_name or "")[skip:], item.size or 0, (item.etag or "").strip('"')) for item in found if not item.is_dir]
+            return [
+                ObjectInfo((item.object_name or "")[skip:], item.size or 0, (item.etag or "").strip('"'))
+                for item in found
+                if not item.is_dir
+            ]
 
         yield from self._call("list", prefix, read_all)
 
@@ -102,7 +106,9 @@ class S3Store:
                     session.client.remove_object(self._location.bucket, name)
                 return
             for error in session.client.remove_objects(self._location.bucket, [DeleteObject(name) for name in names]):
-                raise translate_code(error.code, error.message or "", 403 if error.code == "AccessDenied" else 500, self._place(session, error.name or ""))
+                raise translate_code(
+                    error.code, error.message or "", 403 if error.code == "AccessDenied" else 500, self._place(session, error.name or "")
+                )
 
         if names:
             self._call("delete", "", remove)

@@ -95,7 +95,9 @@ class S3Connection:
         endpoint = (credentials.endpoint or self.location.endpoint or default).rstrip("/")
         parts = urlsplit(endpoint)
         if parts.scheme not in ("http", "https") or not parts.netloc or parts.path:
-            raise configuration_error(f"The S3 endpoint {endpoint} (AWS_ENDPOINT_URL of Secret {self.secret.name}) must look like http://host:port or https://host.")
+            raise configuration_error(
+                f"The S3 endpoint {endpoint} (AWS_ENDPOINT_URL of Secret {self.secret.name}) must look like http://host:port or https://host."
+            )
         pool = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=READ_TIMEOUT_SECONDS),
             maxsize=CONNECTIONS,

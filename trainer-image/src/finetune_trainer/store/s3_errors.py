@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import urllib3.exceptions
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
-from finetune_trainer.errors import TrainerError, configuration_error
+from finetune_trainer.errors import configuration_error
 from finetune_trainer.store.errors import ObjectNotFoundError, StorageAuthError, TransientStoreError
 
 AUTH_CODES = frozenset(
@@ -30,7 +30,9 @@ AUTH_CODES = frozenset(
     }
 )
 MISSING_CODES = frozenset({"NoSuchKey", "NoSuchObject", "NoSuchVersion", "ResourceNotFound"})
-TRANSIENT_4XX = frozenset({"RequestTimeout", "OperationAborted", "ConditionalRequestConflict", "BadDigest", "IncompleteBody", "SlowDown", "NoSuchUpload"})
+TRANSIENT_4XX = frozenset(
+    {"RequestTimeout", "OperationAborted", "ConditionalRequestConflict", "BadDigest", "IncompleteBody", "SlowDown", "NoSuchUpload"}
+)
 SDK_ERRORS = (MinioException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError)
 """All the SDK and its HTTP client raise; ValueError is the SDK's complaint about names it does not accept."""
 
@@ -64,7 +66,8 @@ def translate(error: Exception, place: Place) -> Exception:
             return TransientStoreError(f"{place.endpoint} does not answer like an S3 service: {_first_line(error)}")
         case urllib3.exceptions.HTTPError() if _is_certificate_problem(error):
             return configuration_error(
-                f"The certificate of {place.endpoint} is not trusted: put its CA into the key ca.crt of Secret {place.secret}, or correct AWS_ENDPOINT_URL."
+                f"The certificate of {place.endpoint} is not trusted: put its CA into the key ca.crt of Secret {place.secret}, "
+                "or correct AWS_ENDPOINT_URL."
             )
         case ValueError() if not isinstance(error, OSError):
             return configuration_error(f"{place.url} cannot be used: {_first_line(error)}")
@@ -79,13 +82,14 @@ def translate_code(code: str, message: str, status: int, place: Place) -> Except
         return ObjectNotFoundError(place.url)
     if code == "NoSuchBucket":
         return configuration_error(
-            f"Bucket {place.bucket} does not exist at {place.endpoint}: create it, or correct the URI {place.url} or the key AWS_ENDPOINT_URL of Secret {place.secret}."
+            f"Bucket {place.bucket} does not exist at {place.endpoint}: create it, or correct the URI {place.url} or the key "
+            f"AWS_ENDPOINT_URL of Secret {place.secret}."
         )
     if code in AUTH_CODES or status in (401, 403):
         return RefusedError(
             StorageAuthError(
-                f"{place.endpoint} refuses access to {place.url} ({code or status}): the keys in Secret {place.secret} must be valid and allowed to list, read, "
-                f"write and delete in bucket {place.bucket}."
+                f"{place.endpoint} refuses access to {place.url} ({code or status}): the keys in Secret {place.secret} must be valid and "
+                f"allowed to list, read, write and delete in bucket {place.bucket}."
             )
         )
     if status >= 500 or code in TRANSIENT_4XX or status in (408, 409, 429):
@@ -97,7 +101,6 @@ def error_code(body: bytes) -> str:
     """Code of an S3 error document, empty when there is none."""
     match = re.search(rb"<Code>([^<]{1,64})</Code>", body)
     return match[1].decode() if match else ""
-
 
 
 def _is_certificate_problem(error: BaseException) -> bool:

@@ -18,7 +18,7 @@ class UploadQueue:
     """Hands saves to the uploading thread in order; thread-safe."""
 
     def __init__(self, *, may_replace: bool, on_replaced: Callable[[Save], None]) -> None:
-        """``may_replace`` is for pod 0: it alone decides what is skipped and the others follow (:meth:`drop`), else parts would never meet."""
+        """``may_replace`` is for pod 0: it alone decides what is skipped, the others follow (:meth:`drop`), else parts would never meet."""
         self._may_replace = may_replace
         self._on_replaced = on_replaced
         self._waiting: list[Save] = []

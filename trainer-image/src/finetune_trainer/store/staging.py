@@ -30,7 +30,7 @@ def wanted_files(names: Iterable[str], ranks: range) -> list[str]:
 
 
 def stage(source: Path, target: Path, names: Iterable[str]) -> None:
-    """Hard-link files into a new directory; copies where the volume cannot link. Raises OSError (no space) and then leaves nothing behind."""
+    """Hard-link files into a new directory, copy where the volume cannot link. On OSError (no space) nothing is left behind."""
     try:
         for name in names:
             destination = target / name

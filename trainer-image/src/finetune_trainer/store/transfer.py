@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -56,7 +55,7 @@ def download_files(store: Store, prefix: str, files: Sequence[StoredFile], direc
 def inside(directory: Path, name: str) -> Path:
     """Path of a relative name; refuses one that would leave the directory."""
     path = directory / name
-    if os.path.isabs(name) or ".." in Path(name).parts:
+    if Path(name).is_absolute() or ".." in Path(name).parts:
         raise ValueError(f"{name} is not a name inside {directory}")
     return path
 

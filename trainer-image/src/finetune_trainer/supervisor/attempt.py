@@ -109,7 +109,11 @@ def check_pinned(stored: Pinned, found: Pinned) -> None:
     for library in sorted(stored.versions.keys() & found.versions.keys()):
         if stored.versions[library] != found.versions[library]:
             raise configuration_error(
-                _refusal(f"the version of {library} (set resources.image to the first attempt's image)", stored.versions[library], found.versions[library])
+                _refusal(
+                    f"the version of {library} (set resources.image to the first attempt's image)",
+                    stored.versions[library],
+                    found.versions[library],
+                )
             )
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
+from finetune_trainer.supervisor.events import GroupFinished, GroupLost, GroupStopping, StepsSkipped
 from finetune_trainer.supervisor.group import GroupState, StopTrigger
 from finetune_trainer.supervisor.group_client import SILENCE_LIMIT_SECONDS, GroupClient
 from finetune_trainer.supervisor.group_service import GroupService
 from finetune_trainer.supervisor.situation import EventQueue
-from finetune_trainer.supervisor.events import GroupFinished, GroupLost, GroupStopping, StepsSkipped
-
 
 FAREWELL_SECONDS = 3.0
 
@@ -22,7 +21,7 @@ class Bond(Protocol):
         """All ranks have to stop."""
 
     def failing(self, reason: str) -> None:
-        """This pod ends with a failure."""
+        """Say why this pod fails."""
 
     def skipping(self, steps: list[int]) -> None:
         """These saves are not uploaded (pod 0 only)."""
@@ -101,7 +100,7 @@ class MemberBond:
         self._client.report(saw_finish=True)
 
     def all_know(self) -> bool:
-        """This pod knows; the rest is pod 0's."""
+        """Leave it to pod 0 to wait for the others."""
         return True
 
     def lost(self) -> str:
@@ -132,4 +131,3 @@ class StateFollower:
             self._queue.put(GroupFinished())
         if state.lost and not last.lost:
             self._queue.put(GroupLost(f"pod 0: {state.lost}"))
-

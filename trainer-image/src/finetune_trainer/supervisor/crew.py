@@ -100,5 +100,3 @@ class Crew:
 
     def _emit(self, event: WorkerExited) -> None:
         self._queue.put(event)
-
-

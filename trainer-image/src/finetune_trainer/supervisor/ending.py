@@ -1,4 +1,4 @@
-"""What a pod does once its workers have ended: finish, hold, or fail; in each case nothing finished is left behind that could still be saved."""
+"""What a pod does once its workers have ended: finish, hold, or fail; nothing that could still be saved is left behind."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ LAST_OUTAGE_SECONDS = 60.0
 class Ending:
     """Turns the end of the workers into the end of the pod."""
 
-    def __init__(self, session: Session, queue: EventQueue, reporter: Reporter | None, attachments: Callable[[], Mapping[str, bytes]]) -> None:
+    def __init__(
+        self, session: Session, queue: EventQueue, reporter: Reporter | None, attachments: Callable[[], Mapping[str, bytes]]
+    ) -> None:
         self._session, self._queue, self._reporter = session, queue, reporter
         self._attachments = attachments
         self._now = session.now
@@ -80,7 +82,9 @@ class Ending:
         final = now.final
         session.board.update(
             phase="Finished",
-            finished=Finished(step=final.step, final_uri=now.final_uri, source=final.source, early_stopped=final.early_stopped, metrics=final.metrics),
+            finished=Finished(
+                step=final.step, final_uri=now.final_uri, source=final.source, early_stopped=final.early_stopped, metrics=final.metrics
+            ),
         )
         session.bond.finished()
         now.group_finished = True
@@ -96,7 +100,10 @@ class Ending:
         started = self._now.started
         assert started is not None
         progress = session.board.snapshot()
-        documents = {**self._attachments(), "lineage.json": lineage(session.inputs.config, final, progress, started.stored or started.known)}
+        documents = {
+            **self._attachments(),
+            "lineage.json": lineage(session.inputs.config, final, progress, started.stored or started.known),
+        }
         upload_tensorboard(store, started.plan.tensorboard_dir)
         upload_final(store, final, attempt=started.plan.attempt, attachments=documents)
         self._queue.put(events.FinalCommitted(store.url(FINAL_PREFIX)))
@@ -166,7 +173,12 @@ class Ending:
         lost = max(0, step - base)
         if now.stop is not None and now.stop.command is not None:
             stopped = Stopped(
-                command_id=now.stop.command.id, step=step, saved=False, checkpoint=session.board.newest_checkpoint(), lost_steps=lost, seconds=self._latency(now.stop.at)
+                command_id=now.stop.command.id,
+                step=step,
+                saved=False,
+                checkpoint=session.board.newest_checkpoint(),
+                lost_steps=lost,
+                seconds=self._latency(now.stop.at),
             )
             session.board.update(phase="Holding", stopped=stopped)
             self._deliver(lambda reporter: reporter.stopped_accepted.is_set(), DELIVERY_SECONDS if now.signalled_at is None else 2.0)
@@ -228,5 +240,3 @@ class Ending:
     def _wake(self) -> None:
         if self._reporter is not None:
             self._reporter.wake()
-
-

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from finetune_api.constants import DEFAULT_STORE_SECRET
 from finetune_api.contract import ACCEPTED_CONTRACT_VERSIONS, env
 from finetune_api.contract.run_config import RunConfig
-from finetune_api.constants import DEFAULT_STORE_SECRET
 from finetune_trainer.errors import configuration_error
 from finetune_trainer.sources.context import SourceContext
 from finetune_trainer.store.base import Store
@@ -88,11 +88,14 @@ def load_run_config(path: Path) -> RunConfig:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise configuration_error(f"The run config does not fit this trainer: {field}: {first['msg']}. Use the operator's own trainer image.") from error
+        raise configuration_error(
+            f"The run config does not fit this trainer: {field}: {first['msg']}. Use the operator's own trainer image."
+        ) from error
     if config.contract_version not in ACCEPTED_CONTRACT_VERSIONS:
         accepted = " and ".join(map(str, ACCEPTED_CONTRACT_VERSIONS))
         raise configuration_error(
-            f"The operator speaks contract version {config.contract_version}, this trainer image {accepted}: set resources.image to an image of the operator's version."
+            f"The operator speaks contract version {config.contract_version}, this trainer image {accepted}: set resources.image to an "
+            "image of the operator's version."
         )
     return config
 
@@ -124,7 +127,9 @@ def job_secrets(config: RunConfig, environment: PodEnvironment) -> Secrets:
         dataset=mounted(env.SECRET_DATASET, spec.dataset.secret_ref.name) if spec.dataset.secret_ref else store,
         hub=mounted(env.SECRET_HUGGINGFACE, hub.secret_ref.name if hub else "(secrets.huggingface.secretRef is not set)"),
         trackers={
-            tracker.type: environment.secrets_dir / f"{env.SECRET_TRACKER_PREFIX}{index}" for index, tracker in enumerate(spec.logging.trackers) if tracker.secret_ref
+            tracker.type: environment.secrets_dir / f"{env.SECRET_TRACKER_PREFIX}{index}"
+            for index, tracker in enumerate(spec.logging.trackers)
+            if tracker.secret_ref
         },
     )
 

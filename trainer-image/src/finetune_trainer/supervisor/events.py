@@ -136,11 +136,6 @@ class GroupFinished:
     """Pod 0 says: the final commit is known."""
 
 
-@dataclass(frozen=True)
-class Woken:
-    """Look again: a deadline may have passed, or a thread ended."""
-
-
 Event = (
     SignalReceived
     | StartupDone
@@ -157,5 +152,4 @@ Event = (
     | GroupStopping
     | StepsSkipped
     | GroupFinished
-    | Woken
 )

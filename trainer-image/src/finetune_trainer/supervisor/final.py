@@ -11,7 +11,7 @@ from pathlib import Path
 from finetune_api.contract import CONTRACT_VERSION
 from finetune_api.contract.progress import FineTuneProgress
 from finetune_api.contract.run_config import RunConfig
-from finetune_api.contract.store import FINAL_PREFIX, LINEAGE, MANIFEST, FinalManifest, Pinned
+from finetune_api.contract.store import FINAL_PREFIX, MANIFEST, FinalManifest, Pinned
 from finetune_trainer.protocol import FinalSaved
 from finetune_trainer.store.base import Store
 from finetune_trainer.store.checkpoints import check_not_superseded, timestamp

@@ -1,6 +1,7 @@
 """What the supervisors of a rank group tell each other.
 
-Every pod other than 0 posts its own report again and again and gets the group's state back: both are whole documents, so that a lost message never matters.
+Every pod other than 0 posts its own report again and again and gets the group's state back: both are whole documents, so that a lost
+message never matters.
 """
 
 from __future__ import annotations

@@ -25,7 +25,13 @@ class GroupClient:
     """Exchanges reports for the state in a thread of its own."""
 
     def __init__(
-        self, url: str, report: PodReport, *, first_contact_seconds: float, on_state: Callable[[GroupState], None], on_lost: Callable[[str], None]
+        self,
+        url: str,
+        report: PodReport,
+        *,
+        first_contact_seconds: float,
+        on_state: Callable[[GroupState], None],
+        on_lost: Callable[[str], None],
     ) -> None:
         self._url = url
         self._report = report
@@ -55,6 +61,10 @@ class GroupClient:
             if condition(self._state):
                 return self._state
             raise ConnectionError("pod 0 is lost")
+
+    def wait_for_round_after(self, number: int) -> GroupState:
+        """Wait for a newer round, or for the word that all may start."""
+        return self.wait_for(lambda state: state.may_start or state.round > number)
 
     def close(self, *, timeout: float = 3.0) -> None:
         """Report once more and end; waits at most ``timeout`` seconds."""

@@ -23,7 +23,9 @@ IDLE_SECONDS = 60.0
 class GroupService:
     """State of the group and the reports of the other pods. Thread-safe."""
 
-    def __init__(self, job: JobIdentity, run: int, *, pods: int, on_lost: Callable[[str], None], on_stopping: Callable[[StopTrigger], None]) -> None:
+    def __init__(
+        self, job: JobIdentity, run: int, *, pods: int, on_lost: Callable[[str], None], on_stopping: Callable[[StopTrigger], None]
+    ) -> None:
         self._paths = {pod_path(job, run, pod): pod for pod in range(1, pods)}
         self._state = GroupState()
         self._reports: dict[int, PodReport] = {}
@@ -112,7 +114,8 @@ class GroupService:
     def wait_for_round(self, number: int, *, contact_until: float) -> dict[int, str]:
         """Wait until every pod has checked a round; returns the problems by pod.
 
-        Raises TimeoutError that names pods never heard of by ``contact_until``; for pods that answer there is no limit (a download may take long).
+        Raises TimeoutError that names pods never heard of by ``contact_until``; for pods that answer there is no limit, a download may
+        take long.
         """
         pods = set(self._paths.values())
         with self._changed:
@@ -142,7 +145,9 @@ class GroupService:
     def wait_until_told(self, seconds: float) -> None:
         """Wait until every pod that is still there has got the state as it is now."""
         with self._changed:
-            self._changed.wait_for(lambda: all(pod in self._told or report.has_left for pod, report in self._reports.items()), timeout=seconds)
+            self._changed.wait_for(
+                lambda: all(pod in self._told or report.has_left for pod, report in self._reports.items()), timeout=seconds
+            )
 
     def close(self) -> None:
         """Stop answering."""

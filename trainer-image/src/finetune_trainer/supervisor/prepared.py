@@ -43,7 +43,8 @@ def fetch_rows(store: Store, manifest: PreparedManifest, cache_dir: Path) -> Pat
     """Bring prepared rows from the store into the cache; None when they are damaged (they are prepared anew then)."""
     try:
         return fill_directory(
-            cache_dir / "prepared" / manifest.key, lambda directory: download_files(store, prepared_prefix(manifest.key), manifest.files, directory)
+            cache_dir / "prepared" / manifest.key,
+            lambda directory: download_files(store, prepared_prefix(manifest.key), manifest.files, directory),
         )
     except (DigestMismatchError, ObjectNotFoundError) as error:
         logger.warning("prepared rows in the store are damaged: %s", error)
@@ -91,7 +92,7 @@ class PrepareProcess:
         """What the program said on the link before it left; set by the link's thread."""
 
     def run(self, plan: PreparePlan, key: str) -> Path:
-        """Prepare rows into the cache under their key. Raises the class the program named, DataError when it only left with a user error."""
+        """Prepare rows into the cache under their key. Raises the class the program named, UnknownError when it just died."""
         target = self._cache_dir / "prepared" / key
         target.parent.mkdir(parents=True, exist_ok=True)
         output = target.with_name(f".filling-{key}-{uuid.uuid4().hex[:8]}")

@@ -26,7 +26,14 @@ class Reporter:
     """Posts at least every ``interval_seconds``, at once when woken."""
 
     def __init__(
-        self, config: ProgressConfig, board: Board, *, token: Path, ca: Path, on_command: Callable[[Command], None], on_superseded: Callable[[str], None]
+        self,
+        config: ProgressConfig,
+        board: Board,
+        *,
+        token: Path,
+        ca: Path,
+        on_command: Callable[[Command], None],
+        on_superseded: Callable[[str], None],
     ) -> None:
         self._config = config
         self._board = board
@@ -68,7 +75,9 @@ class Reporter:
                 logger.exception("posting progress failed unexpectedly")
             if last:
                 return
-            urgent = (progress.stopped and not self.stopped_accepted.is_set()) or (progress.finished and not self.finished_accepted.is_set())
+            urgent = (progress.stopped and not self.stopped_accepted.is_set()) or (
+                progress.finished and not self.finished_accepted.is_set()
+            )
             self._wake.wait(min(URGENT_INTERVAL_SECONDS, self._config.interval_seconds) if urgent else self._config.interval_seconds)
             self._wake.clear()
 
@@ -77,7 +86,11 @@ class Reporter:
         try:
             token = self._token.read_text(encoding="utf-8").strip()
             answer = self._client().request(
-                "POST", self._config.url, body=body, headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"}, timeout=TIMEOUT
+                "POST",
+                self._config.url,
+                body=body,
+                headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+                timeout=TIMEOUT,
             )
         except (OSError, urllib3.exceptions.HTTPError) as error:
             self._note_problem(f"{type(error).__name__}: {error}")
@@ -130,11 +143,16 @@ class Reporter:
 def kubeflow_status(progress: FineTuneProgress, *, now: datetime) -> TrainerStatus:
     """The stock part of a post."""
     remaining = progress.total_steps - progress.step
-    values = {"loss": progress.loss, "eval_loss": progress.eval_loss, "learning_rate": progress.learning_rate, "grad_norm": progress.grad_norm, "epoch": progress.epoch}
+    values = {
+        "loss": progress.loss,
+        "eval_loss": progress.eval_loss,
+        "learning_rate": progress.learning_rate,
+        "grad_norm": progress.grad_norm,
+        "epoch": progress.epoch,
+    }
     return TrainerStatus(
         last_updated_time=timestamp(now),
         progress_percentage=min(100, 100 * progress.step // progress.total_steps) if progress.total_steps else None,
         estimated_remaining_seconds=round(remaining * progress.step_seconds) if progress.step_seconds and progress.total_steps else None,
         metrics=[KubeflowMetric(name=name, value=repr(value)) for name, value in values.items() if value is not None],
     )
-

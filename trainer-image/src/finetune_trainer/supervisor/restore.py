@@ -13,11 +13,11 @@ from finetune_api.contract.store import MANIFEST, CheckpointRef, Manifest, Store
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_trainer.protocol import ResumePoint
 from finetune_trainer.sources.context import Source, SourceContext
+from finetune_trainer.sources.plain_checkpoint import check_plain_checkpoint
 from finetune_trainer.sources.resolve import fetch_directory
 from finetune_trainer.store.base import Store
 from finetune_trainer.store.errors import DigestMismatchError, ObjectNotFoundError
 from finetune_trainer.store.ledger import manifest_key
-from finetune_trainer.sources.plain_checkpoint import check_plain_checkpoint
 from finetune_trainer.store.resume import check_global_batch
 from finetune_trainer.store.rotation import OPTIMIZER_FILE
 from finetune_trainer.store.staging import rank_of, wanted_files
@@ -25,7 +25,7 @@ from finetune_trainer.store.transfer import download_files, hash_file
 
 
 class RejectedError(Exception):
-    """This checkpoint is no good; the one before may be."""
+    """A checkpoint is no good; the one before may be."""
 
 
 @dataclass(frozen=True)
@@ -116,4 +116,3 @@ def _check_rng(names: dict[str, StoredFile], target: RestoreTarget) -> None:
         name = "rng_state.pth" if target.world_size == 1 else f"rng_state_{rank}.pth"
         if name not in names:
             raise RejectedError(f"{name} is missing")
-

@@ -33,9 +33,11 @@ FREEZE_PATIENCE_SECONDS = 600.0
 
 
 class Session:
-    """Handles events; what they amount to is in :attr:`now`, what follows from it at the end in :mod:`finetune_trainer.supervisor.ending`."""
+    """Handles events; what they amount to is in :attr:`now`, what follows at the end is in :mod:`finetune_trainer.supervisor.ending`."""
 
-    def __init__(self, inputs: Inputs, queue: EventQueue, crew: Crew, bond: Bond, *, make_uploader: Callable[[events.Started], Uploader]) -> None:
+    def __init__(
+        self, inputs: Inputs, queue: EventQueue, crew: Crew, bond: Bond, *, make_uploader: Callable[[events.Started], Uploader]
+    ) -> None:
         self.inputs, self.crew, self.bond = inputs, crew, bond
         self.board = inputs.board
         self.now = Situation()
@@ -46,7 +48,7 @@ class Session:
 
     @property
     def is_leader(self) -> bool:
-        """This is pod 0."""
+        """Whether this is pod 0."""
         return self.inputs.environment.pod_index == 0
 
     @property
@@ -58,7 +60,9 @@ class Session:
 
     def start_up(self, work: Callable[[], events.Started]) -> events.Started:
         """Run start-up in a thread while events are handled; raises LeaveError when a stop, a loss or an error ends it."""
-        run_in_background("startup", lambda: self._queue.put(events.StartupDone(work())), lambda error: self._queue.put(events.StartupFailed(error)))
+        run_in_background(
+            "startup", lambda: self._queue.put(events.StartupDone(work())), lambda error: self._queue.put(events.StartupFailed(error))
+        )
         self.wait(lambda: self.now.started is not None or self.now.stop is not None)
         if self.now.started is None:
             raise LeaveError(Outcome(EXIT_STOPPED, message="stopped before training began"))
@@ -80,7 +84,7 @@ class Session:
         return self._queue.pump(self.handle, self._tick, until=until, deadline=deadline)
 
     def stop_deadline(self) -> float | None:
-        """When a stop has to be over: the grace period after SIGTERM, the command's timeout unless the operator waits for the checkpoint."""
+        """When a stop has to be over: the grace period after SIGTERM, the command's timeout unless the operator waits for the save."""
         if self.now.signalled_at is not None:
             return self.now.signalled_at + self.inputs.spec.pause_policy.grace_seconds - GRACE_MARGIN_SECONDS
         stop = self.now.stop
@@ -95,41 +99,46 @@ class Session:
 
     def handle(self, event: events.Event) -> None:
         """Note what an event means; raises LeaveError for those that end the pod at once."""
-        now = self.now
         match event:
             case events.SignalReceived():
                 self._signalled()
             case events.StartupDone():
-                now.started = event.started
-            case events.StartupFailed():
+                self.now.started = event.started
+            case events.StartupFailed() | events.BackgroundFailed():
                 raise LeaveError(outcome_of_error(event.error))
+            case events.Superseded():
+                raise LeaveError(Outcome(EXIT_STOPPED, message=event.reason))
             case events.MessageReceived():
                 self._message(event)
             case events.WorkerExited():
                 self._worker_exited(event)
             case events.CommandReceived():
                 self._command(event.command, event.at)
+            case events.CheckpointCommitted() | events.UploadFailed() | events.FinalCommitted():
+                self._uploaded(event)
+            case events.GroupStopping() | events.StepsSkipped() | events.GroupFinished() | events.GroupLost():
+                self._group_event(event)
+
+    def _uploaded(self, event: events.CheckpointCommitted | events.UploadFailed | events.FinalCommitted) -> None:
+        match event:
             case events.CheckpointCommitted():
                 self._committed(event.step, event.manifest)
             case events.UploadFailed():
-                now.given_up[event.step] = str(event.error)
-            case events.Superseded():
-                raise LeaveError(Outcome(EXIT_STOPPED, message=event.reason))
-            case events.BackgroundFailed():
-                raise LeaveError(outcome_of_error(event.error))
+                self.now.given_up[event.step] = str(event.error)
             case events.FinalCommitted():
-                now.final_uri = event.uri
+                self.now.final_uri = event.uri
+
+    def _group_event(self, event: events.GroupStopping | events.StepsSkipped | events.GroupFinished | events.GroupLost) -> None:
+        match event:
             case events.GroupStopping():
                 self._order_stop(StopOrder(event.trigger, time.monotonic()))
             case events.StepsSkipped():
                 if self.uploader is not None:
                     self.uploader.skip(event.steps)
             case events.GroupFinished():
-                now.group_finished = True
+                self.now.group_finished = True
             case events.GroupLost():
                 self._group_lost(event.reason)
-            case events.Woken():
-                pass
 
     def skipped(self, step: int) -> None:
         """Pod 0 replaced a waiting save: the others must not upload theirs. Called by the uploader."""
@@ -236,7 +245,9 @@ class Session:
             return
         store = self.inputs.store.with_patience(FREEZE_PATIENCE_SECONDS)
         run_in_background(
-            "freeze", lambda: freeze(store, found, replace=started.starts_anew), lambda error: self._queue.put(events.BackgroundFailed(error))
+            "freeze",
+            lambda: freeze(store, found, replace=started.starts_anew),
+            lambda error: self._queue.put(events.BackgroundFailed(error)),
         )
 
     def _worker_exited(self, event: events.WorkerExited) -> None:
@@ -280,4 +291,3 @@ class Session:
             self.uploader.expect_no_more_parts()
         if not self.crew.workers.processes:
             raise LeaveError(Outcome(EXIT_PEER_LOST, FailureClass.PEER_LOST, reason))
-

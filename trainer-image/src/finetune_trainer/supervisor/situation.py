@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from finetune_api.contract.progress import Command
-from finetune_trainer.protocol import FinalSaved, StopAgreed
 from finetune_trainer.protocol import Failed as WorkerFailure
+from finetune_trainer.protocol import FinalSaved, StopAgreed
 from finetune_trainer.supervisor.events import Event, Started
 from finetune_trainer.supervisor.group import StopTrigger
 from finetune_trainer.supervisor.outcome import Outcome
@@ -82,7 +82,9 @@ class EventQueue:
         """Add an event; safe in a signal handler."""
         self._queue.put(event)
 
-    def pump(self, handle: Callable[[Event], None], tick: Callable[[], None], *, until: Callable[[], bool], deadline: Callable[[], float | None]) -> bool:
+    def pump(
+        self, handle: Callable[[Event], None], tick: Callable[[], None], *, until: Callable[[], bool], deadline: Callable[[], float | None]
+    ) -> bool:
         """Handle events until a condition holds (True) or the deadline (monotonic, may move, None = none) has passed (False)."""
         while not until():
             limit = deadline()

@@ -1,4 +1,7 @@
-"""From the run config to a plan for the workers: what is common to all pods. A thread of its own runs it; SIGTERM ends the process meanwhile."""
+"""From the run config to a plan for the workers: what is common to all pods.
+
+A thread of its own runs it; SIGTERM ends the process meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +82,9 @@ def fetch_weights(inputs: Inputs, pinned: Pinned | None) -> Weights:
     """Fetch the model, of the pinned revision if there is one, and its tokenizer or another."""
     spec = inputs.spec
     source = Source(spec.model.uri, "model.uri", inputs.secrets.model, spec.model.region)
-    model = fetch_model(source, inputs.sources, pinned=pinned.model_revision if pinned else None, needs_tokenizer=spec.model.tokenizer is None)
+    model = fetch_model(
+        source, inputs.sources, pinned=pinned.model_revision if pinned else None, needs_tokenizer=spec.model.tokenizer is None
+    )
     for condition, message in model.warnings.items():
         inputs.board.warn(condition, message)
     if spec.model.tokenizer is None:
@@ -139,22 +144,32 @@ def resume_step(point: ResumePoint | None) -> int:
     return point.manifest.step if point.manifest else plain_step(point.directory)
 
 
-def build_plan(inputs: Inputs, *, attempt: int, weights: Weights, prepared: Path, resume: ResumePoint | None, lost_until_step: int, pinned: Pinned) -> WorkerPlan:
+@dataclass(frozen=True)
+class Fetched:
+    """All that was brought onto local disk."""
+
+    weights: Weights
+    rows: Path
+    """Prepared rows."""
+    resume: ResumePoint | None
+
+
+def build_plan(inputs: Inputs, fetched: Fetched, *, attempt: int, lost_until_step: int, pinned: Pinned) -> WorkerPlan:
     """Everything on local disk, as the workers need it."""
     work = inputs.environment.work_dir
     inputs.environment.output_dir.mkdir(parents=True, exist_ok=True)
     return WorkerPlan(
         run_config=inputs.environment.run_config.absolute(),
         attempt=attempt,
-        model_dir=weights.model.directory,
-        tokenizer_dir=weights.tokenizer_dir,
-        prepared_dir=prepared,
+        model_dir=fetched.weights.model.directory,
+        tokenizer_dir=fetched.weights.tokenizer_dir,
+        prepared_dir=fetched.rows,
         peft_config=fetch_peft_config(inputs),
-        resume=resume,
+        resume=fetched.resume,
         lost_until_step=lost_until_step,
         pod_started=inputs.started,
         output_dir=inputs.environment.output_dir,
-        best_dir=_best_dir(inputs, resume),
+        best_dir=_best_dir(inputs, fetched.resume),
         metrics_file=work / "metrics.jsonl",
         tensorboard_dir=work / "tensorboard",
         tracker_secrets=inputs.secrets.trackers,
@@ -172,7 +187,10 @@ def _best_dir(inputs: Inputs, resume: ResumePoint | None) -> Path | None:
     ref = CheckpointRef(attempt=manifest.best.attempt, step=manifest.best.step)
     best = fetch_best(inputs.store, ref, inputs.restore_target.directory)
     if best is None:
-        inputs.board.warn("BestCheckpointLost", f"The best checkpoint (step {ref.step}) is no longer complete in the store; the best from here on is used.")
+        inputs.board.warn(
+            "BestCheckpointLost",
+            f"The best checkpoint (step {ref.step}) is no longer complete in the store; the best from here on is used.",
+        )
     return best
 
 

@@ -29,11 +29,10 @@ from finetune_trainer.supervisor.prepared import (
     upload_rows,
 )
 from finetune_trainer.supervisor.restore import RejectedError, read_manifest
-from finetune_trainer.supervisor.startup import Inputs, Weights, build_plan, fetch_raw_data, fetch_weights, restore, resume_step
+from finetune_trainer.supervisor.startup import Fetched, Inputs, Weights, build_plan, fetch_raw_data, fetch_weights, restore, resume_step
 
 logger = logging.getLogger(__name__)
 REJECTED_CONDITION = "CheckpointRejected"
-UNGUARDED_CONDITION = "ConditionalWritesUnsupported"
 STORE_PATIENCE_SECONDS = 300.0
 """How long a start waits for the store."""
 LATER_PATIENCE_SECONDS = 3600.0
@@ -43,7 +42,9 @@ LATER_PATIENCE_SECONDS = 3600.0
 class LeaderStartup:
     """One start of pod 0."""
 
-    def __init__(self, inputs: Inputs, group: GroupService, prepare: PrepareProcess, *, contact_seconds: float, on_attempt: Callable[[int], None]) -> None:
+    def __init__(
+        self, inputs: Inputs, group: GroupService, prepare: PrepareProcess, *, contact_seconds: float, on_attempt: Callable[[int], None]
+    ) -> None:
         self._inputs, self._group, self._prepare = inputs, group, prepare
         self._contact_until = inputs.started + contact_seconds
         self._on_attempt = on_attempt
@@ -52,8 +53,8 @@ class LeaderStartup:
 
     def run(self) -> Started:
         """Do everything up to the workers' plan."""
-        if not probe_store(self._store).conditional_writes:
-            self._board.warn(UNGUARDED_CONDITION, f"{self._store.url('')} ignores If-None-Match: two attempts that start in the same second are not told apart.")
+        for condition, message in probe_store(self._store).warnings.items():
+            self._board.warn(condition, message)
         claim = claim_next_attempt(self._store, self._inputs.config, self._inputs.environment)
         attempt = claim.record.attempt
         self._on_attempt(attempt)
@@ -75,9 +76,7 @@ class LeaderStartup:
         step = resume_step(point)
         lost_until = self._lost_until(claim, step)
         self._board.update(parent=parent, step=step, lost_steps=max(0, lost_until - step))
-        plan = build_plan(
-            self._inputs, attempt=attempt, weights=weights, prepared=rows, resume=point, lost_until_step=lost_until, pinned=stored or known
-        )
+        plan = build_plan(self._inputs, Fetched(weights, rows, point), attempt=attempt, lost_until_step=lost_until, pinned=stored or known)
         self._group.publish(may_start=True, lost_until_step=lost_until)
         return Started(plan, parent, step, known, stored, claim.starts_anew)
 
@@ -115,7 +114,9 @@ class LeaderStartup:
         for found in claim.ledger.checkpoints:
             newer = first is None or first.uri is not None or (found.attempt, found.step) > (first.attempt, first.step)
             if found.manifest.resumable and found.damage and newer and not claim.is_wish:
-                self._board.warn(REJECTED_CONDITION, f"a{found.attempt}/checkpoint-{found.step} is not used: {found.damage[0]} is missing or cut short.")
+                self._board.warn(
+                    REJECTED_CONDITION, f"a{found.attempt}/checkpoint-{found.step} is not used: {found.damage[0]} is missing or cut short."
+                )
 
     def _lost_until(self, claim: Claim, step: int) -> int:
         """Step up to which an earlier attempt had trained what is trained again now; 0 when nothing is."""
@@ -188,4 +189,3 @@ class LeaderStartup:
 def contact_seconds(timeout_seconds: int) -> float:
     """How long pods wait for each other's first word: at least two minutes, images may still be pulled."""
     return max(120.0, float(timeout_seconds))
-

@@ -17,7 +17,7 @@ from finetune_trainer.supervisor.group import GroupState
 from finetune_trainer.supervisor.group_client import GroupClient
 from finetune_trainer.supervisor.prepared import cached_rows, fetch_rows, rows_in_store
 from finetune_trainer.supervisor.restore import RejectedError, read_manifest
-from finetune_trainer.supervisor.startup import Inputs, build_plan, fetch_weights, restore, resume_step
+from finetune_trainer.supervisor.startup import Fetched, Inputs, build_plan, fetch_weights, restore, resume_step
 from finetune_trainer.supervisor.startup_leader import STORE_PATIENCE_SECONDS
 
 logger = logging.getLogger(__name__)
@@ -57,16 +57,15 @@ class MemberStartup:
         step = resume_step(point)
         self._inputs.board.update(parent=parent, step=step)
         known = Pinned.model_validate({**pinned.model_dump(), "prepared_key": key})
-        plan = build_plan(
-            self._inputs, attempt=attempt, weights=weights, prepared=rows, resume=point, lost_until_step=state.lost_until_step, pinned=known
-        )
+        fetched = Fetched(weights, rows, point)
+        plan = build_plan(self._inputs, fetched, attempt=attempt, lost_until_step=state.lost_until_step, pinned=known)
         return Started(plan, parent, step, known)
 
     def _follow_rounds(self) -> tuple[CheckpointRef | None, ResumePoint | None]:
         """Check the checkpoint of each round and say so, until pod 0 says that all pods may start."""
         checked, parent, point = 0, None, None
         while True:
-            state = self._group.wait_for(lambda state: state.may_start or state.round > checked)
+            state = self._group.wait_for_round_after(checked)
             if state.round <= checked:
                 return parent, point
             checked, parent = state.round, state.resume

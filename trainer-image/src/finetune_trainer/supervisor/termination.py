@@ -33,7 +33,12 @@ def fit(message: TerminationMessage) -> TerminationMessage:
         if size(message) <= MAX_MESSAGE_BYTES:
             return message
         message = message.model_copy(update={"log_lines": tail(message.log_lines, room)})
-    steps: tuple[dict[str, object], ...] = ({"warnings": message.warnings[:3]}, {"metrics": {}}, {"warnings": []}, {"message": head(message.message, 300)})
+    steps: tuple[dict[str, object], ...] = (
+        {"warnings": message.warnings[:3]},
+        {"metrics": {}},
+        {"warnings": []},
+        {"message": head(message.message, 300)},
+    )
     for change in steps:
         if size(message) <= MAX_MESSAGE_BYTES:
             return message

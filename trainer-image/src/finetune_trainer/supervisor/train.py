@@ -38,7 +38,7 @@ from finetune_trainer.supervisor.startup import Inputs
 from finetune_trainer.supervisor.startup_leader import LeaderStartup, contact_seconds
 from finetune_trainer.supervisor.startup_member import MemberStartup
 from finetune_trainer.supervisor.termination import write_termination_message
-from finetune_trainer.supervisor.uploads import Uploader, UploadSettings
+from finetune_trainer.supervisor.uploads import Uploader, UploadHooks, UploadSettings
 
 logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 10.0
@@ -66,12 +66,20 @@ def run_train(signals: StopSignals, environment: PodEnvironment, variables: Mapp
 class Supervisor:
     """The parts of one pod's supervisor."""
 
-    def __init__(self, config: RunConfig, environment: PodEnvironment, variables: Mapping[str, str], formatter: JsonFormatter, started: float) -> None:
+    def __init__(
+        self, config: RunConfig, environment: PodEnvironment, variables: Mapping[str, str], formatter: JsonFormatter, started: float
+    ) -> None:
         self._config, self._environment, self._formatter = config, environment, formatter
         self._queue = EventQueue()
         self._board = Board(run=config.run)
         self._inputs = Inputs(
-            config, environment, job_store(config, environment), job_secrets(config, environment), source_context(config, environment), self._board, started
+            config,
+            environment,
+            job_store(config, environment),
+            job_secrets(config, environment),
+            source_context(config, environment),
+            self._board,
+            started,
         )
         self._crew = Crew(environment, config.topology, variables, self._queue, self._on_message)
         self._prepare = PrepareProcess(self._crew.start_prepare, work_dir=environment.work_dir, cache_dir=environment.cache_dir)
@@ -147,7 +155,9 @@ class Supervisor:
         if config.topology.replicas > 1:
             service.serve(environment.group_port)
         timeout = contact_seconds(config.spec.distributed.timeout_seconds)
-        return LeaderStartup(self._inputs, service, self._prepare, contact_seconds=timeout, on_attempt=self._claimed).run, LeaderBond(service)
+        return LeaderStartup(self._inputs, service, self._prepare, contact_seconds=timeout, on_attempt=self._claimed).run, LeaderBond(
+            service
+        )
 
     def _member(self) -> tuple[Callable[[], events.Started], Bond]:
         """Start-up and tie of every other pod."""
@@ -196,15 +206,8 @@ class Supervisor:
             keep_last=spec.checkpoint.keep_last,
             keep_last_remote=spec.checkpoint.keep_last_remote,
         )
-        return Uploader(
-            self._inputs.store,
-            facts,
-            settings,
-            self._board,
-            emit=self._queue.put,
-            attachments=self._attachments,
-            on_skipped=self._session.skipped,
-        )
+        hooks = UploadHooks(self._queue.put, self._attachments, self._session.skipped)
+        return Uploader(self._inputs.store, facts, settings, self._board, hooks)
 
     def _claimed(self, attempt: int) -> None:
         self._formatter.attempt = attempt
@@ -261,7 +264,12 @@ def _refused(environment: PodEnvironment, error: TrainerError) -> int:
     configure_logging("info", run=0, pod=environment.pod_index)
     logger.error("%s", error.message)
     message = TerminationMessage(
-        contract_version=CONTRACT_VERSION, run=0, pod=environment.pod_index, exit_code=error.exit_code, failure_class=error.failure_class, message=error.message
+        contract_version=CONTRACT_VERSION,
+        run=0,
+        pod=environment.pod_index,
+        exit_code=error.exit_code,
+        failure_class=error.failure_class,
+        message=error.message,
     )
     write_termination_message(environment.termination_message, message)
     return error.exit_code

@@ -52,6 +52,17 @@ class UploadSettings:
     keep_last_remote: int
 
 
+@dataclass(frozen=True)
+class UploadHooks:
+    """What an uploader asks of and tells the rest."""
+
+    emit: Callable[[Event], None]
+    attachments: Callable[[], Mapping[str, bytes]]
+    """Small objects (metrics, logs) that go up beside each checkpoint."""
+    on_skipped: Callable[[int], None]
+    """A waiting save was replaced."""
+
+
 class Uploader:
     """One thread that uploads; others hand saves to it."""
 
@@ -61,13 +72,9 @@ class Uploader:
         facts: RunFacts,
         settings: UploadSettings,
         board: Board,
-        *,
-        emit: Callable[[Event], None],
-        attachments: Callable[[], Mapping[str, bytes]],
-        on_skipped: Callable[[int], None],
+        hooks: UploadHooks,
     ) -> None:
-        self._store, self._facts, self._settings, self._board = store, facts, settings, board
-        self._emit, self._attachments, self._on_skipped = emit, attachments, on_skipped
+        self._store, self._facts, self._settings, self._board, self._hooks = store, facts, settings, board, hooks
         self._abandoned = threading.Event()
         self._parts_until: float | None = None
         self._local_steps: list[int] = []
@@ -87,8 +94,10 @@ class Uploader:
             stage(saved.directory, staged, names_here)
         except OSError as error:
             self._board.count(names.CHECKPOINTS_SKIPPED)
-            self._board.warn(SKIPPED_CONDITION, f"The save at step {saved.step} is not uploaded: it cannot be put aside on local disk ({error}).")
-            self._emit(UploadFailed(saved.step, error))
+            self._board.warn(
+                SKIPPED_CONDITION, f"The save at step {saved.step} is not uploaded: it cannot be put aside on local disk ({error})."
+            )
+            self._hooks.emit(UploadFailed(saved.step, error))
             return
         self._board.measure(names.CHECKPOINT_SAVE_DURATION, saved.seconds)
         self._board.count(names.CHECKPOINT_STALL, saved.seconds)
@@ -129,7 +138,7 @@ class Uploader:
                 self._try_upload(save, started)
             except SupersededError as error:
                 self._abandoned.set()
-                self._emit(Superseded(str(error)))
+                self._hooks.emit(Superseded(str(error)))
             except TrainerError as error:
                 self._board.count(names.UPLOAD_ERRORS)
                 self._board.warn(FAILING_CONDITION, f"The checkpoint of step {save.step} is not in the store yet: {error.message}")
@@ -139,13 +148,13 @@ class Uploader:
                 continue
             except Exception as error:
                 logger.exception("upload of step %s failed for good", save.step)
-                self._emit(UploadFailed(save.step, error))
+                self._hooks.emit(UploadFailed(save.step, error))
             return
 
     def _try_upload(self, save: Save, started: float) -> None:
         upload_part(self._store, save, self._facts)
         if self._facts.pod != 0:
-            self._emit(CheckpointCommitted(save.step, None))
+            self._hooks.emit(CheckpointCommitted(save.step, None))
             self._attach()
             return
         while (parts := read_parts(self._store, save.step, self._facts)) is None:
@@ -156,14 +165,14 @@ class Uploader:
         manifest = commit(self._store, save, parts, self._facts, now=datetime.now(UTC))
         self._board.measure(names.CHECKPOINT_UPLOAD_DURATION, time.monotonic() - started)
         self._board.warn(FAILING_CONDITION, "")
-        self._emit(CheckpointCommitted(save.step, manifest))
+        self._hooks.emit(CheckpointCommitted(save.step, manifest))
         self._attach()
         self._rotate_store(manifest)
 
     def _attach(self) -> None:
         """Upload metrics and logs beside a checkpoint; a failure is made good at the next one."""
         try:
-            for key, content in self._attachments().items():
+            for key, content in self._hooks.attachments().items():
                 self._store.put(key, content)
         except TrainerError as error:
             logger.warning("metrics or logs not uploaded: %s", error.message)
@@ -196,7 +205,7 @@ class Uploader:
         self._board.count(names.CHECKPOINTS_SKIPPED)
         shutil.rmtree(save.staged, ignore_errors=True)
         logger.info("the save of step %s is skipped: a newer one is waiting and uploads are slower than saves", save.step)
-        self._on_skipped(save.step)
+        self._hooks.on_skipped(save.step)
 
 
 def save_of(saved: Saved, staged: Path, files: list[str]) -> Save:

@@ -25,7 +25,9 @@ logger = logging.getLogger("worker")
 class Process:
     """One child process with its output."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], *, cwd: Path, label: str, rank: int | None, archive: LogArchive) -> None:
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], *, cwd: Path, label: str, rank: int | None, archive: LogArchive
+    ) -> None:
         self.rank = rank
         self.last_lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._label = label

@@ -1,0 +1,161 @@
+"""``preflight``: what can be known to fail before a GPU is taken: credentials, bucket, model, data, checkpoint to resume from."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from finetune_api.contract import env
+from finetune_api.contract.failures import EXIT_DONE, FailureClass
+from finetune_api.contract.run_config import RunConfig
+from finetune_api.contract.store import MANIFEST
+from finetune_trainer.errors import TrainerError, configuration_error
+from finetune_trainer.prepare.check import check_rows
+from finetune_trainer.sources.context import Source, SourceContext
+from finetune_trainer.sources.plain_checkpoint import check_plain_checkpoint
+from finetune_trainer.sources.remote_model import check_remote_model, check_remote_tokenizer
+from finetune_trainer.sources.resolve import Split, fetch_directory, fetch_file
+from finetune_trainer.sources.sample import sample_data
+from finetune_trainer.store.base import Store
+from finetune_trainer.store.ledger import read_ledger
+from finetune_trainer.store.probe import probe_store
+from finetune_trainer.store.resume import plan_resume
+from finetune_trainer.supervisor.environment import PodEnvironment, Secrets, job_secrets, job_store, source_context
+from finetune_trainer.supervisor.outcome import Outcome
+from finetune_trainer.verbs.answer import Answer, run_verb
+
+logger = logging.getLogger(__name__)
+STORE_PATIENCE_SECONDS = 30.0
+MAX_ROWS = 100_000
+TRACKER_KEYS = {
+    "wandb": (("WANDB_API_KEY",),),
+    "mlflow": (("MLFLOW_TRACKING_TOKEN",), ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")),
+}
+"""Tracker -> sets of keys of which one has to be complete."""
+
+
+@dataclass
+class Checks:
+    """Runs checks one after the other; each failure is kept, none hides another."""
+
+    done: list[dict[str, object]] = field(default_factory=list)
+    failures: list[TrainerError] = field(default_factory=list)
+    warnings: dict[str, str] = field(default_factory=dict)
+
+    def run(self, name: str, check: Callable[[], dict[str, str]]) -> None:
+        """Run one check; it returns warnings or raises TrainerError."""
+        started = time.monotonic()
+        try:
+            self.warnings |= check()
+        except TrainerError as error:
+            logger.warning("%s: %s", name, error.message)
+            self.failures.append(error)
+            self.done.append({"check": name, "ok": False, "class": error.failure_class.value, "message": error.message[:300]})
+            return
+        self.done.append({"check": name, "ok": True, "seconds": round(time.monotonic() - started, 2)})
+
+
+def run_preflight(environment: PodEnvironment) -> int:
+    """Check and answer; returns the exit code of the first failure."""
+    return run_verb(environment, lambda config: examine(config, environment))
+
+
+def examine(config: RunConfig, environment: PodEnvironment) -> Answer:
+    """Run all checks. The first failure that no retry mends gives class and message, else the first one."""
+    secrets, context = job_secrets(config, environment), source_context(config, environment)
+    store = job_store(config, environment).with_patience(STORE_PATIENCE_SECONDS)
+    checks = Checks()
+    found: dict[str, object] = {}
+    checks.run("secrets", lambda: check_secrets(config, secrets))
+    checks.run("store", lambda: check_store(store))
+    checks.run("model", lambda: check_model_sources(config, secrets, context))
+    checks.run("data", lambda: check_data(config, secrets, context, environment.work_dir / "sample", found))
+    if config.spec.checkpoint.resume_from is not None:
+        checks.run("resumeFrom", lambda: check_resume(config, secrets, context, store))
+    return _answer(checks, found)
+
+
+def check_secrets(config: RunConfig, secrets: Secrets) -> dict[str, str]:
+    """Named Secrets must hold the keys they are named for."""
+    if config.spec.secrets.huggingface is not None and secrets.hub.read(env.HF_TOKEN_KEY) is None:
+        raise TrainerError(
+            FailureClass.HUGGING_FACE_AUTH,
+            f"secrets.huggingface.secretRef: Secret {secrets.hub.name} does not exist or lacks the key {env.HF_TOKEN_KEY}.",
+        )
+    for tracker in config.spec.logging.trackers:
+        directory = secrets.trackers.get(tracker.type)
+        wanted = TRACKER_KEYS.get(tracker.type, ())
+        if directory is not None and wanted and not any(all((directory / key).is_file() for key in keys) for keys in wanted):
+            assert tracker.secret_ref is not None
+            needed = " or ".join(" and ".join(keys) for keys in wanted)
+            raise configuration_error(
+                f"logging.trackers: Secret {tracker.secret_ref.name} of {tracker.type} does not exist or lacks {needed}."
+            )
+    return {}
+
+
+def check_store(store: Store) -> dict[str, str]:
+    """The job must be allowed to list, write, read and delete below its prefix."""
+    return probe_store(store).warnings
+
+
+def check_model_sources(config: RunConfig, secrets: Secrets, context: SourceContext) -> dict[str, str]:
+    """Model, tokenizer and PEFT config must be there and be what they should."""
+    model = config.spec.model
+    warnings = check_remote_model(
+        Source(model.uri, "model.uri", secrets.model, model.region), context, needs_tokenizer=model.tokenizer is None
+    )
+    if model.tokenizer is not None:
+        check_remote_tokenizer(Source(model.tokenizer.uri, "model.tokenizer.uri", secrets.model, model.region), context)
+    if config.spec.adapter.peft_config is not None:
+        fetch_file(Source(config.spec.adapter.peft_config, "adapter.peftConfig", secrets.model, model.region), context)
+    return warnings
+
+
+def check_data(config: RunConfig, secrets: Secrets, context: SourceContext, directory: Path, found: dict[str, object]) -> dict[str, str]:
+    """Rows must parse in one known format; large data is judged by its beginning and end."""
+    dataset = config.spec.dataset
+    split = Split(dataset.split, dataset.config)
+    sample = sample_data(Source(dataset.uri, "dataset.uri", secrets.dataset, dataset.region), context, split, directory)
+    rows = check_rows(sample.files, config.spec, MAX_ROWS)
+    found |= {
+        "format": rows.format,
+        "columns": rows.columns[:10],
+        "rows": rows.rows,
+        "wholeDataset": sample.is_whole and rows.rows < MAX_ROWS,
+    }
+    if dataset.eval_uri is not None:
+        evaluation = sample_data(
+            Source(dataset.eval_uri, "dataset.evalUri", secrets.dataset, dataset.region), context, split, directory / "eval"
+        )
+        found["evalRows"] = check_rows(evaluation.files, config.spec, MAX_ROWS).rows
+    return {}
+
+
+def check_resume(config: RunConfig, secrets: Secrets, context: SourceContext, store: Store) -> dict[str, str]:
+    """The checkpoint asked for must be complete (AC-08)."""
+    checkpoint = config.spec.checkpoint
+    candidates = plan_resume(read_ledger(store), resume_from=checkpoint.resume_from, auto_resume=checkpoint.auto_resume)
+    for ref in candidates[:1]:
+        if ref.uri is not None:
+            source = Source(ref.uri, "checkpoint.resumeFrom", secrets.store, config.store.region)
+            directory = fetch_directory(source, context)
+            if not (directory / MANIFEST).is_file():
+                check_plain_checkpoint(source, directory, kind=config.spec.adapter.type, world_size=config.topology.world_size)
+                return {"ForeignCheckpoint": f"{ref.uri} has no manifest: its files are there, whether they are whole is not known."}
+    return {}
+
+
+def _answer(checks: Checks, found: dict[str, object]) -> Answer:
+    result: dict[str, object] = {"checks": checks.done, **found}
+    warnings = [f"{condition}: {text}" for condition, text in checks.warnings.items()]
+    if not checks.failures:
+        return Answer("data, credentials, bucket and model are in order", result, warnings=warnings)
+    first = next((error for error in checks.failures if error.failure_class != FailureClass.STORAGE_UNAVAILABLE), checks.failures[0])
+    others = len(checks.failures) - 1
+    message = first.message + (f" ({others} more in the log)" if others else "")
+    assert first.exit_code != EXIT_DONE
+    return Answer(message, result, Outcome(first.exit_code, first.failure_class, message), warnings=warnings)
