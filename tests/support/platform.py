@@ -106,6 +106,8 @@ class Kubectl:
         finally:
             process.terminate()
             process.wait(10)
+            if process.stdout is not None:
+                process.stdout.close()
 
 
 @dataclass(frozen=True)
