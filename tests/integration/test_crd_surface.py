@@ -72,6 +72,14 @@ def test_scale_reads_and_writes_replicas(api: ApiServer) -> None:
     assert api.request("GET", api.path(KIND, "scaled")).body["spec"]["replicas"] == 0
 
 
+def test_scale_keeps_the_rules(api: ApiServer) -> None:
+    """X34: several pods that do not work together would train the same thing several times."""
+    create(api, "single", distributed__strategy="none")
+    answer = api.request("PATCH", api.path(KIND, "single", "scale"), {"spec": {"replicas": 2}})
+    assert answer.code == 422
+    assert "none is for a single rank" in answer.message
+
+
 @pytest.mark.parametrize("wish", ["Running", "Stopped", None])
 def test_cancelled_is_never_left(api: ApiServer, wish: str | None) -> None:
     """Q-07: cancel is for good, also when the field is removed."""

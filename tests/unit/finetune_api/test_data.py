@@ -7,9 +7,10 @@ import pytest
 from finetune_api.constants import KIND
 from finetune_api.documents import validate_document
 from finetune_api.models.partial import JobInput, leaf_fields
+from finetune_api.presets import SHIPPED as SHIPPED_PRESETS
 from finetune_api.problems import Problem, SpecError
-from finetune_api.resolve import flatten
-from finetune_api.rules import RULES
+from finetune_api.resolve import flatten, resolve
+from finetune_api.rules import RULES, check_resolved
 from tests.support.manifests import EXAMPLES, INVALID, REQUIRED, SHIPPED, VALID, Accepted, Refused, accepted, refused
 
 
@@ -23,6 +24,17 @@ def test_refused_with_the_expected_sentence(case: Refused) -> None:
     with pytest.raises(SpecError) as caught:
         validate_document(case.document)
     assert case.expect in str(caught.value)
+
+
+@pytest.mark.parametrize("case", [case for case in accepted(EXAMPLES) if case.document["kind"] == KIND], ids=str)
+def test_examples_hold_together_with_their_presets(case: Accepted) -> None:
+    presets = {name: preset.spec for name, preset in SHIPPED_PRESETS.items()}
+    presets |= {
+        other.document["metadata"]["name"]: other.document["spec"] for other in accepted([case.file]) if other.document["kind"] != KIND
+    }
+    spec = case.document["spec"]
+    named = spec.get("presetRef", {}).get("name")
+    assert check_resolved(resolve(spec, presets[named] if named else None)) == []
 
 
 def test_every_rule_is_broken_by_a_kept_job() -> None:
