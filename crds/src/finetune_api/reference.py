@@ -67,7 +67,7 @@ def _table(title: str, fields: list[tuple[str, JSON]], node: JSON) -> Iterator[s
         known = facts(path, field)
         default = known["Default"] + (" (stored)" if "x-schema-default" in field else "")
         cells = [
-            f"`{path}`<br>{describe_meaning(path, field)}",
+            f"`{path}`<br>{_meaning(path, field)}",
             _type(field),
             default,
             known["Range"],
@@ -77,6 +77,10 @@ def _table(title: str, fields: list[tuple[str, JSON]], node: JSON) -> Iterator[s
             field.get("x-requirement", ""),
         ]
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _meaning(path: str, node: JSON) -> str:
+    return describe_meaning(path, node).replace("<", "&lt;")
 
 
 def _type(field: JSON) -> str:
@@ -111,7 +115,7 @@ def _status() -> Iterator[str]:
     yield "|---|---|---|"
     for name, raw in document["properties"].items():
         node = follow(raw, document["$defs"], name)
-        yield f"| `{name}` | {_type(node)} | {describe_meaning(name, node)} |"
+        yield f"| `{name}` | {_type(node)} | {_meaning(name, node)} |"
         for child, inner in node.get("properties", {}).items():
             leaf = follow(inner, document["$defs"], child)
-            yield f"| `{name}.{child}` | {_type(leaf)} | {describe_meaning(child, leaf)} |"
+            yield f"| `{name}.{child}` | {_type(leaf)} | {_meaning(child, leaf)} |"

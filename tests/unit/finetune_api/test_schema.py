@@ -138,11 +138,12 @@ def test_defaults_in_the_schema_are_those_no_preset_may_set() -> None:
         assert [node for node in nodes(schema_of(name)) if "default" in node] == []
 
 
-def test_every_field_of_the_spec_is_described() -> None:
+@pytest.mark.parametrize("part", ["spec", "status"])
+def test_every_field_is_described(part: str) -> None:
     """F-33."""
-    spec = schema_of("finetunejobs.finetune.dev")["properties"]["spec"]
-    fields = [node for parent in nodes(spec) for node in parent.get("properties", {}).values()]
-    assert [node for node in fields if "description" not in node] == []
+    schema = schema_of("finetunejobs.finetune.dev")["properties"][part]
+    undescribed = [name for parent in nodes(schema) for name, node in parent.get("properties", {}).items() if "description" not in node]
+    assert undescribed == []
 
 
 def test_rules_sit_on_the_spec() -> None:

@@ -92,7 +92,9 @@ class StatusProgress(StatusModel):
     """Live progress of the current run, written by field manager finetune-progress alone."""
 
     run: int = 0
+    """Run the numbers are of."""
     attempt: int = 0
+    """Attempt the numbers are of."""
     phase: Short = ""
     """What the trainer does now."""
     step: int = 0
@@ -102,12 +104,17 @@ class StatusProgress(StatusModel):
     percent: int = 0
     """Share done, 0-100."""
     epoch: float = 0.0
+    """Passes over the data done."""
     loss: float | None = None
     """Training loss of the last logged step."""
     eval_loss: float | None = None
+    """Loss of the last evaluation."""
     learning_rate: float | None = None
+    """Learning rate of the last logged step."""
     grad_norm: float | None = None
+    """Gradient norm of the last logged step, before clipping."""
     tokens_per_second: float | None = None
+    """Tokens trained per second, all ranks together."""
     eta_seconds: int | None = None
     """Estimated seconds to the end."""
     eta: Annotated[str, StringConstraints(max_length=16)] | None = None
@@ -123,20 +130,30 @@ class CheckpointStatus(StatusModel):
     """A complete checkpoint in the store."""
 
     step: int
+    """Optimizer step."""
     attempt: int
+    """Attempt that wrote it."""
     uri: Uri
+    """Its directory in the store."""
     size_bytes: int = 0
+    """Bytes of all its files."""
     created_at: Time
+    """When it was complete in the store."""
     trigger: Short
+    """Why it was written: steps, epoch, interval, pause, stop, signal, command, final."""
     eval_loss: float | None = None
+    """Loss of the evaluation at this step."""
     resumable: bool = True
+    """False once only the weights are kept."""
 
 
 class CheckpointsStatus(StatusModel):
     """The ledger's end; the whole is in the store."""
 
     latest: CheckpointStatus | None = None
+    """The one a restart would resume from."""
     best: CheckpointStatus | None = None
+    """The one with the lowest evaluation loss."""
     recent: Annotated[list[CheckpointStatus], Field(max_length=5)] = []
     """Newest last."""
 
@@ -145,29 +162,40 @@ class AttemptStatus(StatusModel):
     """One start of the rank group."""
 
     run: int
+    """Run it belongs to."""
     attempt: int | None = None
     """Number in the store's ledger; unset when the group ended before it claimed one."""
     reason: Short
     """Why it was started: Created, Resumed, Retried, NodeLost, Preempted, ..."""
     started_at: Time
+    """When its pods were created."""
     ended_at: Time | None = None
+    """When its last container ended."""
     from_step: int = 0
+    """Optimizer step it started from."""
     to_step: int | None = None
+    """Last optimizer step it reached."""
     lost_steps: int = 0
     """Steps of the attempt before that had to be trained again."""
     outcome: Short | None = None
     """Succeeded, Paused, Stopped, Cancelled, or a failure class."""
     exit_code: int | None = None
+    """Exit code of the cause, see the table of failure classes."""
 
 
 class UsageStatus(StatusModel):
     """GPU seconds (ranks' wall seconds on CPU) by use; paused time is never counted."""
 
     starting_seconds: float = 0.0
+    """From pod start to the first optimizer step."""
     productive_seconds: float = 0.0
+    """Optimizer steps that count."""
     checkpointing_seconds: float = 0.0
+    """Training waited for a save."""
     replayed_seconds: float = 0.0
+    """Steps trained again because they were lost."""
     evaluating_seconds: float = 0.0
+    """Evaluation."""
     lost_steps: int = 0
     """Steps trained more than once, over all attempts."""
 
@@ -176,14 +204,19 @@ class FailureStatus(StatusModel):
     """Why the job failed."""
 
     failure_class: Annotated[FailureClass, Field(alias="class")]
+    """One of a closed set; decides on retry and advice."""
     message: Text
+    """What happened, in one sentence."""
     exit_code: int | None = None
+    """Exit code of the process that failed first."""
     failed_rank: int | None = None
+    """Rank that failed first."""
     last_log_lines: Annotated[str, StringConstraints(max_length=2048)] = ""
     """Last lines of the rank that failed first."""
     advice: Text = ""
     """What to do."""
     run: int = 0
+    """Run that failed."""
 
 
 class PauseStatus(StatusModel):
@@ -192,11 +225,15 @@ class PauseStatus(StatusModel):
     command_id: Short
     """Identifies the request towards the trainer."""
     action: Literal["pause", "stop"]
+    """pause, or stop (a pause whose spec may be edited)."""
     requested_at: Time
+    """When it was asked for."""
     saved: bool | None = None
     """Whether the step was saved; unset while it is under way."""
     step: int | None = None
+    """Optimizer step that was saved."""
     lost_steps: int = 0
+    """Steps that were given up because they could not be saved."""
     seconds: dict[Annotated[str, StringConstraints(max_length=32)], float] = Field(default={}, max_length=8)
     """Parts of the latency: agree, save, upload, release."""
 
@@ -209,6 +246,7 @@ class RetryStatus(StatusModel):
     checkpoint_step: int = 0
     """Newest checkpoint when the budget was last set back."""
     next_start_at: Time | None = None
+    """When the next run starts, while it waits."""
 
 
 class Artifacts(StatusModel):
@@ -217,8 +255,11 @@ class Artifacts(StatusModel):
     final_uri: Uri | None = None
     """The adapter (lora) or model (full)."""
     kind: Literal["lora", "full"] | None = None
+    """lora = an adapter, full = a whole model."""
     source: Literal["best", "last"] | None = None
+    """Whether these are the best or the last weights."""
     step: int | None = None
+    """Optimizer step of the weights."""
 
 
 class FineTuneJobStatus(StatusModel):
@@ -249,12 +290,19 @@ class FineTuneJobStatus(StatusModel):
     preflight_digest: Short | None = None
     """Run config digest whose preflight passed."""
     progress: StatusProgress | None = None
+    """Live numbers of the current run."""
     checkpoints: CheckpointsStatus = CheckpointsStatus()
+    """What a restart or an export can use."""
     usage: UsageStatus = UsageStatus()
+    """What the GPUs were used for."""
     retry: RetryStatus = RetryStatus()
+    """Restarts after failures."""
     pause: PauseStatus | None = None
+    """The last pause, stop or cancel."""
     failure: FailureStatus | None = None
+    """Why the job failed, or why its last run did."""
     artifacts: Artifacts = Artifacts()
+    """What a finished job leaves."""
     last_handled_request: Short | None = None
     """Last value of the annotation finetune.dev/request that was acted on."""
     replicas: int = 0
@@ -264,7 +312,10 @@ class FineTuneJobStatus(StatusModel):
     selector: Short = ""
     """Label selector of the pods (for /scale)."""
     started_at: Time | None = None
+    """When the first run was created."""
     finished_at: Time | None = None
+    """When the job reached a final phase."""
     conditions: Annotated[
         list[Condition], Field(max_length=24, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]})
     ] = []
+    """Conditions as in the Kubernetes API conventions; Ready, Reconciling and Stalled as in kstatus."""
