@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from finetune_api.constants import API_VERSION, PRESET_KIND
 from finetune_api.documents import validate_document
@@ -18,7 +18,7 @@ from tests.support.specs import job_leaves, preset_leaves
 
 pytestmark = pytest.mark.integration
 
-thorough = settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+thorough = settings(max_examples=400)
 
 
 @pytest.mark.parametrize("case", accepted(VALID + EXAMPLES + SHIPPED), ids=str)
