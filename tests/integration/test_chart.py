@@ -1,7 +1,7 @@
 """The chart on a real API server and with real pods: installed with Helm 4 and Helm 3, upgraded, used, uninstalled.
 
-Releases here work in their own namespace only (or run no operator at all), so that one installed by somebody else is left in peace. Who
-owns the CRDs and presets of the cluster is put back at the end.
+Releases here work in their own namespace only (or run no operator at all) and leave CRDs of another release alone, so that one installed by
+somebody else stays as it is.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -29,6 +28,9 @@ KINDS = ("finetunejobs", "finetunepresets", "clusterfinetunepresets")
 CRDS = [f"{plural}.finetune.dev" for plural in KINDS]
 PRESETS = {path.stem for path in (CHART / "templates" / "presets").glob("*.yaml")}
 GUARDED = {Phase.STARTING, Phase.TRAINING, Phase.EVALUATING, Phase.EXPORTING, Phase.PAUSING, Phase.RESUMING, Phase.STOPPING}
+TAKE_OVER = {"helm": ("--take-ownership", "--force-conflicts"), "helm3": ("--take-ownership",)}
+"""CRDs and presets of the cluster may belong to another release, and other tests may have written to them."""
+OWNER, OWNER_NAME = "meta.helm.sh/release-namespace", "meta.helm.sh/release-name"
 ALLOW = "finetune.dev/allow-delete-running"
 NO_STORE: Values = {"embedded": {"enabled": False}, "external": {"bucket": "nobody-asks"}}
 
@@ -44,7 +46,7 @@ class Release:
     def apply(self, changes: Values | None = None) -> str:
         """Install, or upgrade with changed values."""
         values = {**self.values, **(changes or {})}
-        flags = ("--namespace", self.kubectl.namespace, "--take-ownership", "--wait", "--timeout", "5m")
+        flags = ("--namespace", self.kubectl.namespace, "--wait", "--timeout", "5m", *TAKE_OVER[self.helm.program.name])
         return self.helm.run("upgrade", "--install", RELEASE, str(CHART), *flags, values=values)
 
     def uninstall(self) -> str:
@@ -75,24 +77,26 @@ def admin(kubeconfig: Path) -> Kubectl:
     return Kubectl(kubeconfig)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def ownership(admin: Kubectl, crds: None) -> Iterator[None]:
-    """CRDs and presets belong to whom they belonged before."""
+@pytest.fixture(scope="module")
+def kinds(admin: Kubectl, crds: None) -> Iterator[Values]:
+    """Values by which a release brings CRDs and presets, unless they belong to a release of somebody else.
 
-    def owned() -> dict[tuple[str, str], dict[str, Any]]:
+    What was taken over is let go at the end.
+    """
+
+    def owners() -> dict[tuple[str, str], str]:
         found = [("crd", item) for item in admin.items("crd") if item["metadata"]["name"] in CRDS]
         found += [("clusterfinetunepreset", item) for item in admin.items("clusterfinetunepresets")]
-        return {(kind, item["metadata"]["name"]): item["metadata"] for kind, item in found}
+        return {(kind, item["metadata"]["name"]): item["metadata"].get("annotations", {}).get(OWNER, "") for kind, item in found}
 
-    before = owned()
-    yield
-    for kind, name in owned():
-        if (kind, name) in before:
-            parts = {part: before[kind, name].get(part, {}) for part in ("labels", "annotations")}
-            operations = [{"op": "add", "path": f"/metadata/{part}", "value": value} for part, value in parts.items()]
-            admin("patch", kind, name, "--type=json", "-p", json.dumps(operations))
-        elif kind == "clusterfinetunepreset":
+    before = owners()
+    free = all(not owner or owner.startswith("chart-") for owner in before.values())
+    yield {"crds": {"install": free}, "presets": {"install": free}}
+    for (kind, name), owner in owners().items():
+        if owner.startswith("chart-") and kind == "clusterfinetunepreset" and (kind, name) not in before:
             admin("delete", kind, name)
+        elif owner.startswith("chart-"):
+            admin("annotate", kind, name, f"{OWNER}-", f"{OWNER_NAME}-")
 
 
 @pytest.fixture(scope="module")
@@ -115,10 +119,11 @@ def bound(program: str, admin: Kubectl) -> Helm:
 
 
 @pytest.fixture(scope="module", params=["helm", "helm3"])
-def release(request: pytest.FixtureRequest, admin: Kubectl, images: Mapping[str, str]) -> Iterator[Release]:
+def release(request: pytest.FixtureRequest, admin: Kubectl, images: Mapping[str, str], kinds: Values) -> Iterator[Release]:
     """The chart with operator and store, in namespaced mode, once by each Helm."""
     kubectl = new_namespace(admin, f"chart-{request.param}")
     values = {
+        **kinds,
         "image": dict(images),
         "jobNamespaces": [kubectl.namespace],
         "rbac": {"namespaced": True},
@@ -184,9 +189,9 @@ def test_operator_reads_no_secret_but_its_own(release: Release) -> None:
     def may(verb: str, what: str, *flags: str) -> bool:
         return release.kubectl.run("auth", "can-i", verb, what, user, *flags, check=False).stdout.strip() == "yes"
 
-    assert may("update", "secrets/finetune-operator-tls")
+    assert may("patch", "secrets/finetune-operator-tls")
     assert may("patch", "finetunejobs", "--subresource=status")
-    assert may("list", "clusterfinetunepresets")
+    assert may("get", "clusterfinetunepresets")
     assert not any(may(verb, "secrets") for verb in ("list", "watch", "create"))
     assert not may("get", "secrets/finetune-storage")
     assert not may("list", "finetunejobs", "--all-namespaces")
@@ -209,15 +214,15 @@ def test_uninstall_keeps_jobs_presets_and_data(release: Release) -> None:
 
 
 @pytest.fixture(scope="module")
-def policy(admin: Kubectl, images: Mapping[str, str]) -> Iterator[Kubectl]:
+def policy(admin: Kubectl, images: Mapping[str, str], kinds: Values) -> Iterator[Kubectl]:
     """The policy and user roles of a release without an operator, and a namespace for jobs nobody acts on.
 
     Where no job of anybody is in the way the CRDs go first: this is the first installation on a cluster, whose presets are made by hooks.
     """
-    if not admin("get", "finetunejobs", "--all-namespaces", "-o", "name"):
+    if kinds["crds"]["install"] and not admin("get", "finetunejobs", "--all-namespaces", "-o", "name"):
         admin("delete", "crd", *CRDS, "--wait=true", "--timeout=60s")
     kubectl = new_namespace(admin, "chart-policy")
-    values = {"image": dict(images), "jobNamespaces": [], "operator": {"replicas": 0}, "storage": NO_STORE}
+    values = {**kinds, "image": dict(images), "jobNamespaces": [], "operator": {"replicas": 0}, "storage": NO_STORE}
     made = Release(bound("helm", admin), kubectl, values)
     made.apply()
     jobs = new_namespace(admin, "chart-policy-jobs")
