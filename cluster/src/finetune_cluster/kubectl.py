@@ -1,5 +1,6 @@
 """Speaks to a cluster through kubectl, always with the kubeconfig that is named and never with the user's own."""
 
+import datetime as dt
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,10 +41,10 @@ class Kubectl:
         except CommandError as error:
             raise NotYetError(f"the API server is not ready: {error}") from error
 
-    def probe_nodes(self) -> None:
-        """Raise `NotYetError` unless there is a node and every node is ready."""
+    def probe_nodes(self, *, since: dt.datetime | None = None) -> None:
+        """Raise `NotYetError` unless there is a node and every node is ready, and has said so since a given time."""
         nodes = self.get("nodes")["items"]
-        waiting = [node["metadata"]["name"] for node in nodes if not _is_ready(node)]
+        waiting = [node["metadata"]["name"] for node in nodes if not _is_ready(node, since)]
         if waiting or not nodes:
             raise NotYetError(f"nodes not ready: {', '.join(waiting) or 'none has registered'}")
 
@@ -56,7 +57,12 @@ class Kubectl:
                 self("patch", "node", node["metadata"]["name"], "--subresource=status", "--type=merge", f"--patch={patch}")
 
 
-def _is_ready(node: dict[str, Any]) -> bool:
+def _is_ready(node: dict[str, Any], since: dt.datetime | None) -> bool:
     """Whether pods can be placed on a node: it says it is ready, and the controllers have seen that."""
-    says_so = any(condition["type"] == "Ready" and condition["status"] == "True" for condition in node["status"].get("conditions", []))
+    says_so = any(
+        condition["type"] == "Ready"
+        and condition["status"] == "True"
+        and (since is None or dt.datetime.fromisoformat(condition["lastHeartbeatTime"]) >= since)
+        for condition in node["status"].get("conditions", [])
+    )
     return says_so and not any(taint["key"] == _NOT_READY_TAINT for taint in node["spec"].get("taints", []))

@@ -1,5 +1,6 @@
 """The local node as a whole: brought up, repaired, described and taken down."""
 
+import datetime as dt
 import http.client
 import shutil
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from finetune_cluster.node.objects import build_cluster_objects
 from finetune_cluster.node.packages import NODE_PACKAGES, install_packages
 from finetune_cluster.node.pki import issue_all
 from finetune_cluster.node.ports import check_ports
-from finetune_cluster.node.processes import Processes, Program
+from finetune_cluster.node.processes import Processes
 from finetune_cluster.node.remains import remove_remains
 from finetune_cluster.node.setup import write_settings
 from finetune_cluster.node.traces import change_machine
@@ -134,27 +135,26 @@ class NodeCluster:
         run([folder / "node-runtime", "--endpoint", self.layout.runtime_endpoint, "sweep"])
 
     def _start_runtime(self, folder: Path, *, fresh: bool) -> None:
-        self._ensure(programs.containerd(self.layout))
+        self.processes.ensure(programs.containerd(self.layout))
         wait_until("the container runtime answers", self._probe_runtime, timeout_seconds=_START_SECONDS)
         if fresh:
             self._sweep(folder)
 
     def _start_control_plane(self, folder: Path) -> None:
-        self._ensure(programs.etcd(self.layout, folder))
-        self._ensure(programs.apiserver(self.layout, folder))
+        self.processes.ensure(programs.etcd(self.layout, folder))
+        self.processes.ensure(programs.apiserver(self.layout, folder))
         wait_until("the API server answers", self._probe_api, timeout_seconds=_START_SECONDS)
-        self._ensure(programs.controller_manager(self.layout, folder))
-        self._ensure(programs.scheduler(self.layout, folder))
+        self.processes.ensure(programs.controller_manager(self.layout, folder))
+        self.processes.ensure(programs.scheduler(self.layout, folder))
 
     def _start_node(self, folder: Path) -> None:
         self.kubectl.apply(build_cluster_objects())
-        self._ensure(programs.kubelet(self.layout, folder))
+        # A kubelet that starts takes back GPUs it knows nothing of, until its first report: what the node said before does not count.
+        now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+        since = now if self.processes.ensure(programs.kubelet(self.layout, folder)) else None
         for program in (programs.proxy, programs.dns, programs.volume_provisioner):
-            self._ensure(program(self.layout, folder))
-        wait_until("the node is ready", self._probe_node, timeout_seconds=_START_SECONDS)
-
-    def _ensure(self, program: Program) -> None:
-        self.processes.ensure(program)
+            self.processes.ensure(program(self.layout, folder))
+        wait_until("the node is ready", lambda: self._probe_node(since), timeout_seconds=_START_SECONDS)
 
     def _probe_runtime(self) -> None:
         self.processes.check("containerd")
@@ -166,10 +166,10 @@ class NodeCluster:
             self.processes.check(name)
         self.kubectl.probe_api()
 
-    def _probe_node(self) -> None:
+    def _probe_node(self, since: dt.datetime | None) -> None:
         for part in self.parts():
             self.processes.check(part.name)
-        self.kubectl.probe_nodes()
+        self.kubectl.probe_nodes(since=since)
         _probe_dns()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from finetune_cluster.errors import ClusterError
 from finetune_cluster.node.layout import CGROUPS, POD_CGROUP, Layout
 from finetune_cluster.node.traces import restore_machine
-from finetune_cluster.shell import run
+from finetune_cluster.shell import succeeds
 
 _KILL_SECONDS = 20.0
 _POLL_SECONDS = 0.1
@@ -19,13 +19,24 @@ def remove_remains(layout: Layout) -> None:
     """End containers that outlived their runtime, unmount what is mounted, and remove the node's state."""
     _kill_shims(layout)
     _kill_pod_processes()
-    for mount in mounts_under(Path("/proc/self/mountinfo").read_text(), [layout.run, layout.home.node, layout.home.containerd]):
-        run(["umount", "--lazy", mount])
+    _unmount_all([layout.run, layout.home.node, layout.home.containerd])
     _remove_cgroups()
     restore_machine(layout)
     for path in (layout.run, layout.home.node):
         if path.exists():
             shutil.rmtree(path)
+
+
+def _unmount_all(folders: list[Path]) -> None:
+    """Unmount everything below some folders. A mount may go together with an earlier one: what counts is that none is left."""
+    for mount in _mounts(folders):
+        succeeds(["umount", "--lazy", mount])
+    if left := _mounts(folders):
+        raise ClusterError(f"cannot be unmounted: {', '.join(left)}")
+
+
+def _mounts(folders: list[Path]) -> list[str]:
+    return mounts_under(Path("/proc/self/mountinfo").read_text(), folders)
 
 
 def mounts_under(mountinfo: str, folders: list[Path]) -> list[str]:

@@ -8,7 +8,7 @@ from finetune_cluster.node.layout import Layout
 
 _SETTINGS = {"net/ipv4/ip_forward": "1", "net/bridge/bridge-nf-call-iptables": "1"}
 """Kernel settings that pods need; through Services they reach each other only if the bridge's traffic passes the rules too."""
-_FOLDERS = (Path("/var/lib/kubelet"), Path("/var/lib/cni"), Path("/var/log/containers"))
+_FOLDERS = (Path("/var/lib/kubelet"), Path("/var/lib/cni"), Path("/var/log/containers"), Path("/run/containerd"))
 """What Kubernetes programs make outside of the folders they are given."""
 
 
