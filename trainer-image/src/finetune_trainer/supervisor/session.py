@@ -173,7 +173,7 @@ class Session:
             return
         logger.info("asked to stop by a signal")
         self.now.signalled_at = time.monotonic()
-        if not self.crew.workers.processes:
+        if not self.crew.workers.processes and self.now.stop is None:
             raise LeaveError(Outcome(EXIT_STOPPED, message="stopped before training began"))
         self._order_stop(StopOrder("signal", time.monotonic()))
 

@@ -42,6 +42,7 @@ from finetune_trainer.supervisor.uploads import Uploader, UploadHooks, UploadSet
 
 logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 10.0
+LAST_HEARTBEAT_SECONDS = 3.0
 
 
 def run_train(signals: StopSignals, environment: PodEnvironment, variables: Mapping[str, str]) -> int:
@@ -86,6 +87,7 @@ class Supervisor:
         self._startup, self._bond = self._leader() if environment.pod_index == 0 else self._member()
         self._session = Session(self._inputs, self._queue, self._crew, self._bond, make_uploader=self._make_uploader)
         self._reporter = self._make_reporter()
+        self._heart: threading.Thread | None = None
         self._ended = threading.Event()
 
     def signalled(self) -> None:
@@ -132,7 +134,8 @@ class Supervisor:
         try:
             started = self._session.start_up(self._startup)
             if self._environment.pod_index == 0:
-                threading.Thread(target=self._keep_heartbeat, args=(started,), name="heartbeat", daemon=True).start()
+                self._heart = threading.Thread(target=self._keep_heartbeat, args=(started,), name="heartbeat", daemon=True)
+                self._heart.start()
             self._session.train(started)
             return Ending(self._session, self._queue, self._reporter, self._attachments).conclude()
         except LeaveError as leave:
@@ -235,18 +238,20 @@ class Supervisor:
 
     def _keep_heartbeat(self, started: events.Started) -> None:
         """Say in the store how far the attempt got, now and then."""
-        last = None
+        store, last = self._inputs.store.with_patience(HEARTBEAT_SECONDS), None
         while True:
+            is_last = self._ended.is_set()
             step = self._board.snapshot().step
             if step != last:
                 heartbeat = Heartbeat(attempt=started.plan.attempt, step=step, lost_until_step=started.plan.lost_until_step)
                 try:
-                    write_heartbeat(self._inputs.store, heartbeat)
+                    write_heartbeat(store, heartbeat)
                     last = step
                 except TrainerError as error:
                     logger.debug("no heartbeat written: %s", error.message)
-            if self._ended.wait(HEARTBEAT_SECONDS):
+            if is_last:
                 return
+            self._ended.wait(HEARTBEAT_SECONDS)
 
     def _close(self) -> None:
         """Tell the last news, end what still runs."""
@@ -254,6 +259,8 @@ class Supervisor:
         if self._session.uploader is not None:
             self._session.uploader.abandon()
         self._crew.close()
+        if self._heart is not None:
+            self._heart.join(LAST_HEARTBEAT_SECONDS)
         if self._reporter is not None:
             self._reporter.close()
         self._bond.close()
