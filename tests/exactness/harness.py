@@ -23,6 +23,7 @@ from finetune_trainer.protocol import (
     ENV_LINK,
     ENV_WORKER_PLAN,
     WORKER_MESSAGES,
+    Evaluated,
     Failed,
     FinalSaved,
     PreparePlan,
@@ -67,14 +68,16 @@ class Zygote:
     def __init__(self, log: Path) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "tests.exactness.zygote"]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log.open("wb"), text=True, cwd=ROOT, env=environment
-        )
+        with log.open("wb") as errors:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT, env=environment
+            )
         self._changed = threading.Condition()
         self._started: list[int] = []
         self._codes: dict[int, int] = {}
         self._spawning = threading.Lock()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         self._wait_started(1)
 
     def spawn(self, environment: Mapping[str, str], log: Path) -> int:
@@ -97,6 +100,7 @@ class Zygote:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(30)
+        self._listener.join(30)
 
     def _wait_started(self, count: int) -> int:
         with self._changed:
@@ -105,14 +109,15 @@ class Zygote:
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            message = json.loads(line)
-            with self._changed:
-                if "code" in message:
-                    self._codes[message["pid"]] = message["code"]
-                else:
-                    self._started.append(message["pid"])
-                self._changed.notify_all()
+        with self._process.stdout as lines:
+            for line in lines:
+                message = json.loads(line)
+                with self._changed:
+                    if "code" in message:
+                        self._codes[message["pid"]] = message["code"]
+                    else:
+                        self._started.append(message["pid"])
+                    self._changed.notify_all()
 
 
 @dataclass
@@ -278,11 +283,16 @@ class Run:
         self.store = directory / "store"
         self.environment: dict[str, str] = {}
         self.manifests: dict[int, dict[int, Manifest]] = {}
+        """Attempt -> step -> manifest."""
         self.pinned = Pinned(contract_version=CONTRACT_VERSION)
         self._zygote = zygote
         self._attempts = 0
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True)
         self.prepared = prepared or self._prepare()
+
+    def edit(self, spec: Mapping[str, Any]) -> None:
+        """Change the spec between attempts."""
+        self.spec = merge(self.spec, spec)
 
     def config(self, world_size: int) -> RunConfig:
         """The run config of a group."""
@@ -313,7 +323,7 @@ class Run:
         self._attempts += 1
         point = None
         if resume is not None:
-            number = max(number for number, manifests in self.manifests.items() if resume in manifests)
+            number = max(attempt for attempt, manifests in self.manifests.items() if resume in manifests)
             directory = self.directory / f"fetched-{self._attempts}"
             shutil.copytree(self.store / f"a{number}" / f"checkpoint-{resume}", directory)
             point = ResumePoint(directory=directory, manifest=self.manifests[number][resume])
@@ -343,6 +353,32 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+EXACT = ("loss", "grad_norm", "learning_rate", "samples", "tokens", "token_accuracy")
+"""Values of a step that must not depend on interruptions."""
+
+
+def steps_of(*results: Result) -> dict[int, dict[str, Any]]:
+    """Step -> exact values, of one run over its attempts: the last attempt that trained a step counts."""
+    return {step: {name: row[name] for name in EXACT} for result in results for step, row in result.metrics.items()}
+
+
+def logged(*results: Result) -> dict[int, tuple[float, float | None]]:
+    """Step -> loss and norm as logged every ``logging.steps``."""
+    return {m.step: (m.loss, m.grad_norm) for result in results for m in result.of(StepReport) if m.loss is not None}
+
+
+def evaluations(*results: Result) -> dict[int, float]:
+    """Step -> eval_loss."""
+    return {message.step: message.metrics["eval_loss"] for result in results for message in result.of(Evaluated)}
+
+
+def weights(result: Result) -> bytes:
+    """Bytes of the final adapter or model."""
+    assert result.final is not None, result.log
+    (file,) = [*result.final.glob("adapter_model.safetensors"), *result.final.glob("model.safetensors")]
+    return file.read_bytes()
 
 
 def stop_at(step: int, trigger: str = "pause") -> Hook:

@@ -7,15 +7,18 @@ import sys
 from pathlib import Path
 
 
-def main(plan_path: Path, link_path: Path) -> int:
-    """Prepare rows as planned; returns the exit code: 0, or the code of a user error after a ``failed`` on the link."""
+def main() -> int:
+    """Prepare rows as planned; returns 0, or the code of a user error after a ``failed`` on the link. Needs a process of its own."""
+    os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+    # transformers imports torch wherever it is installed (5 s, 300 MB); rows need none of it. None makes a module not importable.
+    sys.modules["torch"] = None  # type: ignore[assignment]
     from finetune_trainer.errors import TrainerError
     from finetune_trainer.prepare.run import prepare
-    from finetune_trainer.protocol import Failed, Phase, PreparePlan, Warned
+    from finetune_trainer.protocol import ENV_LINK, ENV_PREPARE_PLAN, Failed, Phase, PreparePlan, Warned
     from finetune_trainer.worker.link import Link
 
-    plan = PreparePlan.model_validate_json(plan_path.read_text())
-    with Link(link_path) as link:
+    plan = PreparePlan.model_validate_json(Path(os.environ[ENV_PREPARE_PLAN]).read_text())
+    with Link(Path(os.environ[ENV_LINK])) as link:
         try:
             summary = prepare(plan, lambda rows: link.send(Phase(phase="Preparing", counter=rows)))
         except TrainerError as error:
@@ -27,7 +30,4 @@ def main(plan_path: Path, link_path: Path) -> int:
 
 
 if __name__ == "__main__":
-    # transformers imports torch wherever it is installed (5 s, 300 MB); rows need none of it. None makes a module not importable.
-    os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
-    sys.modules["torch"] = None  # type: ignore[assignment]
-    sys.exit(main(Path(os.environ["FINETUNE_PREPARE_PLAN"]), Path(os.environ["FINETUNE_LINK"])))
+    sys.exit(main())

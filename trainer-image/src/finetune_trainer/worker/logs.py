@@ -10,7 +10,7 @@ import warnings
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record as ``{"time", "level", "logger", "message", "rank"}``, with the stack of an exception."""
+    """Formats a record as ``{"time", "level", "logger", "message", "rank"}``, with ``exception`` where there is one."""
 
     def __init__(self, rank: int) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class JsonFormatter(logging.Formatter):
             "rank": self._rank,
         }
         if record.exc_info:
-            line["stack"] = self.formatException(record.exc_info)
+            line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
 
 

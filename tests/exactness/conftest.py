@@ -1,0 +1,55 @@
+"""One zygote and one tiny model for all exactness tests; rows are prepared once per way of preparing them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from tests.exactness.harness import BASE, ROOT, Run, Zygote
+from tests.support.jobs import merge
+
+MakeRun: TypeAlias = Callable[..., Run]
+
+
+@pytest.fixture(scope="session")
+def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    """Starts workers without paying for their imports each time."""
+    process = Zygote(tmp_path_factory.mktemp("zygote") / "log")
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model that examples and e2e tests use."""
+    directory = tmp_path_factory.mktemp("model") / "tiny"
+    subprocess.run([sys.executable, ROOT / "examples/tiny_model.py", directory, "--params", "test"], check=True)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def prepared() -> dict[str, Path]:
+    """Prepared rows by what they depend on."""
+    return {}
+
+
+@pytest.fixture
+def make_run(zygote: Zygote, model: Path, prepared: dict[str, Path], tmp_path: Path) -> MakeRun:
+    """Make a job from changes to the base spec; several of one test share nothing but prepared rows."""
+    made = 0
+
+    def make(spec: Mapping[str, Any] | None = None) -> Run:
+        nonlocal made
+        made += 1
+        full = merge(BASE, spec or {})
+        key = json.dumps([full["dataset"], full["training"]["maxSeqLength"], full["training"].get("seed")], sort_keys=True)
+        run = Run(zygote, tmp_path / f"run-{made}", model, spec or {}, prepared.get(key))
+        prepared[key] = run.prepared
+        return run
+
+    return make
