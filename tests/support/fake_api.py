@@ -1,8 +1,8 @@
 """A deterministic API server in memory, behind the same transport as the real one.
 
-What it has of the real one: resourceVersion and uid preconditions, generation, status subresource, JSON merge patch, label selectors, 404/409/403 with the
-real ``Status`` bodies, finalizers, background and foreground deletion, terminating namespaces, a watch history. Garbage collection and the Job controller
-are steps the test takes (:mod:`tests.support.fake_cluster`).
+What it has of the real one: resourceVersion and uid preconditions, generation, status subresource, JSON merge patch, label selectors,
+404/409/403 with the real ``Status`` bodies, finalizers, both kinds of deletion, terminating namespaces, a watch history. Garbage
+collection and the Job controller are steps the test takes (:mod:`tests.support.operator_cluster`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A cluster around the fake API server: garbage collector, Job controller, kubelet and trainer, each a step; and the real reconciler on top."""
+"""A cluster around the fake API server: garbage collector, Job controller, kubelet and trainer, and the real reconciler on top."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from finetune_operator.progress.numbers import patch_of, progress_of
 from finetune_operator.queue import RetryLater
 from finetune_operator.reconcile import Reconciler
 from finetune_operator.settings import PlanSettings
-
 from tests.support.fake_api import FOREGROUND, Clock, FakeApi, Key, Manifest
 
 NAMESPACE = "default"
@@ -105,13 +104,14 @@ class FakeCluster:
     def new_operator(self) -> Reconciler:
         """A fresh process: nothing but the API server's contents survives."""
         client = Client(self.api)
+        self.events = EventWriter(client, identity="test", now=self.clock.now)
 
         async def publish_ca(_namespace: str) -> None:
             """Nothing to publish here."""
 
         self.reconciler = Reconciler(
             client,
-            EventWriter(client, identity="test", now=self.clock.now),
+            self.events,
             publish_ca=publish_ca,
             settings=self.settings,
             now=self.clock.now,
@@ -122,6 +122,7 @@ class FakeCluster:
         """One look at the job."""
         try:
             self.wake = await self.reconciler.reconcile(self.key)
+            await self.events.flush()
         except RetryLater as later:
             self.wake = later.seconds
 

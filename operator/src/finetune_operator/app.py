@@ -6,13 +6,14 @@ import asyncio
 import logging
 import os
 import random
+import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import kopf
@@ -20,20 +21,20 @@ from aiohttp import web
 
 from finetune_api.constants import GROUP, PLURAL, VERSION
 from finetune_operator import health
+from finetune_operator.clocks import Clocks, system_clocks
 from finetune_operator.cluster.client import Client, KubernetesTransport
 from finetune_operator.cluster.errors import ApiError, NotFoundError
 from finetune_operator.cluster.events import EventWriter
-from finetune_operator.cluster.lease import Election, LeaseLock
+from finetune_operator.cluster.lease import Election, LeaseLock, LeaseSettings
 from finetune_operator.cluster.observe import JobKey
-from finetune_operator.feed import JobFeed
+from finetune_operator.feed import JobFeed, JobLookup
 from finetune_operator.handlers import build_registry
 from finetune_operator.metrics import JobCollector, OperatorMetrics
 from finetune_operator.plan.report import News
 from finetune_operator.progress.bucket import TokenBucket
-from finetune_operator.progress.guard import FailureGuard
 from finetune_operator.progress.jwks import JwksAuthenticator
 from finetune_operator.progress.server import ProgressEndpoint
-from finetune_operator.progress.tls import CaPublisher, TlsKeeper
+from finetune_operator.progress.tls import CaPublisher, TlsKeeper, TlsSettings
 from finetune_operator.progress.tokens import Authenticator, PosterLookup, TokenReviewAuthenticator
 from finetune_operator.progress.writer import ProgressWriter
 from finetune_operator.queue import WorkQueue
@@ -45,100 +46,63 @@ log = logging.getLogger(__name__)
 STUCK_SECONDS = 300.0
 """A look at a job takes well under a second; one that takes this long hangs."""
 CRD_LOOK_SECONDS = 2.0
-
-
-def utc_now() -> datetime:
-    """The time."""
-    return datetime.now(UTC)
+FIRST_LOOKS_PER_SECOND = 100.0
+"""A new leader looks at every job once, at this pace."""
 
 
 class Operator:
     """The running operator."""
 
-    def __init__(self, settings: Settings, transport: KubernetesTransport, directory: Path) -> None:
+    def __init__(self, settings: Settings, transport: KubernetesTransport, directory: Path, clocks: Clocks) -> None:
         self._settings = settings
+        self._clocks = clocks
         self._version = version("finetune-operator")
-        self.metrics = OperatorMetrics(self._version)
-        self._client = Client(transport, observer=self.metrics.on_request)
-        self._lock = LeaseLock(
-            self._client,
-            namespace=settings.namespace,
-            name=settings.lease_name,
-            identity=settings.identity,
-            lease_seconds=settings.lease_seconds,
-            renew_deadline_seconds=settings.renew_deadline_seconds,
-            clock=time.monotonic,
-            now=utc_now,
-        )
-        self._leading = asyncio.Event()
-        self.feed = JobFeed(self._mark, self._forget)
+        self._metrics = OperatorMetrics(self._version)
+        self._client = Client(transport, observer=self._metrics.on_request)
+        self._lock = LeaseLock(self._client, _lease_settings(settings), clocks)
         self._fenced = self._client.fenced(self._lock.check)
-        self._tls = self._build_tls(directory)
+        """For what only the leader may write."""
+        self._leading = False
+        self._feed = JobFeed(self._mark, self._forget)
+        self._tls = TlsKeeper(self._client, _tls_settings(settings, directory), may_write=self._may_issue, now=clocks.now)
         self._publisher = CaPublisher(self._fenced, lambda: self._tls.ca)
+        self._events = EventWriter(self._fenced, identity=settings.identity, now=clocks.now)
         self._queue = self._build_queue()
+        bucket = TokenBucket(settings.progress_writes_per_second, clock=clocks.monotonic)
         self._writer = ProgressWriter(
-            self._client,
-            TokenBucket(settings.progress_writes_per_second, clock=time.monotonic),
-            clock=time.monotonic,
-            min_seconds=settings.progress_min_write_seconds,
-            on_urgent=self._urgent,
+            self._client, bucket, clocks, min_seconds=settings.progress_min_write_seconds, on_urgent=self._act_on_news
         )
-        self._ready = asyncio.Event()
-        """Set once kopf watches."""
+        self._watching = asyncio.Event()
+        self._stop = asyncio.Event()
         self._register_gauges()
 
     # --- parts ---
 
-    def _build_tls(self, directory: Path) -> TlsKeeper:
-        settings = self._settings
-        host = urlsplit(settings.progress_url).hostname or ""
-        names = tuple(dict.fromkeys((host, *settings.tls_names)))
-        return TlsKeeper(
-            self._client,
-            namespace=settings.namespace,
-            secret=settings.tls_secret,
-            names=names,
-            directory=directory,
-            may_write=lambda: settings.tls_source == "self" and self._lock.is_leader(),
-            now=utc_now,
-        )
-
     def _build_queue(self) -> WorkQueue[JobKey]:
-        events = EventWriter(self._fenced, identity=self._settings.identity, now=utc_now)
         reconciler = Reconciler(
             self._fenced,
-            events,
+            self._events,
             publish_ca=self._publisher.publish,
             settings=self._settings.for_plan(self._version),
-            now=utc_now,
-            forget=self.feed.drop,
+            now=self._clocks.now,
+            forget=self._feed.drop,
         )
         return WorkQueue(
             reconciler.reconcile,
-            clock=time.monotonic,
+            clock=self._clocks.monotonic,
             rng=random.Random(),  # noqa: S311 - spreads load
             resync_seconds=self._settings.resync_seconds,
-            on_result=self.metrics.on_result,
+            on_result=self._metrics.on_result,
         )
 
     def _build_endpoint(self) -> ProgressEndpoint:
-        authenticator: Authenticator = (
-            TokenReviewAuthenticator(self._client)
-            if self._settings.cluster_reads
-            else JwksAuthenticator(self._client, clock=time.monotonic, issuer=self._settings.token_issuer)
-        )
-        return ProgressEndpoint(
-            client=self._client,
-            feed=self.feed,
-            posters=PosterLookup(self._client, authenticator, now=time.time),
-            writer=self._writer,
-            guard=FailureGuard(clock=time.monotonic),
-            now=utc_now,
-            on_post=self.metrics.on_post,
-        )
+        offline = JwksAuthenticator(self._client, clock=self._clocks.monotonic, issuer=self._settings.token_issuer)
+        authenticator: Authenticator = TokenReviewAuthenticator(self._client) if self._settings.cluster_reads else offline
+        posters = PosterLookup(self._client, authenticator, now=time.time)
+        return ProgressEndpoint(JobLookup(self._feed, self._client), posters, self._writer, self._clocks, on_post=self._metrics.on_post)
 
     def _register_gauges(self) -> None:
-        watch = self.metrics.watch
+        watch = self._metrics.watch
         watch("finetune_operator_leader", "1 on the replica that leads.", lambda: float(self._lock.is_leader()))
         watch("finetune_operator_workqueue_depth", "Jobs that wait to be looked at.", lambda: self._queue.depth)
         watch(
@@ -150,56 +114,87 @@ class Operator:
             "Age of the oldest numbers not in a status yet.",
             lambda: self._writer.oldest_seconds,
         )
-        watch("finetune_operator_jobs_known", "FineTuneJobs the watch knows of.", lambda: len(self.feed))
-        self.metrics.registry.register(JobCollector(self.feed, is_leader=self._lock.is_leader))
+        watch("finetune_operator_jobs_known", "FineTuneJobs the watch knows of.", lambda: len(self._feed))
+        self._metrics.registry.register(JobCollector(self._feed, is_leader=self._lock.is_leader))
 
     # --- between parts ---
 
+    def _may_issue(self) -> bool:
+        return self._settings.tls_source == "self" and self._lock.is_leader()
+
     def _mark(self, key: JobKey, delay: float) -> None:
-        if self._leading.is_set():
+        if self._leading:
             self._queue.add(key, delay)
 
     def _forget(self, key: JobKey) -> None:
         self._queue.forget(key)
         self._writer.forget(key)
 
-    def _urgent(self, key: JobKey, news: News) -> None:
-        """This replica stored news: as the leader it acts on them now, and their watch event is none."""
-        if self._leading.is_set():
-            self.feed.noted(key, news)
+    def _act_on_news(self, key: JobKey, news: News) -> None:
+        """News this replica stored: as the leader it acts on them now, and their watch event is none."""
+        if self._leading:
+            self._feed.noted(key, news)
             self._queue.add(key)
 
     async def _lead(self) -> None:
         """What only the leader does."""
-        self._leading.set()
-        self._queue.spread(self.feed.unsettled(), over_seconds=min(30.0, len(self.feed) / 100))
+        self._leading = True
+        self._queue.spread(self._feed.unsettled(), over_seconds=len(self._feed) / FIRST_LOOKS_PER_SECOND)
         try:
-            await self._queue.run(self._settings.workers)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._queue.run(self._settings.workers), name="queue")
+                group.create_task(self._events.run(), name="events")
         finally:
-            self._leading.clear()
+            self._leading = False
             self._queue.clear()
 
-    def _new_ca(self) -> None:
-        if self._lock.is_leader():
-            task = asyncio.create_task(self._publisher.publish_again(), name="publish CA")
-            task.add_done_callback(lambda done: done.exception())
+    async def _keep_tls(self) -> None:
+        async for _ in self._tls.changes():
+            if self._lock.is_leader():
+                await self._publisher.publish_again()
 
     # --- running ---
 
     async def run(self) -> None:
-        """Until SIGTERM or SIGINT (kopf handles them)."""
+        """Until SIGTERM or SIGINT: then the lead is given up at once, and the watches end last."""
+        self._listen()
         election = Election(self._lock, retry_seconds=self._settings.retry_seconds, lead=self._lead, die=lambda: os._exit(1))
-        services = (election.run(), self._tls.run(self._new_ca), self._writer.run())
-        async with self._serving(), _running(*services):
-            await self._await_crd()
-            await kopf.operator(
-                registry=build_registry(self.feed, lambda resource, kind: self.metrics.events.labels(resource, kind).inc()),
-                clusterwide=not self._settings.watch_namespaces,
-                namespaces=self._settings.watch_namespaces,
-                standalone=True,
-                ready_flag=self._ready,
-            )
+        end_watch = asyncio.Event()
+        services = {"election": election.run(), "tls": self._keep_tls(), "progress": self._writer.run(), "watch": self._watch(end_watch)}
+        async with self._serving():
+            tasks = [asyncio.create_task(coroutine, name=name) for name, coroutine in services.items()]
+            await _first_end(tasks, self._stop)
             log.info("stopping")
+            *own, watch = tasks
+            await _cancel(own)
+        end_watch.set()
+        await asyncio.wait([watch], timeout=self._settings.shutdown_seconds)
+        for task in tasks:
+            if task.done() and not task.cancelled():
+                task.result()
+
+    def _listen(self) -> None:
+        """Stop in order on SIGTERM and SIGINT. kopf installs handlers of its own when it starts; ours are then installed again."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+
+    async def _watch(self, end: asyncio.Event) -> None:
+        await self._await_crd()
+        listening = asyncio.create_task(self._listen_again(), name="signals")
+        await kopf.operator(
+            registry=build_registry(self._feed, lambda resource, kind: self._metrics.events.labels(resource, kind).inc()),
+            clusterwide=not self._settings.watch_namespaces,
+            namespaces=self._settings.watch_namespaces,
+            standalone=True,
+            ready_flag=self._watching,
+            stop_flag=end,
+        )
+        await _cancel([listening])
+
+    async def _listen_again(self) -> None:
+        await self._watching.wait()
+        self._listen()
 
     async def _await_crd(self) -> None:
         """Kopf looks for resources once: do not let it look before the CRD is served."""
@@ -219,13 +214,12 @@ class Operator:
     async def _serving(self) -> AsyncIterator[None]:
         """The two ports."""
         settings = self._settings
-        plain = web.AppRunner(
-            health.build_app(self.metrics.registry, health=self._health_checks(), readiness=self._readiness_checks()), access_log=None
-        )
+        checks = health.build_app(self._metrics.registry, health=self._health_checks(), readiness=self._readiness_checks())
+        plain = web.AppRunner(checks, access_log=None)
         secure = web.AppRunner(self._build_endpoint().build_app(), access_log=None)
-        await plain.setup()
-        await secure.setup()
         try:
+            await plain.setup()
+            await secure.setup()
             await web.TCPSite(plain, settings.http_host, settings.http_port).start()
             await web.TCPSite(secure, settings.progress_host, settings.progress_port, ssl_context=self._tls.context).start()
             yield
@@ -237,7 +231,7 @@ class Operator:
         limit = self._settings.lease_seconds * 4
 
         def lease() -> str:
-            age = time.monotonic() - self._lock.last_try
+            age = self._clocks.monotonic() - self._lock.last_try
             return f"the lease was not looked at for {age:.0f} s" if age > limit else ""
 
         def workers() -> str:
@@ -248,31 +242,38 @@ class Operator:
 
     def _readiness_checks(self) -> dict[str, health.Check]:
         return {
-            "tls": lambda: "" if self._tls.loaded.is_set() else "there is no certificate for the progress endpoint yet",
-            "watch": lambda: "" if self._ready.is_set() else "the watches have not started",
+            "tls": lambda: "" if self._tls.loaded else "there is no certificate for the progress endpoint yet",
+            "watch": lambda: "" if self._watching.is_set() else "the watches have not started",
         }
 
 
-@asynccontextmanager
-async def _running(*coroutines: object) -> AsyncIterator[None]:
-    """Run services beside the body; a service that ends by itself ends the process (it never should)."""
-    owner = asyncio.current_task()
-    assert owner is not None
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]  # type: ignore[call-overload]
+def _lease_settings(settings: Settings) -> LeaseSettings:
+    return LeaseSettings(
+        namespace=settings.namespace,
+        name=settings.lease_name,
+        identity=settings.identity,
+        lease_seconds=settings.lease_seconds,
+        renew_deadline_seconds=settings.renew_deadline_seconds,
+    )
 
-    def ended(task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            log.critical("a service failed", exc_info=task.exception())
-            owner.cancel()
 
+def _tls_settings(settings: Settings, directory: Path) -> TlsSettings:
+    host = urlsplit(settings.progress_url).hostname or ""
+    names = tuple(dict.fromkeys((host, *settings.tls_names)))
+    return TlsSettings(namespace=settings.namespace, secret=settings.tls_secret, names=names, directory=directory)
+
+
+async def _first_end(tasks: list[asyncio.Task[None]], stop: asyncio.Event) -> None:
+    """Return when told to stop, or when a service ends by itself (none should)."""
+    told = asyncio.create_task(stop.wait(), name="stop")
+    await asyncio.wait([told, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    await _cancel([told])
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
     for task in tasks:
-        task.add_done_callback(ended)
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def run(settings: Settings) -> None:
@@ -280,6 +281,6 @@ async def run(settings: Settings) -> None:
     transport = await KubernetesTransport.connect()
     try:
         with tempfile.TemporaryDirectory(prefix="finetune-operator-") as directory:
-            await Operator(settings, transport, Path(directory)).run()
+            await Operator(settings, transport, Path(directory), system_clocks()).run()
     finally:
         await transport.close()

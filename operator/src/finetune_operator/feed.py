@@ -9,13 +9,15 @@ from typing import Any, Literal
 
 from finetune_api.constants import LABEL_JOB
 from finetune_api.models.status import FINAL_PHASES, PauseStatus, StatusProgress
+from finetune_operator.cluster.client import Client
 from finetune_operator.cluster.observe import JobKey
+from finetune_operator.cluster.resources import FINETUNE_JOBS
 from finetune_operator.plan.desire import Request, request_in
 from finetune_operator.plan.observed import Manifest, parse_time
 from finetune_operator.plan.report import Merged, News, news_in
 from finetune_operator.plan.rest import DONE
 
-EventType = Literal["ADDED", "MODIFIED", "DELETED"] | None
+EventType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"] | None
 """Of a watch event; None for an object of the first listing."""
 CHILD_DELAY_SECONDS = 0.1
 """Changes of Jobs and pods come in bursts; one look serves them all."""
@@ -105,6 +107,26 @@ class JobFeed:
         key = JobKey(metadata["namespace"], name) if name else None
         if key is not None and key in self._known and not self._known[key].settled:
             self._mark(key, CHILD_DELAY_SECONDS)
+
+
+class JobLookup:
+    """A job as the watch knows it; read once where the watch is behind (a replica that has just started)."""
+
+    def __init__(self, feed: JobFeed, client: Client) -> None:
+        self._feed = feed
+        self._client = client
+
+    def known(self, key: JobKey) -> Known | None:
+        """As the watch knows it."""
+        return self._feed.get(key)
+
+    async def find(self, key: JobKey) -> Known | None:
+        """None: there is no such job. Raises :class:`finetune_operator.cluster.errors.ApiError`."""
+        known = self._feed.get(key)
+        if known is not None:
+            return known
+        manifest = await self._client.get(FINETUNE_JOBS, key.namespace, key.name)
+        return read_known(manifest) if manifest is not None else None
 
 
 def read_known(manifest: Manifest) -> Known:

@@ -12,7 +12,7 @@ from finetune_operator.cluster.resources import JOBS, PODS
 from finetune_operator.feed import JobFeed
 
 WATCH_SECONDS = 290
-"""Whole seconds (the API server parses an integer). Watches are renewed before proxies and load balancers forget them; it also spreads them over API servers."""
+"""Whole seconds (the API server parses an integer). Watches are renewed before proxies forget them, and so spread over API servers."""
 LIST_CHUNK = 500
 
 OnEvent = Callable[[str, str], None]

@@ -11,10 +11,12 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from finetune_api.models.status import Phase
+from finetune_operator.cluster.observe import JobKey
 from finetune_operator.feed import JobFeed, Known
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 JOB_LABELS = ("namespace", "name")
+Jobs = list[tuple[JobKey, Known]]
 
 
 class OperatorMetrics:
@@ -77,7 +79,7 @@ class JobCollector(Collector):
         """All series of all jobs."""
         if not self._is_leader():
             return
-        jobs = list(self._feed)
+        jobs: Jobs = list(self._feed)
         info = GaugeMetricFamily("finetune_job_info", "1; what the job is.", labels=(*JOB_LABELS, "method", "uid"))
         phase = GaugeMetricFamily("finetune_job_phase", "1 for the phase the job is in.", labels=(*JOB_LABELS, "phase", "reason"))
         count = GaugeMetricFamily("finetune_jobs", "Jobs by phase.", labels=("phase",))
@@ -91,13 +93,12 @@ class JobCollector(Collector):
         yield from (info, phase, count)
         yield from (self._family(jobs, name, text, read) for name, text, read in _PROGRESS)
 
-    def _family(self, jobs: list[tuple[object, Known]], name: str, text: str, read: Callable[[Known], float | None]) -> GaugeMetricFamily:
+    def _family(self, jobs: Jobs, name: str, text: str, read: Callable[[Known], float | None]) -> GaugeMetricFamily:
         family = GaugeMetricFamily(name, text, labels=JOB_LABELS)
         for key, known in jobs:
             value = read(known)
             if value is not None:
-                namespace, _, job = str(key).partition("/")
-                family.add_metric((namespace, job), value)
+                family.add_metric((key.namespace, key.name), value)
         return family
 
 

@@ -48,7 +48,7 @@ class Reconciler:
         self._forget = forget
 
     async def reconcile(self, key: JobKey) -> float | None:
-        """Look at a job once. Returns when to look again (seconds), None for whenever something happens, :data:`NEVER` for a settled one."""
+        """Look at a job once. Returns the seconds to the next look; None: when something happens; :data:`NEVER`: it is settled."""
         try:
             return await self._once(key)
         except ConflictError as error:
@@ -90,4 +90,4 @@ class Reconciler:
         if job.deleted_at is None:
             await write_status(self._client, job, decision.status)
         for event in decision.events:
-            await self._events.write(job, event)
+            self._events.write(job, event)

@@ -1,4 +1,4 @@
-"""Everything an administrator may set, read once from the environment (prefix ``FINETUNE_OPERATOR_``) and passed on; no module keeps a copy."""
+"""Everything an administrator may set: read once from the environment (``FINETUNE_OPERATOR_...``), then passed on."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Settings(BaseSettings):
 
     progress_url: str
     """URL trainer pods use; its host must be among the certificate's names."""
-    progress_host: str = "0.0.0.0"
+    progress_host: str = "0.0.0.0"  # noqa: S104 - pods post to it
     progress_port: int = Field(default=8443, ge=0, le=65535)
     progress_interval_seconds: float = Field(default=5.0, ge=0.5, le=60)
     progress_writes_per_second: float = Field(default=20.0, gt=0, le=1000)
@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     token_issuer: str | None = None
     """Expected issuer of tokens when they are verified offline. Unset: the API server's own."""
 
-    http_host: str = "0.0.0.0"
+    http_host: str = "0.0.0.0"  # noqa: S104 - the kubelet and Prometheus ask it
     http_port: int = Field(default=8080, ge=0, le=65535)
     """/metrics, /healthz and /readyz."""
 

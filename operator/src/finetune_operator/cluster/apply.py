@@ -109,7 +109,7 @@ async def write_status(client: Client, job: JobObject, status: FineTuneJobStatus
     if not patch:
         return False
     metadata = {"uid": job.uid, "resourceVersion": job.resource_version}
-    await client.patch(FINETUNE_JOBS, job.namespace, job.name, {"metadata": metadata, "status": patch}, subresource="status")
+    await client.patch_status(FINETUNE_JOBS, job.namespace, job.name, {"metadata": metadata, "status": patch})
     return True
 
 

@@ -1,4 +1,7 @@
-"""The API server behind a few verbs on JSON: the official asyncio client for authentication and transport, no models (decoding them stalls the loop)."""
+"""The API server behind a few verbs on JSON.
+
+The official asyncio client does authentication and transport; its models stay unused (decoding a long list of them stalls the loop).
+"""
 
 from __future__ import annotations
 
@@ -128,9 +131,7 @@ class Client:
 
     async def create(self, resource: Resource, namespace: str | None, manifest: Manifest) -> Manifest:
         """POST; raises :class:`AlreadyExistsError` when the name is taken."""
-        return await self._send(
-            "POST", resource, resource.path(namespace), body=manifest, query={"fieldManager": FIELD_MANAGER}, write=True
-        )
+        return await self._send("POST", resource, resource.path(namespace), body=manifest, query={"fieldManager": FIELD_MANAGER})
 
     async def create_once(self, resource: Resource, namespace: str, manifest: Manifest) -> Manifest | None:
         """POST; the object that is there already is returned instead (None: created now)."""
@@ -143,48 +144,36 @@ class Client:
             return found
         return None
 
-    async def patch(
-        self,
-        resource: Resource,
-        namespace: str,
-        name: str,
-        patch: Manifest,
-        *,
-        subresource: str | None = None,
-        field_manager: str = FIELD_MANAGER,
-    ) -> Manifest:
+    async def patch(self, resource: Resource, namespace: str, name: str, patch: Manifest) -> Manifest:
         """JSON merge patch; ``metadata.uid`` and ``metadata.resourceVersion`` in it are preconditions."""
-        path = resource.path(namespace, name, subresource)
-        return await self._send(
-            "PATCH", resource, path, body=patch, query={"fieldManager": field_manager}, content_type=MERGE_PATCH, write=True
-        )
+        return await self._merge(resource, resource.path(namespace, name), patch, FIELD_MANAGER)
+
+    async def patch_status(self, resource: Resource, namespace: str, name: str, patch: Manifest, manager: str = FIELD_MANAGER) -> Manifest:
+        """The same on the status subresource, under the name of a field manager."""
+        return await self._merge(resource, resource.path(namespace, name, "status"), patch, manager)
+
+    async def _merge(self, resource: Resource, path: str, patch: Manifest, manager: str) -> Manifest:
+        return await self._send("PATCH", resource, path, body=patch, query={"fieldManager": manager})
 
     async def replace(self, resource: Resource, namespace: str, name: str, manifest: Manifest) -> Manifest:
         """PUT; the manifest's resourceVersion is a precondition."""
-        return await self._send("PUT", resource, resource.path(namespace, name), body=manifest, write=True)
+        return await self._send("PUT", resource, resource.path(namespace, name), body=manifest)
 
     async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str, propagation: str = "Background") -> bool:
         """Delete exactly this object; False if it is gone. Raises :class:`ConflictError` when another one has its name."""
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}, "propagationPolicy": propagation}
         try:
-            await self._send("DELETE", resource, resource.path(namespace, name), body=options, write=True)
+            await self._send("DELETE", resource, resource.path(namespace, name), body=options)
         except NotFoundError:
             return False
         return True
 
     async def _send(
-        self,
-        method: str,
-        resource: Resource,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: Any = None,
-        content_type: str = JSON,
-        write: bool = False,
+        self, method: str, resource: Resource, path: str, *, query: Mapping[str, str] | None = None, body: Any = None
     ) -> Manifest:
-        if write and self._fence is not None:
+        if method != "GET" and self._fence is not None:
             self._fence()
+        content_type = MERGE_PATCH if method == "PATCH" else JSON
         try:
             answer = await self._transport.request(method, path, query=query or {}, body=body, content_type=content_type)
         except ApiError as error:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 from finetune_api.constants import API_VERSION, KIND, MANAGED_BY
 from finetune_operator.cluster.client import Client
-from finetune_operator.cluster.errors import AlreadyExistsError, ApiError
+from finetune_operator.cluster.errors import AlreadyExistsError, ApiError, NotLeaderError
 from finetune_operator.cluster.resources import EVENTS
 from finetune_operator.plan.decision import Event
 from finetune_operator.plan.observed import JobObject, Manifest
@@ -18,6 +19,7 @@ from finetune_operator.plan.observed import JobObject, Manifest
 log = logging.getLogger(__name__)
 
 MAX_REMEMBERED = 10_000
+MAX_WAITING = 20_000
 
 
 class EventWriter:
@@ -27,19 +29,40 @@ class EventWriter:
         self._client = client
         self._identity = identity
         self._now = now
+        self._waiting: deque[tuple[str, Manifest]] = deque()
+        self._arrived = asyncio.Event()
         self._last: OrderedDict[tuple[str, str], datetime] = OrderedDict()
         """(job uid, reason) -> when the last event of that reason was written."""
 
-    async def write(self, job: JobObject, event: Event) -> None:
-        """Write an event unless it was written before or its reason had one too recently. A refusal is logged: the status says the same."""
+    def write(self, job: JobObject, event: Event) -> None:
+        """Take an event over unless its reason had one too recently. It is posted by :meth:`run`, after what is more urgent."""
         if event.min_interval_seconds and self._too_soon(job, event):
             return
-        try:
-            await self._client.create(EVENTS, job.namespace, self._manifest(job, event))
-        except AlreadyExistsError:
+        if len(self._waiting) == MAX_WAITING:
+            log.warning("event dropped, too many are waiting", extra={"job": f"{job.namespace}/{job.name}", "reason": event.reason})
             return
-        except ApiError as error:
-            log.warning("event not written", extra={"job": f"{job.namespace}/{job.name}", "reason": event.reason, "error": str(error)})
+        self._waiting.append((job.namespace, self._manifest(job, event)))
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Post events, one after the other, until cancelled."""
+        while True:
+            await self.flush()
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    async def flush(self) -> None:
+        """Post what is waiting. A refusal is logged: the status says the same."""
+        while self._waiting:
+            namespace, manifest = self._waiting.popleft()
+            try:
+                await self._client.create(EVENTS, namespace, manifest)
+            except AlreadyExistsError:
+                continue
+            except (ApiError, NotLeaderError) as error:
+                log.warning(
+                    "event not posted", extra={"job": manifest["involvedObject"]["name"], "reason": manifest["reason"], "error": str(error)}
+                )
 
     def _too_soon(self, job: JobObject, event: Event) -> bool:
         key, now = (job.uid, event.reason), self._now()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 
+from finetune_operator.clocks import Clocks
 from finetune_operator.cluster.client import Client
 from finetune_operator.cluster.errors import AlreadyExistsError, ApiError, ConflictError, NotLeaderError
 from finetune_operator.cluster.resources import LEASES
@@ -16,43 +18,39 @@ from finetune_operator.plan.observed import Manifest
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseSettings:
+    """Which Lease, and its times."""
+
+    namespace: str
+    name: str
+    identity: str
+    lease_seconds: float
+    renew_deadline_seconds: float
+
+
 class LeaseLock:
     """One replica's view of the Lease.
 
-    Another holder's lease is over when its record has not changed for its duration *by our monotonic clock*: wall clocks are never compared. Our own
-    leadership ends by the same clock, so a process that was stopped and wakes knows at once that it leads no more.
+    Another holder's lease is over when its record has not changed for its duration *by our monotonic clock*: wall clocks are never
+    compared. Our own leadership ends by the same clock, so a process that was stopped and wakes knows at once that it leads no more.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        *,
-        namespace: str,
-        name: str,
-        identity: str,
-        lease_seconds: float,
-        renew_deadline_seconds: float,
-        clock: Callable[[], float],
-        now: Callable[[], datetime],
-    ) -> None:
+    def __init__(self, client: Client, settings: LeaseSettings, clocks: Clocks) -> None:
         self._client = client
-        self._namespace = namespace
-        self._name = name
-        self._identity = identity
-        self._lease_seconds = lease_seconds
-        self._renew_deadline_seconds = renew_deadline_seconds
-        self._clock = clock
-        self._now = now
+        self._settings = settings
+        self._clock = clocks.monotonic
+        self._now = clocks.now
         self._renewed_at: float | None = None
         """When our last successful write of the Lease was sent; None while another leads."""
         self._seen: tuple[str, float] | None = None
         """resourceVersion of the record last seen and when it was first seen."""
-        self.last_try: float = clock()
+        self.last_try: float = self._clock()
         """When the Lease was last looked at (liveness)."""
 
     def is_leader(self) -> bool:
         """Whether this process leads, now, for certain."""
-        return self._renewed_at is not None and self._clock() - self._renewed_at < self._renew_deadline_seconds
+        return self._renewed_at is not None and self._clock() - self._renewed_at < self._settings.renew_deadline_seconds
 
     def check(self) -> None:
         """Fence before a write: raises :class:`NotLeaderError`."""
@@ -76,18 +74,18 @@ class LeaseLock:
 
     async def _attempt(self) -> None:
         started = self._clock()
-        lease = await self._client.get(LEASES, self._namespace, self._name)
+        lease = await self._client.get(LEASES, self._settings.namespace, self._settings.name)
         if lease is None:
-            await self._client.create(LEASES, self._namespace, self._manifest({}, transitions=0))
+            await self._client.create(LEASES, self._settings.namespace, self._manifest({}, transitions=0))
             self._renewed_at = started
             return
         spec = lease.get("spec") or {}
-        mine = spec.get("holderIdentity") == self._identity and self._renewed_at is not None
+        mine = spec.get("holderIdentity") == self._settings.identity and self._renewed_at is not None
         if not mine and not self._is_free(lease):
             return
         transitions = int(spec.get("leaseTransitions") or 0) + (0 if mine else 1)
         renewed = self._manifest(lease["metadata"], transitions=transitions, acquired=spec.get("acquireTime") if mine else None)
-        await self._client.replace(LEASES, self._namespace, self._name, renewed)
+        await self._client.replace(LEASES, self._settings.namespace, self._settings.name, renewed)
         self._renewed_at = started
 
     def _is_free(self, lease: Manifest) -> bool:
@@ -97,7 +95,7 @@ class LeaseLock:
         version = lease["metadata"]["resourceVersion"]
         if self._seen is None or self._seen[0] != version:
             self._seen = (version, self._clock())
-        return self._clock() - self._seen[1] > float(spec.get("leaseDurationSeconds") or self._lease_seconds)
+        return self._clock() - self._seen[1] > float(spec.get("leaseDurationSeconds") or self._settings.lease_seconds)
 
     async def release(self) -> None:
         """Let go, so that another replica need not wait."""
@@ -105,12 +103,12 @@ class LeaseLock:
             return
         self._renewed_at = None
         try:
-            lease = await self._client.get(LEASES, self._namespace, self._name)
-            if lease is None or (lease.get("spec") or {}).get("holderIdentity") != self._identity:
+            lease = await self._client.get(LEASES, self._settings.namespace, self._settings.name)
+            if lease is None or (lease.get("spec") or {}).get("holderIdentity") != self._settings.identity:
                 return
             released = self._manifest(lease["metadata"], transitions=int(lease["spec"].get("leaseTransitions") or 0))
             released["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
-            await self._client.replace(LEASES, self._namespace, self._name, released)
+            await self._client.replace(LEASES, self._settings.namespace, self._settings.name, released)
         except ApiError as error:
             log.warning("lease not released; another replica waits it out", extra={"error": str(error)})
 
@@ -120,10 +118,10 @@ class LeaseLock:
         return {
             "apiVersion": LEASES.api_version,
             "kind": LEASES.kind,
-            "metadata": {"name": self._name, "namespace": self._namespace, **known},
+            "metadata": {"name": self._settings.name, "namespace": self._settings.namespace, **known},
             "spec": {
-                "holderIdentity": self._identity,
-                "leaseDurationSeconds": round(self._lease_seconds),
+                "holderIdentity": self._settings.identity,
+                "leaseDurationSeconds": round(self._settings.lease_seconds),
                 "acquireTime": acquired or now,
                 "renewTime": now,
                 "leaseTransitions": transitions,
@@ -141,8 +139,8 @@ class Election:
         self._die = die
 
     async def run(self) -> None:
-        """Until cancelled. ``lead`` is run once, as a task, when this replica becomes the leader."""
-        leading: asyncio.Task[None] | None = None
+        """Until cancelled; then the lead is given up and the Lease let go."""
+        leading: asyncio.Future[None] | None = None
         try:
             while True:
                 await self._lock.attempt()
@@ -151,7 +149,7 @@ class Election:
                     self._die()
                 if leading is None and self._lock.is_leader():
                     log.info("leading")
-                    leading = asyncio.create_task(self._run_lead(), name="lead")
+                    leading = asyncio.ensure_future(self._lead())
                 if leading is not None and leading.done():
                     leading.result()
                 await asyncio.sleep(self._retry_seconds)
@@ -160,6 +158,3 @@ class Election:
                 leading.cancel()
                 await asyncio.gather(leading, return_exceptions=True)
             await self._lock.release()
-
-    async def _run_lead(self) -> None:
-        await self._lead()

@@ -115,12 +115,13 @@ def _wants_leftovers(job: JobObject, workload: Workload | None, verbs: Mapping[s
 
 async def _leftovers(client: Client, job: JobObject) -> tuple[Leftover, ...]:
     selector = f"{LABEL_JOB}={job.name}"
-    found = []
-    for resource in (CONFIG_MAPS, SERVICES):
-        for manifest in await client.list(resource, job.namespace, selector):
-            if is_owned_by(manifest, job.uid) and "deletionTimestamp" not in manifest["metadata"]:
-                found.append(Leftover(kind=resource.kind, name=manifest["metadata"]["name"], uid=manifest["metadata"]["uid"]))
-    return tuple(found)
+    found = [(resource.kind, await client.list(resource, job.namespace, selector)) for resource in (CONFIG_MAPS, SERVICES)]
+    return tuple(
+        Leftover(kind=kind, name=manifest["metadata"]["name"], uid=manifest["metadata"]["uid"])
+        for kind, manifests in found
+        for manifest in manifests
+        if is_owned_by(manifest, job.uid) and "deletionTimestamp" not in manifest["metadata"]
+    )
 
 
 async def _run_config_map(client: Client, job: JobObject) -> Manifest | None:

@@ -40,7 +40,7 @@ CLUSTER: tuple[Right, ...] = (
     Right(GROUP, CLUSTER_PRESET_PLURAL, ("get",), "resolve spec.presetRef"),
     Right("authentication.k8s.io", "tokenreviews", ("create",), "check the tokens of progress posts"),
 )
-"""Always a ClusterRole; leave it out with FINETUNE_OPERATOR_CLUSTER_READS=false (presets of the cluster unavailable, tokens verified offline by JWKS)."""
+"""Always a ClusterRole. Left out with FINETUNE_OPERATOR_CLUSTER_READS=false: no presets of the cluster, tokens verified offline by JWKS."""
 
 OWN_NAMESPACE: tuple[Right, ...] = (
     Right("coordination.k8s.io", "leases", ("create",), "leader election"),

@@ -50,8 +50,8 @@ def without(conditions: Sequence[Condition], kind: str) -> list[Condition]:
 def kstatus(phase: Phase, *, stalled_by_edit: bool) -> dict[ConditionType, Verdict]:
     """Ready, Reconciling and Stalled of a phase.
 
-    ``stalled_by_edit``: the spec now asks for what this job cannot become (a refused or invalid edit). The pods go on, but GitOps must see that the
-    desired state is not reached.
+    ``stalled_by_edit``: the spec now asks for what this job cannot become (a refused or invalid edit). The pods go on, but GitOps must see
+    that the desired state is not reached.
     """
     health = Health.FAILED if stalled_by_edit else TABLE[phase].health
     return {

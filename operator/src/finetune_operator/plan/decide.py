@@ -97,7 +97,7 @@ def _refuse_request(draft: Draft, request: Request) -> str:
         case "resume":
             return "nothing is paused by a budget or a limit; a pause of the spec ends with spec.suspend false and spec.replicas above 0"
         case "checkpoint":
-            return (
-                "" if draft.attempt is not None and draft.status.phase not in (Phase.PAUSING, Phase.STOPPING) else "the job is not training"
-            )
-    return f"unknown verb; write one of {', '.join(f'{verb}/<token>' for verb in VERBS)}"
+            trains = draft.attempt is not None and draft.status.phase not in (Phase.PAUSING, Phase.STOPPING)
+            return "" if trains else "the job is not training"
+        case _:
+            return f"unknown verb; write one of {', '.join(f'{verb}/<token>' for verb in VERBS)}"

@@ -21,11 +21,9 @@ class Desire(StrEnum):
 
 def desire_of(job: JobObject) -> Desire:
     """Read the levers in their order."""
-    match job.spec.get("desiredState", "Running"):
-        case "Cancelled":
-            return Desire.CANCEL
-        case "Stopped":
-            return Desire.STOP
+    state = job.spec.get("desiredState", "Running")
+    if state != "Running":
+        return Desire.CANCEL if state == "Cancelled" else Desire.STOP
     paused = job.spec.get("suspend", False) or job.spec.get("replicas", 1) == 0
     return Desire.PAUSE if paused else Desire.RUN
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -26,6 +26,14 @@ SIGTERM_CODE = 143
 NODE_DISRUPTIONS = frozenset({"DeletionByTaintManager", "DeletionByPodGC"})
 """Reasons of DisruptionTarget that speak of the node, not of the pod."""
 _LATEST = datetime.max.replace(tzinfo=UTC)
+_CLASS_OF_CODE: Mapping[int | None, FailureClass] = {
+    None: FailureClass.PREEMPTED,
+    EXIT_STOPPED: FailureClass.PREEMPTED,
+    SIGTERM_CODE: FailureClass.PREEMPTED,
+    EXIT_PEER_LOST: FailureClass.PEER_LOST,
+    EXIT_STORE_UNREACHABLE: FailureClass.STORAGE_UNAVAILABLE,
+}
+"""Class by exit code alone. None: the pod was removed before its container ran or told."""
 
 
 class Culprit(NamedTuple):
@@ -94,18 +102,9 @@ def _class_of(pod: Pod) -> FailureClass:
         return FailureClass.OOM_KILLED
     if pod.disruption is not None:
         return FailureClass.NODE_LOST if pod.disruption in NODE_DISRUPTIONS else FailureClass.PREEMPTED
-    match pod.exit_code:
-        case code if code == SIGKILL_CODE:
-            return FailureClass.PREEMPTED if pod.deletion_time is not None else FailureClass.OOM_KILLED
-        case code if code in (EXIT_STOPPED, SIGTERM_CODE):
-            return FailureClass.PREEMPTED
-        case code if code == EXIT_PEER_LOST:
-            return FailureClass.PEER_LOST
-        case code if code == EXIT_STORE_UNREACHABLE:
-            return FailureClass.STORAGE_UNAVAILABLE
-        case None:
-            return FailureClass.PREEMPTED
-    return FailureClass.UNKNOWN
+    if pod.exit_code == SIGKILL_CODE:
+        return FailureClass.PREEMPTED if pod.deletion_time is not None else FailureClass.OOM_KILLED
+    return _CLASS_OF_CODE.get(pod.exit_code, FailureClass.UNKNOWN)
 
 
 def _sentence(pod: Pod, failure_class: FailureClass) -> str:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 
 from finetune_api.contract.failures import FailureClass
 from finetune_api.contract.termination import TerminationMessage
 from finetune_api.models.status import ConditionType, Phase
-from finetune_operator.plan import conditions
-from finetune_operator.plan.conditions import START_BLOCKED
+from finetune_operator.plan.blocked import blocked_message, look_for_blocked
 from finetune_operator.plan.desire import Desire, desire_of
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.ending import close_attempt, fail, fail_or_retry, succeed
 from finetune_operator.plan.failure import Culprit, find_culprit, read_message
 from finetune_operator.plan.inspect import vanished
 from finetune_operator.plan.lost import is_lost, lost_at
-from finetune_operator.plan.observed import Pod, Workload, parse_time
+from finetune_operator.plan.observed import Pod, Workload
 from finetune_operator.plan.pause import (
     active_ask,
     answer_ask,
@@ -29,10 +27,6 @@ from finetune_operator.plan.pause import (
 from finetune_operator.plan.report import activity
 from finetune_operator.plan.retry import OUTCOME_PAUSED
 
-IMAGE_REASONS = frozenset(
-    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable"}
-)
-CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _PHASES = {
     "Training": Phase.TRAINING,
     "Evaluating": Phase.EVALUATING,
@@ -57,14 +51,11 @@ def live(draft: Draft) -> None:
     elif workload.failed:
         fail_or_retry(draft, find_culprit(pods, workload))
     elif workload.failing or workload.deleting:
-        _wait_for_end(draft, pods, workload)
+        _wait_for_end(draft, workload)
     elif active_ask(draft.status) is not None or desire_of(draft.job) is not Desire.RUN:
         _pausing(draft, pods)
-    elif blocked := [pod for pod in pods if pod.waiting in IMAGE_REASONS | CONFIG_REASONS]:
-        _start_blocked(draft, blocked[0])
     else:
-        draft.drop_condition(START_BLOCKED)
-        _running(draft, pods, workload)
+        _starting_or_running(draft, pods, workload)
     _watch_for_loss(draft, pods)
 
 
@@ -78,7 +69,7 @@ def _node_lost(draft: Draft, lost: list[Pod]) -> None:
     fail_or_retry(draft, Culprit(FailureClass.NODE_LOST, f"Node lost: {names} does not answer any more and is left behind."))
 
 
-def _wait_for_end(draft: Draft, pods: Sequence[Pod], workload: Workload) -> None:
+def _wait_for_end(draft: Draft, workload: Workload) -> None:
     """The first pod failed (or somebody deleted the Job): the others are ending."""
     if active_ask(draft.status) is not None or desire_of(draft.job) is not Desire.RUN:
         draft.show(ending_phase(draft), "PodsEnding", workload.message)
@@ -109,25 +100,22 @@ def _pausing(draft: Draft, pods: tuple[Pod, ...]) -> None:
         )
         draft.say("PauseTimedOut", draft.message, kind="Warning", key=ask.command_id)
     else:
-        message = "No complete checkpoint since pausePolicy.timeoutSeconds. The pods are kept (ifUnsaved: Wait); set it to Discard to give up the unsaved steps."
+        message = (
+            "No complete checkpoint since pausePolicy.timeoutSeconds. The pods are kept (ifUnsaved: Wait);"
+            " set it to Discard to give up the unsaved steps."
+        )
         draft.show(phase, "CheckpointOverdue", message)
         draft.say("CheckpointOverdue", message, kind="Warning", key=ask.command_id)
 
 
-def _start_blocked(draft: Draft, pod: Pod) -> None:
-    """A container that cannot start holds its GPU: after a short patience the run is given up."""
-    reason = pod.waiting or ""
-    message = f"Pod {pod.name}: {reason}: {pod.waiting_message}"
-    draft.condition(START_BLOCKED, "True", reason, message)
-    found = conditions.find(draft.status.conditions, START_BLOCKED)
-    since = parse_time(found.last_transition_time) if found is not None else None
-    assert since is not None
-    deadline = since + timedelta(seconds=draft.settings.start_patience_seconds)
-    if draft.now >= deadline or reason == "InvalidImageName":
-        fail(draft, Culprit(FailureClass.IMAGE_PULL if reason in IMAGE_REASONS else FailureClass.CONFIGURATION, message))
-        return
-    draft.wake_at(deadline)
-    draft.show(_starting(draft), reason, message)
+def _starting_or_running(draft: Draft, pods: Sequence[Pod], workload: Workload) -> None:
+    blocked, hopeless = look_for_blocked(draft, pods)
+    if hopeless is not None:
+        fail(draft, hopeless)
+    elif blocked is not None:
+        draft.show(_starting(draft), blocked.waiting or "", blocked_message(blocked))
+    else:
+        _running(draft, pods, workload)
 
 
 def _running(draft: Draft, pods: Sequence[Pod], workload: Workload) -> None:

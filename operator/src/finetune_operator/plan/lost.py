@@ -11,8 +11,8 @@ from finetune_operator.plan.observed import Pod
 def lost_at(pod: Pod, after_seconds: float) -> datetime | None:
     """When a pod counts as lost if its containers have not ended by then; None for one that nobody is ending.
 
-    An evicted pod whose node is not heard of (the node controller took its Ready away) is given ``after_seconds``; any other one its whole grace and then
-    ``after_seconds``: a reachable pod may still be saving.
+    An evicted pod whose node is not heard of (the node controller took its Ready away) is given ``after_seconds``; any other one its whole
+    grace and then ``after_seconds``: a reachable pod may still be saving.
     """
     if pod.ended:
         return None

@@ -35,7 +35,7 @@ def merge_report(draft: Draft) -> None:
 
 
 def _merge_attempt(draft: Draft, number: int) -> None:
-    """Number the attempt under way, or begin another one: the group was stopped and started inside the run (a queue took its place and gave it back)."""
+    """Number the attempt under way. A higher number means another one: a queue took the group's place and gave it back inside the run."""
     current = draft.attempt
     assert current is not None
     if number <= 0:

@@ -28,7 +28,7 @@ COMPONENT_TRAINER = "trainer"
 
 def parse_time(value: str | None) -> datetime | None:
     """An RFC 3339 time, None for an absent one."""
-    return datetime.fromisoformat(value.replace("Z", "+00:00")) if value else None
+    return datetime.fromisoformat(value) if value else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,7 +73,7 @@ def timeout_passed(draft: Draft, ask: PauseStatus) -> bool:
 
 def discards(draft: Draft) -> bool:
     """Whether the pods go after the timeout even though the checkpoint is not complete."""
-    return (draft.job.spec.get("pausePolicy") or {}).get("ifUnsaved", SCHEMA["pausePolicy.ifUnsaved"]) == "Discard"
+    return str((draft.job.spec.get("pausePolicy") or {}).get("ifUnsaved", SCHEMA["pausePolicy.ifUnsaved"])) == "Discard"
 
 
 def _policy(draft: Draft, name: str) -> int:

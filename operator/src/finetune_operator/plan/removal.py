@@ -1,6 +1,7 @@
-"""Deleting a job whose objects in the store go with it. Without the finalizer there is nothing to do: the garbage collector follows the owner references.
+"""Deleting a job whose objects in the store go with it. Without the finalizer the garbage collector does everything.
 
-The finalizer never outlives a terminating namespace (nothing can be created there), a missing Secret (the pod says so) or ``output.cleanupTimeoutSeconds``.
+The finalizer never outlives a terminating namespace (nothing can be created there), a missing Secret (the pod says so) or
+``output.cleanupTimeoutSeconds``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The part of a progress post that decisions need, kept as compact JSON in ``status.progress.report``.
 
-The replica that got the post writes it (field manager finetune-progress); the reconciler reads it. What the status already holds is left out, so that the
-string stays short however often it is written.
+The replica that got the post writes it (field manager finetune-progress); the reconciler reads it. What the status already holds is left
+out, so that the string stays short however often it is written.
 """
 
 from __future__ import annotations
@@ -64,7 +64,14 @@ def report_of(post: FineTuneProgress, merged: Merged) -> str:
 
 def _fitting(report: Report) -> str:
     """The report without its least important parts when it would be too long."""
-    for drop in ({}, {"facts": {}}, {"warnings": {}}, {"checkpoints": report.checkpoints[-1:]}, {"checkpoints": [], "best": None}):
+    drops: tuple[dict[str, object], ...] = (
+        {},
+        {"facts": {}},
+        {"warnings": {}},
+        {"checkpoints": report.checkpoints[-1:]},
+        {"checkpoints": [], "best": None},
+    )
+    for drop in drops:
         report = report.model_copy(update=drop)
         text = report.to_json()
         if len(text) <= MAX_REPORT_CHARS:

@@ -32,17 +32,15 @@ def with_reset_budget(status: FineTuneJobStatus) -> RetryStatus:
 def after_failure(status: FineTuneJobStatus, failure_class: FailureClass, policy: RetryPolicy, now: datetime) -> RetryStatus | None:
     """The budget with the next start in it, or None: no further run."""
     budget = with_reset_budget(status)
-    match REACTIONS[failure_class].retry:
-        case Retry.NEVER:
-            return None
-        case Retry.COUNTED:
-            if budget.used >= policy.limit:
-                return None
-            wait = _backoff(policy, budget.used)
-            budget = budget.model_copy(update={"used": budget.used + 1})
-        case Retry.FREE:
-            repeated = _fruitless(status.attempts)
-            wait = _backoff(policy, repeated - 2) if repeated > 1 else 0.0
+    reaction = REACTIONS[failure_class].retry
+    if reaction is Retry.NEVER or (reaction is Retry.COUNTED and budget.used >= policy.limit):
+        return None
+    if reaction is Retry.COUNTED:
+        wait = _backoff(policy, budget.used)
+        budget = budget.model_copy(update={"used": budget.used + 1})
+    else:
+        repeated = _fruitless(status.attempts)
+        wait = _backoff(policy, repeated - 2) if repeated > 1 else 0.0
     return budget.model_copy(update={"next_start_at": format_time(now + timedelta(seconds=wait))})
 
 
@@ -51,7 +49,7 @@ def _backoff(policy: RetryPolicy, exponent: int) -> float:
 
 
 def _fruitless(attempts: list[AttemptStatus]) -> int:
-    """How many attempts in a row, up to the one just ended, failed without having gained a step: disruptions are free, yet must not spin."""
+    """How many attempts in a row, up to the one just ended, gained no step: disruptions are free, yet must not spin."""
     count = 0
     for attempt in reversed(attempts):
         gained = attempt.to_step is not None and attempt.to_step > attempt.from_step

@@ -96,12 +96,12 @@ def _refusal(changed: Mapping[str, tuple[Any, Any]], last: LastRun) -> str:
 
 
 def _resolve(job: JobObject, preset: PresetFound | None, last: LastRun | None) -> Resolution:
-    """The resolved spec. Once a job has run, values it did not write stay what they were: neither an edited preset nor new defaults change it."""
+    """The resolved spec. Once a job has run, what it did not write stays as it was: neither an edited preset nor new defaults change it."""
     own = preset.spec if preset is not None and preset.spec is not None else {}
     if last is None:
         return resolve(job.spec, own)
     same_preset = _preset_name(job.spec) == (last.config.spec.preset_ref.name if last.config.spec.preset_ref else None)
-    before = flatten(last.config.spec.model_dump(by_alias=True, mode="json", exclude_none=True)) | last.asked
+    before = {**flatten(last.config.spec.model_dump(by_alias=True, mode="json", exclude_none=True)), **last.asked}
     sources = {path: entry.source for path, entry in job.status.resolved.items() if path in before}
     kept = {path: source for path, source in sources.items() if source != "preset" or same_preset}
     frozen = {path: before[path] for path in kept}

@@ -7,6 +7,7 @@ from finetune_api.contract.failures import REACTIONS, FailureClass, Retry
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.models.status import AttemptStatus, Phase
 from finetune_api.resolve import identity_digest
+from finetune_operator.plan.blocked import look_for_blocked
 from finetune_operator.plan.configmap import build_config_map
 from finetune_operator.plan.decision import CreateRun, DeleteJob, DeleteLeftover, PublishCa, SetFinalizers
 from finetune_operator.plan.draft import Draft
@@ -84,6 +85,11 @@ def _passed_preflight(draft: Draft, config: RunConfig) -> bool:
         draft.wake_in(0)
     elif workload.failed:
         _preflight_failed(draft, workload, wanted)
+    else:
+        _, hopeless = look_for_blocked(draft, [pod] if (pod := verb_pod(draft.observed, workload)) is not None else [])
+        if hopeless is not None:
+            fail(draft, hopeless)
+            delete_verb(draft, workload)
     return False
 
 

@@ -36,7 +36,7 @@ class Fit(NamedTuple):
 
 
 def fit_global_batch(spec: FineTuneJobSpec, last: LastRun | None) -> Fit:
-    """Keep batchSize x gradAccumSteps x ranks what it was in the first run: then a step means the same data (and the step count is the position).
+    """Keep batchSize x gradAccumSteps x ranks what it was: then a step means the same data, and the step count is the position.
 
     A resize adjusts the accumulation steps. An edit of gradAccumSteps itself that would change the product is refused.
     """
@@ -69,6 +69,8 @@ def _nearest(spec: FineTuneJobSpec, total: int) -> str:
         if total % (batch * processes * replicas) == 0 and total // (batch * processes * replicas) <= MAX_GRAD_ACCUM_STEPS
     ]
     if not fitting:
-        return f"with batchSize {batch} and {processes} processes per replica no number of replicas keeps it: choose a batchSize that divides {total}"
+        return (
+            f"with batchSize {batch} and {processes} ranks per pod no number of replicas keeps it: choose a batchSize that divides {total}"
+        )
     nearest = sorted(sorted(fitting, key=lambda replicas: abs(replicas - spec.replicas))[:3])
     return f"replicas that keep it with batchSize {batch}: {', '.join(map(str, nearest))}"

@@ -32,8 +32,8 @@ def build_volumes(config: RunConfig, config_map: str, settings: PlanSettings) ->
     return [
         _mounted("run", posixpath.dirname(env.RUN_CONFIG_PATH), {"configMap": {"name": config_map}}, read_only=True),
         _mounted("work", env.WORK_DIR, {"emptyDir": {}}),
-        _mounted("tmp", "/tmp", {"emptyDir": {}}),
-        _mounted("shm", "/dev/shm", {"emptyDir": {"medium": "Memory", **_limit(spec.resources.shared_memory)}}),
+        _mounted("tmp", "/tmp", {"emptyDir": {}}),  # noqa: S108 - a mount point
+        _mounted("shm", "/dev/shm", {"emptyDir": {"medium": "Memory", **_limit(spec.resources.shared_memory)}}),  # noqa: S108 - likewise
         _cache(spec),
         _token(),
         _mounted("ca", posixpath.dirname(env.PROGRESS_CA_PATH), {"configMap": {"name": CA_CONFIGMAP, "optional": True}}, read_only=True),

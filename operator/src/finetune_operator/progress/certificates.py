@@ -49,8 +49,8 @@ class TlsBundle:
 def renewed(bundle: TlsBundle | None, names: Sequence[str], now: datetime) -> TlsBundle:
     """The bundle with whatever is due made anew; the same bundle when nothing is.
 
-    A new CA is added in front of the old one; the leaf that the old one signed stays valid until it is renewed, so a trainer trusts the endpoint with
-    either bundle.
+    A new CA is added in front of the old one; the leaf that the old one signed stays valid until it is renewed, so a trainer trusts the
+    endpoint with either bundle.
     """
     authorities = _certificates(bundle.ca) if bundle is not None else []
     ca_key = bundle.ca_key if bundle is not None else ""

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import logging
-import time
+from collections import OrderedDict
 from collections.abc import Callable
-from datetime import datetime
 
 from aiohttp import web
 from pydantic import ValidationError
 
-from finetune_api.constants import PLURAL
 from finetune_api.contract import CONTRACT_VERSION
-from finetune_api.contract.progress import FineTuneProgress, ProgressPost, ProgressReply
+from finetune_api.contract.progress import FineTuneProgress, ProgressPost, ProgressReply, progress_path
 from finetune_api.models.status import StatusProgress
-from finetune_operator.cluster.client import Client
+from finetune_operator.clocks import Clocks
 from finetune_operator.cluster.errors import ApiError, ConflictError, NotFoundError
 from finetune_operator.cluster.observe import JobKey
-from finetune_operator.cluster.resources import FINETUNE_JOBS
-from finetune_operator.feed import JobFeed, Known, read_known
+from finetune_operator.feed import JobLookup, Known
 from finetune_operator.plan.commands import commands_of
 from finetune_operator.plan.conditions import format_time
 from finetune_operator.plan.report import News, news_of
-from finetune_operator.progress.guard import FailureGuard
+from finetune_operator.progress.bucket import TokenBucket
 from finetune_operator.progress.numbers import progress_of
 from finetune_operator.progress.tokens import NotOwnerError, PosterLookup, TokenError
 from finetune_operator.progress.writer import ProgressWriter
@@ -30,57 +27,50 @@ from finetune_operator.progress.writer import ProgressWriter
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 256 * 1024
+REFUSALS_PER_SECOND, REFUSALS_AT_ONCE, MAX_SOURCES = 1.0, 20.0, 4096
+"""A refused token may cost the API server a request: an address that sends many is not listened to for a while."""
 
 
 class ProgressEndpoint:
     """Answers posts."""
 
     def __init__(
-        self,
-        *,
-        client: Client,
-        feed: JobFeed,
-        posters: PosterLookup,
-        writer: ProgressWriter,
-        guard: FailureGuard,
-        now: Callable[[], datetime],
-        on_post: Callable[[int, float], None],
+        self, jobs: JobLookup, posters: PosterLookup, writer: ProgressWriter, clocks: Clocks, *, on_post: Callable[[int, float], None]
     ) -> None:
-        self._client = client
-        self._feed = feed
+        self._jobs = jobs
         self._posters = posters
         self._writer = writer
-        self._guard = guard
-        self._now = now
+        self._clocks = clocks
         self._on_post = on_post
+        self._refusals: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def build_app(self) -> web.Application:
         """The aiohttp application."""
         app = web.Application(client_max_size=MAX_BODY_BYTES)
-        app.router.add_post(f"/v1/namespaces/{{namespace}}/{PLURAL}/{{name}}/progress", self._post)
+        app.router.add_post(progress_path("{namespace}", "{name}"), self._post)
         return app
 
     async def _post(self, request: web.Request) -> web.Response:
-        started = time.perf_counter()
+        started = self._clocks.monotonic()
         try:
             response = await self._answer(request)
         except web.HTTPException as error:
-            self._on_post(error.status, time.perf_counter() - started)
+            self._on_post(error.status, self._clocks.monotonic() - started)
             raise
-        self._on_post(response.status, time.perf_counter() - started)
+        self._on_post(response.status, self._clocks.monotonic() - started)
         return response
 
     async def _answer(self, request: web.Request) -> web.Response:
         key = JobKey(request.match_info["namespace"], request.match_info["name"])
         uid = await self._authorise(request, key)
         post = await _read(request)
-        known = await self._known(key)
+        known = await self._find(key)
         if known is None or known.uid != uid:
             return _refusal(404, f"there is no FineTuneJob {key} with the uid of this pod's job")
         before = self._writer.newest(key, uid) or known.progress
         if post.finetune is not None and before is not None and _is_older(post.finetune, before):
             return _refusal(409, f"attempt {before.attempt} of run {before.run} is known; this one must stop")
-        progress = progress_of(post, known.merged, before=before, run=known.run, now=format_time(self._now()))
+        progress = progress_of(post, known.merged, before=before, run=known.run, now=format_time(self._clocks.now()))
         news: News = news_of(post.finetune) if post.finetune is not None else frozenset()
         try:
             await self._writer.take(key, uid, progress, news=news, known=_held(known))
@@ -89,7 +79,7 @@ class ProgressEndpoint:
         except ApiError as error:
             log.warning("post not stored", extra={"job": str(key), "error": str(error)})
             return _refusal(503, "the report could not be stored; post it again")
-        newest = self._feed.get(key) or known
+        newest = self._jobs.known(key) or known
         reply = ProgressReply(
             contract_version=CONTRACT_VERSION, commands=list(commands_of(newest.pause, newest.request, newest.pause_policy))
         )
@@ -98,18 +88,18 @@ class ProgressEndpoint:
     async def _authorise(self, request: web.Request, key: JobKey) -> str:
         """Uid of the FineTuneJob the poster belongs to; raises the refusal."""
         source = request.remote or ""
-        if self._guard.is_blocked(source):
-            raise web.HTTPTooManyRequests(text="too many bad tokens from this address", headers={"Retry-After": "30"})
+        if source in self._refusals and self._refusals[source].wait_seconds() > 0:
+            raise web.HTTPTooManyRequests(text="too many refused tokens from this address", headers={"Retry-After": "5"})
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise web.HTTPUnauthorized(text="a bearer token is needed")
         try:
-            if scheme.lower() != "bearer":
-                raise TokenError("no bearer token")
-            poster = await self._posters.find(token)
+            poster = await self._posters.find(token.strip())
         except TokenError as error:
-            self._guard.failed(source)
+            self._count_refusal(source)
             raise web.HTTPUnauthorized(text=str(error)) from error
         except NotOwnerError as error:
-            self._guard.failed(source)
+            self._count_refusal(source)
             raise web.HTTPForbidden(text=str(error)) from error
         except ApiError as error:
             raise web.HTTPServiceUnavailable(text="the token cannot be checked now") from error
@@ -117,16 +107,19 @@ class ProgressEndpoint:
             raise web.HTTPForbidden(text=f"this pod belongs to FineTuneJob {poster.namespace}/{poster.job}")
         return poster.job_uid
 
-    async def _known(self, key: JobKey) -> Known | None:
-        """The job, from the watch; read once where the watch is behind."""
-        known = self._feed.get(key)
-        if known is not None:
-            return known
+    async def _find(self, key: JobKey) -> Known | None:
         try:
-            manifest = await self._client.get(FINETUNE_JOBS, key.namespace, key.name)
+            return await self._jobs.find(key)
         except ApiError as error:
             raise web.HTTPServiceUnavailable(text="the job cannot be read now") from error
-        return read_known(manifest) if manifest is not None else None
+
+    def _count_refusal(self, source: str) -> None:
+        bucket = self._refusals.get(source)
+        if bucket is None:
+            bucket = self._refusals[source] = TokenBucket(REFUSALS_PER_SECOND, clock=self._clocks.monotonic, burst=REFUSALS_AT_ONCE)
+            while len(self._refusals) > MAX_SOURCES:
+                self._refusals.popitem(last=False)
+        bucket.take()
 
 
 def _held(known: Known) -> News:

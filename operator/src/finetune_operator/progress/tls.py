@@ -1,4 +1,7 @@
-"""The endpoint's certificate, alive: the leader keeps the one Secret, every replica serves what is in it, the CA is published where jobs are."""
+"""The endpoint's certificate, alive: the leader keeps the one Secret, every replica serves what is in it.
+
+The CA reaches trainers as a ConfigMap in their namespace, mounted as a file.
+"""
 
 from __future__ import annotations
 
@@ -6,75 +9,84 @@ import asyncio
 import base64
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from finetune_api.constants import CA_CONFIGMAP, LABEL_MANAGED_BY, MANAGED_BY
 from finetune_api.contract.env import PROGRESS_CA_PATH
 from finetune_operator.cluster.client import Client
-from finetune_operator.cluster.errors import AlreadyExistsError, ApiError, ConflictError, NotLeaderError
+from finetune_operator.cluster.errors import AlreadyExistsError, ApiError
 from finetune_operator.cluster.resources import CONFIG_MAPS, SECRETS
 from finetune_operator.progress.certificates import TlsBundle, renewed
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 30.0
+FIRST_LOOK_SECONDS = 1.0
 CA_KEY = PROGRESS_CA_PATH.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSettings:
+    """Which Secret, whose certificate."""
+
+    namespace: str
+    secret: str
+    names: tuple[str, ...]
+    """DNS names and addresses of the endpoint, the first one its subject."""
+    directory: Path
+    """For the files the ssl module reads."""
 
 
 class TlsKeeper:
     """Reads the Secret again and again; as the leader fills and renews it first."""
 
-    def __init__(
-        self,
-        client: Client,
-        *,
-        namespace: str,
-        secret: str,
-        names: tuple[str, ...],
-        directory: Path,
-        may_write: Callable[[], bool],
-        now: Callable[[], datetime],
-    ) -> None:
+    def __init__(self, client: Client, settings: TlsSettings, *, may_write: Callable[[], bool], now: Callable[[], datetime]) -> None:
         self._client = client
-        self._namespace = namespace
-        self._secret = secret
-        self._names = names
-        self._directory = directory
+        self._settings = settings
         self._may_write = may_write
         self._now = now
         self._bundle: TlsBundle | None = None
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         """Of the server; new connections get the newest certificate."""
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.loaded = asyncio.Event()
-        """Set once there is a certificate to serve."""
+
+    @property
+    def loaded(self) -> bool:
+        """Whether there is a certificate to serve."""
+        return self._bundle is not None
 
     @property
     def ca(self) -> str | None:
         """CA certificates for trainers (PEM); None while there are none."""
-        return self._bundle.ca if self._bundle is not None and self._bundle.ca else None
+        return (self._bundle.ca or self._bundle.certificate) if self._bundle is not None else None
 
-    async def run(self, on_new_ca: Callable[[], None]) -> None:
-        """Keep the certificate until cancelled."""
+    async def changes(self) -> AsyncIterator[None]:
+        """Keep the certificate until cancelled; yields whenever the CA is another one."""
         while True:
             before = self.ca
             try:
                 await self.look()
-            except (ApiError, NotLeaderError) as error:
-                log.warning("TLS Secret not read or written", extra={"secret": f"{self._namespace}/{self._secret}", "error": str(error)})
+            except ApiError as error:
+                log.warning("TLS Secret not read or written", extra={"secret": self._settings.secret, "error": str(error)})
             if self.ca is not None and self.ca != before:
-                on_new_ca()
-            await asyncio.sleep(LOOK_SECONDS if self.loaded.is_set() else 1.0)
+                yield
+            await asyncio.sleep(LOOK_SECONDS if self.loaded else FIRST_LOOK_SECONDS)
 
     async def look(self) -> None:
         """Read the Secret, renew what is due if this replica may, and serve what is there."""
-        manifest = await self._client.get(SECRETS, self._namespace, self._secret)
-        data = {key: base64.b64decode(value).decode() for key, value in ((manifest or {}).get("data") or {}).items()}
+        manifest = await self._client.get(SECRETS, self._settings.namespace, self._settings.secret)
+        if manifest is None:
+            log.error(
+                "the TLS Secret is missing; the chart creates it", extra={"secret": f"{self._settings.namespace}/{self._settings.secret}"}
+            )
+            return
+        data = {key: base64.b64decode(value).decode() for key, value in (manifest.get("data") or {}).items()}
         bundle = TlsBundle.from_secret(data)
-        if manifest is not None and self._may_write():
-            wanted = renewed(bundle, self._names, self._now())
+        if self._may_write():
+            wanted = renewed(bundle, self._settings.names, self._now())
             if wanted != bundle:
                 await self._store(manifest["metadata"]["uid"], manifest["metadata"]["resourceVersion"], wanted)
                 bundle = wanted
@@ -84,18 +96,17 @@ class TlsKeeper:
     async def _store(self, uid: str, resource_version: str, bundle: TlsBundle) -> None:
         data = {key: base64.b64encode(value.encode()).decode() for key, value in bundle.to_secret().items()}
         patch = {"metadata": {"uid": uid, "resourceVersion": resource_version}, "data": data}
-        await self._client.patch(SECRETS, self._namespace, self._secret, patch)
-        log.info("TLS certificate issued", extra={"names": list(self._names)})
+        await self._client.patch(SECRETS, self._settings.namespace, self._settings.secret, patch)
+        log.info("TLS certificate issued", extra={"names": list(self._settings.names)})
 
     def _serve(self, bundle: TlsBundle) -> None:
         """Load the certificate; the ssl module reads files only."""
-        certificate, key = self._directory / "tls.crt", self._directory / "tls.key"
+        certificate, key = self._settings.directory / "tls.crt", self._settings.directory / "tls.key"
         certificate.write_text(bundle.certificate)
         key.touch(mode=0o600)
         key.write_text(bundle.key)
         self.context.load_cert_chain(certificate, key)
         self._bundle = bundle
-        self.loaded.set()
 
 
 class CaPublisher:
@@ -142,5 +153,5 @@ class CaPublisher:
         for namespace in self.namespaces:
             try:
                 await self.publish(namespace)
-            except (ConflictError, ApiError) as error:
+            except ApiError as error:
                 log.warning("CA not published", extra={"namespace": namespace, "error": str(error)})

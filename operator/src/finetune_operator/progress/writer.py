@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from finetune_api.constants import PROGRESS_FIELD_MANAGER
 from finetune_api.models.status import StatusProgress
+from finetune_operator.clocks import Clocks
 from finetune_operator.cluster.client import Client
 from finetune_operator.cluster.errors import ApiError, ConflictError, NotFoundError
 from finetune_operator.cluster.observe import JobKey
@@ -43,17 +44,11 @@ class ProgressWriter:
     """Writes the progress of all jobs whose posts this replica gets."""
 
     def __init__(
-        self,
-        client: Client,
-        bucket: TokenBucket,
-        *,
-        clock: Callable[[], float],
-        min_seconds: float,
-        on_urgent: Callable[[JobKey, News], None],
+        self, client: Client, bucket: TokenBucket, clocks: Clocks, *, min_seconds: float, on_urgent: Callable[[JobKey, News], None]
     ) -> None:
         self._client = client
         self._bucket = bucket
-        self._clock = clock
+        self._clock = clocks.monotonic
         self._min_seconds = min_seconds
         self._on_urgent = on_urgent
         self._stored: dict[JobKey, _Stored] = {}
@@ -144,9 +139,7 @@ class ProgressWriter:
     async def _write(self, key: JobKey, uid: str, progress: StatusProgress, news: News) -> None:
         patch = {"metadata": {"uid": uid}, "status": {"progress": patch_of(progress)}}
         try:
-            await self._client.patch(
-                FINETUNE_JOBS, key.namespace, key.name, patch, subresource="status", field_manager=PROGRESS_FIELD_MANAGER
-            )
+            await self._client.patch_status(FINETUNE_JOBS, key.namespace, key.name, patch, PROGRESS_FIELD_MANAGER)
         except (ConflictError, NotFoundError):
             self.forget(key)
             raise
