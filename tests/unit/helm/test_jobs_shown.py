@@ -10,19 +10,21 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from finetune_api.constants import API_VERSION, KIND, MAX_JOB_NAME
 from tests.unit.helm.chart import CHART, MATRIX, ROOT, Helm, Manifest, of_kind, one
 
 CRD: dict[str, Any] = yaml.safe_load((ROOT / "crds" / "finetunejobs.finetune.dev.yaml").read_text())
-SCHEMA: dict[str, Any] = CRD["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+SCHEMA: dict[str, Any] = CRD["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
 PRESETS = {path.stem for path in (ROOT / "crds" / "presets").glob("*.yaml")}
 
 
 def check(job: Manifest) -> None:
     """The CRD's schema has nothing against a job, and its preset is one of those shipped."""
     strict = json.loads(json.dumps(SCHEMA), object_hook=_closed)
-    assert [error.message for error in Draft202012Validator(strict).iter_errors(job)] == []
+    assert (job["apiVersion"], job["kind"]) == (API_VERSION, KIND)
+    assert [error.message for error in Draft202012Validator(strict).iter_errors(job["spec"])] == []
     assert job["spec"].get("presetRef", {"name": "sft"})["name"] in PRESETS
-    assert len(job["metadata"]["name"]) <= 50
+    assert len(job["metadata"]["name"]) <= MAX_JOB_NAME
 
 
 def _closed(node: dict[str, Any]) -> dict[str, Any]:

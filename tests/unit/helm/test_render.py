@@ -135,3 +135,12 @@ def test_kubernetes_floor(helm: Helm) -> None:
     """Kubernetes 1.31 is refused: selectable fields and token claims came with 1.32."""
     with pytest.raises(AssertionError, match=r"requires kubeVersion: >=1\.32"):
         helm.run("template", "finetune", str(CHART), "--kube-version", "1.31.9")
+
+
+def test_replicas_spread_over_nodes(helm: Helm, default_manifests: list[Manifest]) -> None:
+    """Two operators on one node would be lost together; one operator has nothing to spread."""
+    (constraint,) = one(helm.template({"operator": {"replicas": 2}}), "Deployment", "finetune-operator")["spec"]["template"]["spec"][
+        "topologySpreadConstraints"
+    ]
+    assert (constraint["topologyKey"], constraint["whenUnsatisfiable"]) == ("kubernetes.io/hostname", "ScheduleAnyway")
+    assert "topologySpreadConstraints" not in one(default_manifests, "Deployment", "finetune-operator")["spec"]["template"]["spec"]
