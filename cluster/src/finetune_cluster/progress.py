@@ -12,7 +12,7 @@ _FAST_SECONDS = 0.5
 @contextlib.contextmanager
 def step(what: str) -> Iterator[None]:
     """Announce something that may take long, and say how long it took."""
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(f"[dim]…[/dim] {what}")
     started = time.monotonic()
     yield

@@ -19,7 +19,7 @@ from finetune_cluster.node.ports import check_ports
 from finetune_cluster.node.processes import Processes
 from finetune_cluster.node.remains import remove_remains
 from finetune_cluster.node.setup import write_settings
-from finetune_cluster.node.traces import change_machine
+from finetune_cluster.node.traces import Machine
 from finetune_cluster.progress import step
 from finetune_cluster.shell import run
 from finetune_cluster.waiting import NotYetError, wait_until
@@ -92,9 +92,9 @@ class NodeCluster:
         fresh = not self.is_running()
         if fresh:
             self._clear()
-        change_machine(self.layout)
         check_ports(self.processes)
         set_up_network()
+        Machine().change(self.layout.traces)
         issue_all(self.layout.pki)
         write_settings(self.layout, pause_image)
         with step("start the node"):

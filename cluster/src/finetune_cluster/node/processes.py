@@ -1,11 +1,11 @@
 """Starts programs that outlive the command, and ends exactly those again."""
 
+import contextlib
 import hashlib
 import json
 import os
 import select
 import signal
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,22 +95,13 @@ class Processes:
         self._records.mkdir(parents=True, exist_ok=True)
         self._logs.mkdir(parents=True, exist_ok=True)
         fingerprint = program.fingerprint()
-        with self.log_of(program.name).open("wb") as log:
-            process = subprocess.Popen(
-                program.command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd="/",
-                env={"PATH": os.environ["PATH"], "HOME": str(Path.home()), **program.environment},
-                start_new_session=True,
-            )
-        stat = _stat(process.pid)
+        pid = _spawn(program, self.log_of(program.name))
+        stat = _stat(pid)
         if stat is None:
             raise ClusterError(f"{program.name} ended at once; see {self.log_of(program.name)}")
         if program.niceness:
-            os.setpriority(os.PRIO_PROCESS, process.pid, program.niceness)
-        record = {"pid": process.pid, "start_time": stat[_START_TIME_FIELD], "boot_id": _boot_id(), "fingerprint": fingerprint}
+            os.setpriority(os.PRIO_PROCESS, pid, program.niceness)
+        record = {"pid": pid, "start_time": stat[_START_TIME_FIELD], "boot_id": _boot_id(), "fingerprint": fingerprint}
         self._file(program.name).write_text(json.dumps(record))
 
     def _read(self, name: str) -> _Record | None:
@@ -123,6 +114,22 @@ class Processes:
 
     def _file(self, name: str) -> Path:
         return self._records / f"{name}.json"
+
+
+def _spawn(program: Program, log: Path) -> int:
+    """Start a program in a session of its own, so that no terminal's end ends it, and return its number."""
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    ends = [(os.POSIX_SPAWN_DUP2, nothing, 0), (os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(Path.home()), **program.environment}
+    try:
+        with contextlib.chdir("/"):
+            return os.posix_spawnp(program.command[0], list(program.command), environment, file_actions=ends, setsid=True)
+    except FileNotFoundError as error:
+        raise ClusterError(f"{program.name} cannot be started: {error}") from error
+    finally:
+        os.close(nothing)
+        os.close(output)
 
 
 def _is_alive(record: _Record) -> bool:

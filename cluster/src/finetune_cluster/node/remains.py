@@ -8,7 +8,7 @@ from pathlib import Path
 
 from finetune_cluster.errors import ClusterError
 from finetune_cluster.node.layout import CGROUPS, POD_CGROUP, Layout
-from finetune_cluster.node.traces import restore_machine
+from finetune_cluster.node.traces import Machine
 from finetune_cluster.shell import succeeds
 
 _KILL_SECONDS = 20.0
@@ -21,7 +21,7 @@ def remove_remains(layout: Layout) -> None:
     _kill_pod_processes()
     _unmount_all([layout.run, layout.home.node, layout.home.containerd])
     _remove_cgroups()
-    restore_machine(layout)
+    Machine().restore(layout.traces)
     for path in (layout.run, layout.home.node):
         if path.exists():
             shutil.rmtree(path)
