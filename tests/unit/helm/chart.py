@@ -115,15 +115,24 @@ class Helm:
         """What ``helm lint --strict`` says."""
         return self.run("lint", "--strict", "--kube-version", KUBERNETES, str(CHART), values=values)
 
-    def template(self, values: Values | None = None, *arguments: str, namespace: str = NAMESPACE) -> list[Manifest]:
-        """The objects the chart renders, hooks included."""
+    def text(self, values: Values | None = None, *arguments: str, namespace: str = NAMESPACE) -> str:
+        """What ``helm template`` prints: every object of the chart, hooks included."""
         command = ("template", RELEASE, str(CHART), "--namespace", namespace, "--kube-version", KUBERNETES, *arguments)
-        return [document for document in yaml.safe_load_all(self.run(*command, values=values)) if document]
+        return self.run(*command, values=values)
+
+    def template(self, values: Values | None = None, *arguments: str, namespace: str = NAMESPACE) -> list[Manifest]:
+        """The same as objects."""
+        return documents(self.text(values, *arguments, namespace=namespace))
 
     def notes(self, values: Values | None = None) -> str:
         """What is printed after an installation."""
         command = ("install", RELEASE, str(CHART), "--namespace", NAMESPACE, "--dry-run=client")
         return self.run(*command, values=values).rpartition("\nNOTES:\n")[2]
+
+
+def documents(text: str) -> list[Manifest]:
+    """The objects in a YAML stream; by libyaml, for CRDs are long."""
+    return [document for document in yaml.load_all(text, Loader=yaml.CSafeLoader) if document]
 
 
 def helm_programs() -> dict[str, Helm]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.helm.chart import MATRIX, Helm, Manifest, Values, helm_programs
+from tests.unit.helm.chart import MATRIX, Helm, Manifest, Values, documents, helm_programs
 
 
 @pytest.fixture(scope="session")
@@ -20,9 +20,15 @@ def helm(helms: dict[str, Helm]) -> Helm:
 
 
 @pytest.fixture(scope="session")
-def default_manifests(helm: Helm) -> list[Manifest]:
+def rendered(helms: dict[str, Helm]) -> dict[str, dict[str, str]]:
+    """What each Helm prints for each row of the matrix of values: by program, by row."""
+    return {name: {row: helm.text(values) for row, values in MATRIX.items()} for name, helm in helms.items()}
+
+
+@pytest.fixture(scope="session")
+def default_manifests(rendered: dict[str, dict[str, str]]) -> list[Manifest]:
     """What the chart renders without any value set."""
-    return helm.template()
+    return documents(rendered["helm"]["defaults"])
 
 
 @pytest.fixture(scope="session", params=MATRIX)
@@ -32,6 +38,6 @@ def case(request: pytest.FixtureRequest) -> tuple[str, Values]:
 
 
 @pytest.fixture(scope="session")
-def manifests(helm: Helm, case: tuple[str, Values]) -> list[Manifest]:
+def manifests(rendered: dict[str, dict[str, str]], case: tuple[str, Values]) -> list[Manifest]:
     """What the chart renders with the values of a row."""
-    return helm.template(case[1])
+    return documents(rendered["helm"][case[0]])
