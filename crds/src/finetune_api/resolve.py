@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 from finetune_api.defaults import ADAPTER, BASE, METHOD, SCHEMA
@@ -16,6 +17,10 @@ Source = Literal["job", "preset", "adapter", "method", "default"]
 
 LORA_FIELDS = tuple(f"adapter.{name}" for name in ("rank", "alpha", "dropout", "targetModules", "allowCustomModules", "peftConfig"))
 """Fields that mean nothing with ``adapter.type: full``."""
+
+
+GLOBAL_BATCH = ("training.batchSize", "training.gradAccumSteps")
+"""Fields that are identity only as a product, together with the number of ranks."""
 
 
 class Resolution(NamedTuple):
@@ -105,12 +110,14 @@ def identity(spec: FineTuneJobSpec) -> dict[str, Any]:
 
     batchSize, gradAccumSteps and the number of ranks count only as their product: a resize that keeps the global batch is allowed.
     """
-    classes = resume_classes()
     leaves = flatten(spec.model_dump(by_alias=True, mode="json", exclude_none=True))
-    own = {path: value for path, value in leaves.items() if classes.get(path) is ResumeClass.IDENTITY}
-    own.pop("training.gradAccumSteps", None)
-    own.pop("training.batchSize", None)
-    return own
+    return {path: value for path, value in leaves.items() if path in _identity_paths()}
+
+
+@cache
+def _identity_paths() -> frozenset[str]:
+    classes = resume_classes()
+    return frozenset(path for path, resume in classes.items() if resume is ResumeClass.IDENTITY) - set(GLOBAL_BATCH)
 
 
 def identity_digest(spec: FineTuneJobSpec) -> str:
