@@ -38,7 +38,7 @@ def install_chart(kubectl: Kubectl, *settings: str) -> Mapping[str, str]:
     flags = [flag for setting in (*chosen, *settings) for flag in ("--set", setting)]
     command = [
         str(helm_path()), "upgrade", "--install", RELEASE, str(ROOT / "helm/finetune-operator"),
-        "--namespace", SYSTEM_NAMESPACE, "--create-namespace", "--wait", "--timeout", "5m", *flags,
+        "--namespace", SYSTEM_NAMESPACE, "--create-namespace", "--take-ownership", "--wait", "--timeout", "2m", *flags,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, env=kubectl.environment, check=False)
     assert done.returncode == 0, done.stderr
