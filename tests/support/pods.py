@@ -113,7 +113,7 @@ class Cluster:
         """The job's store as the test sees it."""
         return open_store(self.store_config, SecretFiles(self.secret_dir, "finetune-storage")).with_patience(20)
 
-    def start_run(self, changes: Mapping[str, Any] | None = None, **fakes: str) -> list[Pod]:
+    def start_run(self, changes: Mapping[str, Any] | None = None, /, **fakes: str) -> list[Pod]:
         """Start all pods of the next run; ``fakes`` are variables of the fake worker."""
         self.run_number += 1
         group_port, master_port = free_port(), free_port()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from finetune_api.contract import env
 from finetune_api.contract.failures import FailureClass
 from finetune_api.contract.store import AttemptRecord, CheckpointRef
 from finetune_trainer.store.ledger import read_ledger
@@ -28,7 +29,14 @@ def test_trains_to_the_end(request: pytest.FixtureRequest, kind: str, operator: 
     ledger = read_ledger(cluster.store)
     assert [checkpoint.step for checkpoint in ledger.checkpoints] == [5, 10]
     keys = {info.key for info in cluster.store.list()}
-    assert {"final/manifest.json", "final/adapter_model.safetensors", "lineage.json", "samples.json", "pinned.json", "attempts/1.json"} <= keys
+    assert {
+        "final/manifest.json",
+        "final/adapter_model.safetensors",
+        "lineage.json",
+        "samples.json",
+        "pinned.json",
+        "attempts/1.json",
+    } <= keys
     assert [json.loads(line)["step"] for line in cluster.store.get("metrics/attempt-1.jsonl").splitlines()] == list(range(1, 11))
     assert b"[rank 0] rank 0 begins at step 0" in cluster.store.get("logs/attempt-1/pod-0.log")
     assert operator.last["finished"]["finalUri"] == cluster.store.url("final")
@@ -232,7 +240,9 @@ def test_rows_are_prepared_once(cluster: Cluster, operator: ProgressServer) -> N
     """Design §5: rows are prepared once and kept in the store; a later attempt needs the source no more."""
     (pod,) = cluster.start_run(**SLOW)
     operator.wait_for_step(6)
-    eventually(lambda: [info for info in cluster.store.list("prepared/") if info.key.endswith("manifest.json")], within=20, what="kept rows")
+    eventually(
+        lambda: [info for info in cluster.store.list("prepared/") if info.key.endswith("manifest.json")], within=20, what="kept rows"
+    )
     pod.signal()
     assert pod.wait() == 75
     (cluster.directory / "configmap/data/train.jsonl").unlink()
@@ -261,10 +271,16 @@ def test_metrics_are_served(cluster: Cluster, operator: ProgressServer) -> None:
     """Issue 3 no. 9: loss, learning rate, step and checkpoint durations are there."""
     (pod,) = cluster.start_run(**SLOW)
     operator.wait_for("checkpoints")
-    port = next(line.partition("=")[2] for line in Path(f"/proc/{pod.process.pid}/environ").read_text().split("\0") if line.startswith("FINETUNE_METRICS_PORT"))
+    variables = Path(f"/proc/{pod.process.pid}/environ").read_text().split("\0")
+    port = next(value.partition("=")[2] for value in variables if value.startswith(f"{env.ENV_METRICS_PORT}="))
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         text = answer.read().decode()
-    for name in ("finetune_train_loss", "finetune_train_learning_rate", "finetune_train_step", "finetune_checkpoint_upload_duration_seconds"):
+    for name in (
+        "finetune_train_loss",
+        "finetune_train_learning_rate",
+        "finetune_train_step",
+        "finetune_checkpoint_upload_duration_seconds",
+    ):
         assert f'{name}{{finetune_job="job",finetune_namespace="team"}}' in text
     pod.signal()
     assert pod.wait() == 75

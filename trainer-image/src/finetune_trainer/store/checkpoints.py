@@ -15,6 +15,7 @@ from finetune_api.contract.store import (
     EarlyStoppingState,
     Manifest,
     Part,
+    StoredFile,
     Trigger,
     UsageSeconds,
     attempt_key,
@@ -85,10 +86,10 @@ def check_not_superseded(store: Store, attempt: int) -> None:
         raise SupersededError(attempt, newest)
 
 
-def upload_part(store: Store, save: Save, facts: RunFacts) -> Part:
-    """Upload this pod's files of a save, and last the part that lists them."""
+def upload_part(store: Store, save: Save, facts: RunFacts, done: dict[str, StoredFile]) -> Part:
+    """Upload this pod's files of a save, and last the part that lists them; ``done`` remembers files between tries."""
     prefix = checkpoint_prefix(facts.attempt, save.step)
-    files = upload_files(store, save.staged, prefix, save.names)
+    files = upload_files(store, save.staged, prefix, save.names, done)
     part = Part(contract_version=CONTRACT_VERSION, attempt=facts.attempt, step=save.step, pod=facts.pod, pods=facts.pods, files=files)
     store.put(f"{prefix}/{part_name(facts.pod, facts.pods)}", part.to_json().encode())
     return part

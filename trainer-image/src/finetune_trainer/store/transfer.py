@@ -25,13 +25,22 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def upload_files(store: Store, directory: Path, prefix: str, names: Sequence[str]) -> list[StoredFile]:
-    """Upload files of a directory below a prefix; returns them with size and digest, in the order given."""
+def upload_files(
+    store: Store, directory: Path, prefix: str, names: Sequence[str], done: dict[str, StoredFile] | None = None
+) -> list[StoredFile]:
+    """Upload files of a directory below a prefix; returns them with size and digest, in the order given.
+
+    ``done`` collects what is up: given again after a failure, only the rest is sent.
+    """
+    finished = {} if done is None else done
 
     def send(name: str) -> StoredFile:
+        if name in finished:
+            return finished[name]
         path = directory / name
         described = StoredFile(path=name, size=path.stat().st_size, sha256=hash_file(path))
         store.upload(f"{prefix}/{name}", path)
+        finished[name] = described
         return described
 
     return _in_parallel(send, names)

@@ -154,8 +154,9 @@ class Ending:
         """Stopped by a signal, or by another pod's order: pods other than 0 hold until they are told to go, pod 0 leaves last."""
         now, session = self._now, self._session
         message = f"stopped at step {self._stopped_at()}" if now.agreed else "stopped before the first step"
-        if now.signalled_at is None and now.stop is not None and now.stop.trigger in ("pause", "stop"):
-            self._hold(now.stop.at + session.inputs.spec.pause_policy.timeout_seconds)
+        trigger = now.stop.trigger if now.stop else now.saved_trigger
+        if now.signalled_at is None and trigger in ("pause", "stop"):
+            self._hold((now.stop.at if now.stop else now.agreed_at) + session.inputs.spec.pause_policy.timeout_seconds)
         return Outcome(EXIT_STOPPED, message=message)
 
     def _hold(self, until: float) -> None:

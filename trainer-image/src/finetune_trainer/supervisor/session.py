@@ -228,7 +228,7 @@ class Session:
                 pass
 
     def _saved(self, saved: Saved) -> None:
-        self.now.saved_step, self.now.saved_at, self.now.save_seconds = saved.step, time.monotonic(), saved.seconds
+        self.now.saved_step, self.now.saved_trigger, self.now.saved_at = saved.step, saved.trigger, time.monotonic()
         self.board.update(best=saved.best, usage=saved.usage, step=max(saved.step, self.board.snapshot().step))
 
     def _check_facts(self, facts: Facts) -> None:

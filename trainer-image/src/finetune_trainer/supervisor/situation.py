@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from finetune_api.contract.progress import Command
+from finetune_api.contract.store import Trigger
 from finetune_trainer.protocol import Failed as WorkerFailure
 from finetune_trainer.protocol import FinalSaved, StopAgreed
 from finetune_trainer.supervisor.events import Event, Started
@@ -56,8 +57,9 @@ class Situation:
     """Rank -> what it said before it left."""
     saved_step: int | None = None
     """Newest save handed over by the workers."""
+    saved_trigger: Trigger | None = None
+    """Why it was made: tells a pod why its ranks stopped before word from pod 0 arrives."""
     saved_at: float = 0.0
-    save_seconds: float = 0.0
     committed_step: int | None = None
     """Newest step complete in the store (pod 0) or with this pod's part up (others)."""
     committed_at: float = 0.0

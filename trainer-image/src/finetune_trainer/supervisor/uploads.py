@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from finetune_api.contract import metrics as names
-from finetune_api.contract.store import CheckpointRef, Manifest
+from finetune_api.contract.store import CheckpointRef, Manifest, StoredFile
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.protocol import Saved
 from finetune_trainer.store.base import Store
@@ -25,6 +25,8 @@ from finetune_trainer.supervisor.board import Board
 from finetune_trainer.supervisor.events import CheckpointCommitted, Event, Superseded, UploadFailed
 
 logger = logging.getLogger(__name__)
+CALL_PATIENCE_SECONDS = 10.0
+"""How long one call to the store is retried before the outage is said and the whole upload tried again."""
 FIRST_RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 30.0
 PART_POLL_SECONDS = 0.5
@@ -74,7 +76,8 @@ class Uploader:
         board: Board,
         hooks: UploadHooks,
     ) -> None:
-        self._store, self._facts, self._settings, self._board, self._hooks = store, facts, settings, board, hooks
+        self._store = store.with_patience(CALL_PATIENCE_SECONDS)
+        self._facts, self._settings, self._board, self._hooks = facts, settings, board, hooks
         self._abandoned = threading.Event()
         self._parts_until: float | None = None
         self._local_steps: list[int] = []
@@ -133,9 +136,10 @@ class Uploader:
         """Try until it is committed; outages are waited for, a newer attempt ends everything."""
         delay = FIRST_RETRY_SECONDS
         started = time.monotonic()
+        done: dict[str, StoredFile] = {}
         while not self._abandoned.is_set():
             try:
-                self._try_upload(save, started)
+                self._try_upload(save, done, started)
             except SupersededError as error:
                 self._abandoned.set()
                 self._hooks.emit(Superseded(str(error)))
@@ -151,8 +155,8 @@ class Uploader:
                 self._hooks.emit(UploadFailed(save.step, error))
             return
 
-    def _try_upload(self, save: Save, started: float) -> None:
-        upload_part(self._store, save, self._facts)
+    def _try_upload(self, save: Save, done: dict[str, StoredFile], started: float) -> None:
+        upload_part(self._store, save, self._facts, done)
         if self._facts.pod != 0:
             self._hooks.emit(CheckpointCommitted(save.step, None))
             self._attach()
