@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+
 from tests.exactness.harness import BASE, ROOT, Run, Zygote
 from tests.support.jobs import merge
 
@@ -38,17 +39,14 @@ def prepared() -> dict[str, Path]:
     return {}
 
 
-@pytest.fixture
-def make_run(zygote: Zygote, model: Path, prepared: dict[str, Path], tmp_path: Path) -> MakeRun:
+@pytest.fixture(scope="session")
+def make_run(zygote: Zygote, model: Path, prepared: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
     """Make a job from changes to the base spec; several of one test share nothing but prepared rows."""
-    made = 0
 
-    def make(spec: Mapping[str, Any] | None = None) -> Run:
-        nonlocal made
-        made += 1
+    def make(spec: Mapping[str, Any] | None = None, *, model_dir: Path = model) -> Run:
         full = merge(BASE, spec or {})
         key = json.dumps([full["dataset"], full["training"]["maxSeqLength"], full["training"].get("seed")], sort_keys=True)
-        run = Run(zygote, tmp_path / f"run-{made}", model, spec or {}, prepared.get(key))
+        run = Run(zygote, tmp_path_factory.mktemp("run") / "job", model_dir, spec or {}, prepared.get(key))
         prepared[key] = run.prepared
         return run
 

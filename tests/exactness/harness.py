@@ -80,12 +80,13 @@ class Zygote:
         self._listener.start()
         self._wait_started(1)
 
-    def spawn(self, environment: Mapping[str, str], log: Path) -> int:
+    def spawn(self, environment: Mapping[str, str], log: Path, max_file_bytes: int | None) -> int:
         """Start a worker; returns its pid."""
+        request = {"env": dict(environment), "log": str(log), "max_file_bytes": max_file_bytes}
         assert self._process.stdin is not None
         with self._spawning:
             wanted = len(self._started) + 1
-            self._process.stdin.write(json.dumps({"env": dict(environment), "log": str(log)}) + "\n")
+            self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
             return self._wait_started(wanted)
 
@@ -189,9 +190,8 @@ class Attempt:
                 "MASTER_ADDR": "127.0.0.1",
                 "MASTER_PORT": str(port),
                 "GLOO_SOCKET_IFNAME": "lo",
-                **self.run.environment,
             }
-            self.pids.append(zygote.spawn(environment, log))
+            self.pids.append(zygote.spawn(environment, log, self.run.max_file_bytes))
         for _ in range(self.world_size):
             connection, _ = server.accept()
             threads.append(threading.Thread(target=self._serve, args=(connection,)))
@@ -281,7 +281,8 @@ class Run:
         self.directory, self.model = directory, model
         self.spec = merge(BASE, spec)
         self.store = directory / "store"
-        self.environment: dict[str, str] = {}
+        self.max_file_bytes: int | None = None
+        """Longer files cannot be written: what a full disk looks like."""
         self.manifests: dict[int, dict[int, Manifest]] = {}
         """Attempt -> step -> manifest."""
         self.pinned = Pinned(contract_version=CONTRACT_VERSION)
@@ -317,18 +318,24 @@ class Run:
         return training.batch_size * training.grad_accum_steps * world_size
 
     def attempt(
-        self, world_size: int = 1, *, resume: int | None = None, hook: Hook = lambda attempt, rank, message: None, seconds: float = 120
+        self,
+        world_size: int = 1,
+        *,
+        resume: int | None = None,
+        directory: Path | None = None,
+        hook: Hook = lambda attempt, rank, message: None,
+        seconds: float = 120,
     ) -> Result:
-        """Start the group, from the checkpoint of a step of the attempt before or from scratch."""
+        """Start the group from scratch, from the newest checkpoint of a step, or from a plain Trainer directory."""
         self._attempts += 1
-        point = None
+        point = ResumePoint(directory=directory) if directory is not None else None
         if resume is not None:
             number = max(attempt for attempt, manifests in self.manifests.items() if resume in manifests)
-            directory = self.directory / f"fetched-{self._attempts}"
-            shutil.copytree(self.store / f"a{number}" / f"checkpoint-{resume}", directory)
-            point = ResumePoint(directory=directory, manifest=self.manifests[number][resume])
-        directory = self.directory / f"attempt-{self._attempts}"
-        return Attempt(self, self._attempts, world_size, point, hook, directory).execute(self._zygote, seconds)
+            fetched = self.directory / f"fetched-{self._attempts}"
+            shutil.copytree(self.store / f"a{number}" / f"checkpoint-{resume}", fetched)
+            point = ResumePoint(directory=fetched, manifest=self.manifests[number][resume])
+        attempt = Attempt(self, self._attempts, world_size, point, hook, self.directory / f"attempt-{self._attempts}")
+        return attempt.execute(self._zygote, seconds)
 
     def best_dir(self, resume: ResumePoint | None) -> Path | None:
         """The best checkpoint so far, as fetched from the store."""

@@ -1,4 +1,4 @@
-"""Stopped or killed at any step and resumed = never interrupted: difference 0.0 in every step, every log, every evaluation, every weight."""
+"""Stopped or killed at any step and resumed = never interrupted: difference 0.0 in steps, logs, evaluations and weights."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 from typing import Any
 
 import pytest
+
 from finetune_trainer.protocol import Saved, StepReport, WorkerMessage
 from tests.exactness.conftest import MakeRun
 from tests.exactness.harness import Attempt, Result, evaluations, logged, steps_of, stop_at, stopped_step, weights

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -33,20 +34,22 @@ def main() -> None:
         request = json.loads(line)
         pid = os.fork()
         if pid == 0:
-            become_worker(request["env"], request["log"])
+            become_worker(request["env"], request["log"], request["max_file_bytes"])
         say({"pid": pid})
         threading.Thread(
             target=lambda child=pid: say({"pid": child, "code": os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}), daemon=True
         ).start()
 
 
-def become_worker(environment: dict[str, str], log: str) -> None:
+def become_worker(environment: dict[str, str], log: str, max_file_bytes: int | None) -> None:
     """Run the worker's entry point in this process and end it with its code."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(0)
+    if max_file_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
     os.environ.update(environment)
     code = 1
     try:

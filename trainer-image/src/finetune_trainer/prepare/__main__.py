@@ -10,8 +10,7 @@ from pathlib import Path
 def main() -> int:
     """Prepare rows as planned; returns 0, or the code of a user error after a ``failed`` on the link. Needs a process of its own."""
     os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
-    # transformers imports torch wherever it is installed (5 s, 300 MB); rows need none of it. None makes a module not importable.
-    sys.modules["torch"] = None  # type: ignore[assignment]
+    _import_transformers_without_torch()
     from finetune_trainer.errors import TrainerError
     from finetune_trainer.prepare.run import prepare
     from finetune_trainer.protocol import ENV_LINK, ENV_PREPARE_PLAN, Failed, Phase, PreparePlan, Warned
@@ -27,6 +26,19 @@ def main() -> int:
         for condition, message in summary.warnings.items():
             link.send(Warned(condition=condition, message=message))
     return 0
+
+
+def _import_transformers_without_torch() -> None:
+    """Transformers imports torch wherever it is installed (5 s, 300 MB); rows need none of it. It looks once and keeps the answer.
+
+    None in ``sys.modules`` makes a module not importable. It must not stay there: datasets takes the bare entry for a torch that is
+    loaded, and imports it.
+    """
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    import transformers
+
+    assert not transformers.is_torch_available()
+    del sys.modules["torch"]
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import torch
+from safetensors import SafetensorError
 
 from finetune_api.contract.base import ContractModel
 from finetune_api.contract.failures import FailureClass
@@ -27,6 +28,7 @@ FILE_MODE: Final = 0o644
 """safetensors writes 0600; the supervisor and people reading the volume may be other users."""
 MARGIN_BYTES: Final = 64 * 2**20
 """Local space that must stay free beside a checkpoint."""
+TORCH_WRITE_ERROR: Final = re.compile(r"PytorchStreamWriter|inline_container|iostream error|unexpected pos")
 BYTES_PER_PARAMETER: Final = 12
 """Upper bound for the first save: a float32 weight and two moments for each trained parameter. Later saves go by the one before."""
 
@@ -103,7 +105,10 @@ def save(session: Session, trainer: FineTuneTrainer, write_trainer_files: Callab
             (directory / STATE_FILE).write_text(_state(session, step).to_json())
         _open_to_readers(directory)
         failure = None
-    except OSError as error:
+    except (OSError, SafetensorError, RuntimeError) as error:
+        # torch and safetensors have errors of their own for a disk that is full; any other RuntimeError is none of ours.
+        if isinstance(error, RuntimeError) and not TORCH_WRITE_ERROR.search(str(error)):
+            raise
         failure = error
     if Bit.FAILED in session.group.agree(Bit.FAILED if failure is not None else Bit.NONE):
         shutil.rmtree(directory, ignore_errors=True)
@@ -136,19 +141,6 @@ def read_state(directory: Path) -> CommonState | None:
     """Read our state from a checkpoint; None for a plain Trainer directory."""
     file = directory / STATE_FILE
     return CommonState.model_validate_json(file.read_text()) if file.is_file() else None
-
-
-def trainer_step(directory: Path) -> int:
-    """Step of a checkpoint.
-
-    Raises :class:`TrainerError` (CheckpointIncomplete) when trainer_state.json is missing or not readable.
-    """
-    try:
-        return int(json.loads((directory / "trainer_state.json").read_text())["global_step"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrainerError(
-            FailureClass.CHECKPOINT_INCOMPLETE, f"{directory.name}: trainer_state.json is missing or not readable"
-        ) from error
 
 
 def _state(session: Session, step: int) -> CommonState:

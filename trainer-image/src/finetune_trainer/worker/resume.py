@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import torch
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from finetune_trainer.worker.rank import Rank
     from finetune_trainer.worker.session import Session
 
+REQUIRED: Final = ("optimizer.pt", "scheduler.pt", "trainer_state.json")
+WEIGHTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "lora": ("adapter_model.safetensors", "adapter_model.bin"),
+    "full": ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"),
+}
 RESIZE_STREAM: Final = 4
 """Second word of the seed of ranks that resume with another number of ranks."""
 
@@ -49,6 +55,19 @@ def restore_progress(plan: WorkerPlan) -> tuple[Progress, UsageSeconds]:
         progress.evaluation_due = manifest.evaluation_due
         usage = manifest.usage
     return progress, usage
+
+
+def check_complete(directory: Path, kind: Literal["lora", "full"]) -> None:
+    """Refuse a checkpoint that lacks a file this worker loads.
+
+    Raises :class:`TrainerError` (CheckpointIncomplete) that names the file.
+    """
+    missing = [name for name in REQUIRED if not (directory / name).is_file()]
+    weights = WEIGHTS[kind]
+    if not any((directory / name).is_file() for name in weights):
+        missing.append(weights[0])
+    if missing:
+        raise TrainerError(FailureClass.CHECKPOINT_INCOMPLETE, f"{directory.name} lacks {', '.join(missing)}")
 
 
 def check_global_batch(plan: WorkerPlan, global_batch: int, rank: Rank, batch_size: int) -> None:
@@ -119,22 +138,11 @@ def load_optimizer(optimizer: Any, scheduler: torch.optim.lr_scheduler.LambdaLR,
     All schedules give the rate as a function of the step, so an unedited run gets exactly the rates it would have had.
     """
     groups = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
-    optimizer.load_state_dict(_load(directory / "optimizer.pt"))
+    optimizer.load_state_dict(torch.load(directory / "optimizer.pt", map_location="cpu", weights_only=True))
     for group, wanted in zip(optimizer.param_groups, groups, strict=True):
         group.update(wanted)
-    position = _load(directory / "scheduler.pt")
+    position = torch.load(directory / "scheduler.pt", weights_only=True)
     rates = [base * shape(position["last_epoch"]) for base, shape in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)]
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
     scheduler.load_state_dict({**position, "base_lrs": scheduler.base_lrs, "_last_lr": rates})
-
-
-def _load(file: Path) -> Any:
-    """Load a pickle of tensors and numbers only.
-
-    Raises :class:`TrainerError` (CheckpointIncomplete) that names the file.
-    """
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise TrainerError(FailureClass.CHECKPOINT_INCOMPLETE, f"{file.parent.name} lacks {file.name}") from error

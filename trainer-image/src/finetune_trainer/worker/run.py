@@ -90,6 +90,8 @@ def open_session(start: Start, material: Material, started: float) -> Session:
     eval_rows = len(material.evaluation) if material.evaluation is not None else 0
     schedule = make_schedule(spec, train_rows=rows, eval_rows=eval_rows, world_size=rank.world_size)
     resume.check_global_batch(plan, schedule.global_batch, rank, spec.training.batch_size)
+    if plan.resume is not None:
+        resume.check_complete(plan.resume.directory, spec.adapter.type)
     progress, usage = resume.restore_progress(plan)
     return Session(
         plan=plan,

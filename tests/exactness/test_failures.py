@@ -1,0 +1,112 @@
+"""What goes wrong is named, with the exit code of its cause, and never costs a good checkpoint."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from datasets import load_from_disk
+from safetensors.numpy import load_file, save_file
+
+from finetune_trainer.protocol import Facts, FinalSaved, Saved, StepReport, Warned, WorkerMessage
+from finetune_trainer.worker.order import Order
+from tests.exactness.conftest import MakeRun
+from tests.exactness.harness import Attempt, Run, failure, weights
+
+
+def test_a_diverged_loss_keeps_the_last_good_checkpoint(make_run: MakeRun, model: Path, tmp_path: Path) -> None:
+    """A loss that is not finite: LossDiverged with its step, exit 42, and only checkpoints from before it (F-13)."""
+    run = make_run({"checkpoint": {"steps": 1}})
+    run.model, step = poisoned(model, tmp_path / "poisoned", run)
+    result = run.attempt()
+    assert result.codes == [42]
+    assert failure(result).failure_class == "LossDiverged"
+    assert f"step {step}" in failure(result).message
+    assert sorted(result.metrics) == sorted(result.checkpoints) == list(range(1, step))
+    assert not result.of(FinalSaved)
+
+
+def poisoned(model: Path, directory: Path, run: Run) -> tuple[Path, int]:
+    """Copy the model with one embedding that is not a number, of a token that no row before some later step has; returns that step."""
+    spec = run.config(1).spec
+    rows = load_from_disk(run.prepared / "train")["input_ids"][:]
+    order = Order(len(rows), run.global_batch(1), spec.training.seed, reshuffle=False)
+    seen: set[int] = set()
+    for step in range(1, 9):
+        fresh = {token for row in order.step_rows(order.epoch_rows(0), step - 1) for token in rows[row]} - seen
+        if step >= 4 and fresh:
+            break
+        seen |= fresh
+    shutil.copytree(model, directory)
+    tensors = load_file(directory / "model.safetensors")
+    tensors["model.embed_tokens.weight"][min(fresh)] = np.nan
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    return directory, step
+
+
+def test_a_lost_peer_ends_the_others_at_once(make_run: MakeRun) -> None:
+    """SIGKILL of one of two ranks: the other says PeerLost and leaves with 76."""
+
+    def kill(attempt: Attempt, _rank: int, message: WorkerMessage) -> None:
+        if isinstance(message, StepReport) and message.step == 3:
+            attempt.signal(signal.SIGKILL, 1)
+
+    result = make_run().attempt(2, hook=kill, seconds=60)
+    assert result.codes == [76, -signal.SIGKILL]
+    assert failure(result).failure_class == "PeerLost"
+
+
+@pytest.mark.parametrize(
+    ("spec", "failure_class", "said"),
+    [
+        ({"adapter": {"targetModules": ["c_attn"], "allowCustomModules": True}}, "ModelError", "it has down_proj, embed_tokens, gate_proj"),
+        ({"adapter": {"targetModules": ["c_attn"]}}, "ConfigurationError", "adapter.allowCustomModules"),
+        ({"resources": {"device": "gpu"}}, "ConfigurationError", "resources.device"),
+    ],
+)
+def test_user_errors(make_run: MakeRun, spec: dict[str, Any], failure_class: str, said: str) -> None:
+    """Exit 42 and a sentence that names the field (AC-30, AC-31)."""
+    result = make_run(spec).attempt()
+    assert result.codes == [42]
+    assert failure(result).failure_class == failure_class
+    assert said in failure(result).message
+
+
+def test_a_directory_that_is_no_model(make_run: MakeRun, model: Path, tmp_path: Path) -> None:
+    """The directory and the reason are named (AC-06)."""
+    broken = tmp_path / "broken"
+    shutil.copytree(model, broken)
+    (broken / "model.safetensors").unlink()
+    result = make_run(model_dir=broken).attempt()
+    assert result.codes == [42]
+    assert failure(result).failure_class == "ModelError"
+    assert "broken" in failure(result).message
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_save_that_cannot_be_written_is_skipped(make_run: MakeRun, ranks: int) -> None:
+    """A full disk costs a checkpoint, not the run: all ranks skip it, the leftovers are removed, training goes on."""
+    run = make_run({"checkpoint": {"steps": 5}})
+    run.max_file_bytes = 60_000
+    result = run.attempt(ranks)
+    assert result.codes == [0] * ranks, result.log
+    assert not result.of(Saved)
+    assert {message.condition for message in result.of(Warned)} == {"CheckpointSkipped"}
+    assert len(result.metrics) == 12
+    (final,) = result.of(FinalSaved)
+    assert [entry.name for entry in final.directory.parent.iterdir()] == ["final"]
+
+
+@pytest.mark.parametrize("modules", [["lm_head"], ["embed_tokens", "q_proj"], ["enhanced"], ["full"]])
+def test_adapters_on_all_modules(make_run: MakeRun, modules: list[str]) -> None:
+    """Each of the nine modules and the shorthands trains, also lm_head, which TRL alone refuses (G-08, G-09, AC-31)."""
+    run = make_run({"adapter": {"targetModules": modules}, "training": {"maxSteps": 4}})
+    whole = run.attempt()
+    assert whole.codes == [0], whole.log
+    assert int(whole.of(Facts)[0].facts["trainableParameters"]) > 0
+    again = run.attempt(resume=4)
+    assert weights(again) == weights(whole)
