@@ -49,8 +49,11 @@ def add_adapter(model: PreTrainedModel, config: LoraConfig, seed: int, base: Bas
     """Put a new adapter on the model, its weights drawn from ``seed``; it remembers the model by the name its users know."""
     set_seed(seed)
     adapted = get_peft_model(model, config)
-    adapted.peft_config["default"].base_model_name_or_path = base.name
-    adapted.peft_config["default"].revision = base.revision
+    own = adapted.peft_config["default"]
+    own.base_model_name_or_path = base.name
+    own.revision = base.revision
+    if isinstance(own.target_modules, set):
+        own.target_modules = sorted(own.target_modules)  # a set's order changes from process to process, the adapter's bytes must not
     return adapted
 
 
