@@ -43,7 +43,7 @@ class Access:
     def namespace(self) -> str:
         """Namespace of the context, ``default`` where it names none."""
         try:
-            contexts, current = config.list_kube_config_contexts(self.kubeconfig)  # type: ignore[no-untyped-call]
+            contexts, current = config.list_kube_config_contexts(self.kubeconfig)
         except ConfigException as error:
             raise _no_access(error) from error
         wanted = self.context or current["name"]
@@ -55,7 +55,7 @@ class Access:
     def connect(self) -> Cluster:
         """Open the API of this cluster."""
         try:
-            api = config.new_client_from_config(config_file=self.kubeconfig, context=self.context)  # type: ignore[no-untyped-call]
+            api = config.new_client_from_config(config_file=self.kubeconfig, context=self.context)
         except ConfigException as error:
             raise _no_access(error) from error
         return Cluster(self, api)
@@ -116,7 +116,7 @@ class Cluster:
 
     def _changes(self, ref: JobRef, version: str, tick_seconds: int) -> Iterator[Job]:
         """Changes after a version, for at most ``tick_seconds``."""
-        events = watch.Watch().stream(  # type: ignore[no-untyped-call]
+        events = watch.Watch().stream(
             self._custom.list_namespaced_custom_object,
             GROUP,
             VERSION,

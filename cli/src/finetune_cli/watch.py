@@ -24,24 +24,33 @@ def has_ended(job: Job) -> bool:
     return job.phase in FINAL_PHASES or job.phase is Phase.FAILED
 
 
-def follow_job(jobs: Iterator[Job], console: Console, *, until: Until = has_ended, clock: Callable[[], datetime] = datetime.now) -> Job:
+def follow_job(
+    jobs: Iterator[Job],
+    console: Console,
+    *,
+    until: Until = has_ended,
+    after: Job | None = None,
+    clock: Callable[[], datetime] = datetime.now,
+) -> Job:
     """Show a job until a condition holds; return the observation in which it does.
 
     Args:
         jobs: Observations, newest last.
         console: Where to show it. On a terminal a live bar stays below the lines of what happened.
         until: The condition, by default the end of the job.
+        after: The last observation already shown; what happened before it is not told again.
         clock: Local time of the lines.
     """
-    previous: Job | None = None
+    previous = after
     with Live(console=console, refresh_per_second=REFRESHES_PER_SECOND, transient=True, auto_refresh=console.is_terminal) as live:
         for job in jobs:
-            for line in describe_changes(previous, job):
-                console.print(_stamped(line, clock()))
+            lines = describe_changes(previous, job)
             if console.is_terminal:
                 live.update(render_bar(job))
-            elif line_of_figures := progress_line(previous, job):
-                console.print(_stamped(line_of_figures, clock()))
+            elif figures := progress_line(previous, job):
+                lines.append(figures)
+            for line in lines:
+                console.print(_stamped(line, clock()), soft_wrap=True)
             if until(job):
                 return job
             previous = job

@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -113,3 +114,15 @@ def test_summary_of_a_failure_has_class_message_log_and_advice() -> None:
     }
     shown = render_summary(make_job("Failed", failure=failure)).plain
     assert shown.splitlines() == ["Failed: DataError", "train.jsonl line 7 is no JSON", "Traceback", "ValueError", "Mend the named row."]
+
+
+def test_what_was_shown_before_is_not_told_again() -> None:
+    """A second following of the same job begins where the first ended."""
+    console = recording_console()
+    paused, training, *rest = list(itertools.islice(life(), 5, 8))
+    follow_job(iter([paused, training, *rest]), console, after=paused, clock=noon)
+    assert [line.rstrip() for line in console.export_text().splitlines()] == [
+        "12:00:00  attempt 2 from step 40 (Resumed)",
+        "12:00:00  Training from step 41 of 120",
+        "12:00:00  Succeeded",
+    ]

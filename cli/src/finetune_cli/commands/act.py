@@ -78,4 +78,4 @@ def _change(target: Target, build: Build, done: Done, *, wait: bool) -> None:
     patch = build(before)
     patched = cluster.patch(ref, patch)
     if wait:
-        follow_job(cluster.follow(ref), Console(), until=done(before, patched, patch))
+        follow_job(cluster.follow(ref), Console(), until=done(before, patched, patch), after=before)

@@ -47,6 +47,7 @@ class ClusterDemo:
         self._shell = shell
         self._console = console
         self.ref = JobRef(scene.document.name, JOB_NAMESPACE)
+        self._shown: Job | None = None
 
     def play(self, stages: Stages) -> None:
         """All of it, from the images to the result. The cluster is up."""
@@ -160,7 +161,8 @@ class ClusterDemo:
 
     def _follow(self, cluster: Cluster, until: Until, seconds: float, waiting_for: str) -> Job:
         jobs = bounded(cluster.follow(self.ref), seconds, waiting_for)
-        job = follow_job(jobs, self._console, until=lambda job: until(job) or has_ended(job))
+        job = follow_job(jobs, self._console, until=lambda job: until(job) or has_ended(job), after=self._shown)
+        self._shown = job
         if not until(job) or job.phase in {Phase.FAILED, Phase.CANCELLED}:
             raise JobFailedError(f"{self.ref}: no {waiting_for}, the job is {job.phase}", job)
         return job

@@ -46,14 +46,14 @@ class LocalDemo:
             self._shell.run(sys.executable, MODEL_SCRIPT, self._scene.model_directory, timeout_seconds=MODEL_SECONDS)
         shutil.rmtree(self.place.root, ignore_errors=True)
         with stages("Train, and pause by SIGTERM"):
-            paused = self._run(pause=True)
+            paused = self._run(pause=True, after=None)
             if paused.phase is not Phase.PAUSED or paused.status.checkpoints.latest is None:
                 raise CliError(
                     f"the run did not pause: it is {paused.phase}\n{render_summary(paused).plain}", advice=f"Logs: {self.place.run(1)}"
                 )
             self._console.print(f"Paused: the checkpoint of step {paused.status.checkpoints.latest.step} is complete, no process is left.")
         with stages("Second start, to the end"):
-            done = self._run(pause=False)
+            done = self._run(pause=False, after=paused)
             if done.phase is not Phase.SUCCEEDED:
                 raise CliError(
                     f"the run did not succeed: it is {done.phase}\n{render_summary(done).plain}", advice=f"Logs: {self.place.run(2)}"
@@ -66,7 +66,7 @@ class LocalDemo:
         maps = f"--map {self._scene.spec.model.uri}={self._scene.model_directory} --map {self._scene.spec.dataset.uri}={DATA}"
         return f"kubectl-finetune run-local -f {MANIFEST} --dir {self.place.root.relative_to(self._scene.root)} {maps}"
 
-    def _run(self, *, pause: bool) -> Job:
+    def _run(self, *, pause: bool, after: Job | None) -> Job:
         self._console.print(f"$ {self.command()}", style="bold", soft_wrap=True)
         maps = [
             SourceMap(self._scene.spec.model.uri, self._scene.root / self._scene.model_directory),
@@ -77,16 +77,18 @@ class LocalDemo:
             with started(prepared) as run, paused_by_signals(run):
                 jobs = bounded(run.observations(), RUN_SECONDS, "end of the run")
                 if pause:
-                    reached = follow_job(jobs, self._console, until=self._far_enough)
-                    if has_stopped(reached):
-                        return reached
+                    after = follow_job(jobs, self._console, until=self._far_enough, after=after)
                     run.pause()
-                return follow_job(jobs, self._console, until=has_stopped)
+                return follow_job(jobs, self._console, until=has_stopped, after=after)
 
     def _far_enough(self, job: Job) -> bool:
         progress = job.status.progress
-        reached = progress is not None and progress.total_steps > 0 and progress.step >= self._scene.pause_step(progress.total_steps)
-        return reached or has_stopped(job)
+        if has_stopped(job):
+            raise CliError(
+                f"the run ended before it could be paused: it is {job.phase}\n{render_summary(job).plain}",
+                advice=f"Logs: {self.place.run(1)}",
+            )
+        return progress is not None and progress.total_steps > 0 and progress.step >= self._scene.pause_step(progress.total_steps)
 
 
 def has_stopped(job: Job) -> bool:

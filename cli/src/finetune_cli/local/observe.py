@@ -56,7 +56,8 @@ def observe(config: RunConfig, store: DirectoryStore, figures: Figures, phase: P
     """Compose the job as it is now."""
     checkpoints = read_checkpoints(store)
     attempts = read_attempts(store)
-    step, total = figures.whole(names.STEP), figures.whole(names.TOTAL_STEPS)
+    total = figures.whole(names.TOTAL_STEPS)
+    step = max(figures.whole(names.STEP), attempts[-1].from_step if attempts else 0)
     status = FineTuneJobStatus(
         observed_generation=config.run,
         phase=phase,
