@@ -54,7 +54,7 @@ def test_store_away_during_saves(run_job: JobFactory, store_switch: StoreSwitch)
     store_switch.on()
     reached = job.status["progress"]["step"]
     eventually(
-        lambda: (job.status["checkpoints"].get("latest") or {}).get("step", 0) >= reached - 60 or None, within=120, what="uploads caught up"
+        lambda: (job.status.get("checkpoints", {}).get("latest") or {}).get("step", 0) >= reached - 60 or None, within=120, what="uploads caught up"
     )
     assert job.status["run"] == 1, "nothing was restarted"
 

@@ -77,7 +77,7 @@ def test_pause_and_resume_change_nothing(
     assert job.pods() == []
     assert status["reason"] == "UserRequested"
     if not status["pause"].get("saved"):
-        assert status["checkpoints"].get("latest") is None, "unsaved only before the first step"
+        assert status.get("checkpoints", {}).get("latest") is None, "unsaved only before the first step"
         stopped_at = 0
     else:
         stopped_at = status["pause"]["step"]
@@ -115,5 +115,5 @@ def test_pause_while_starting_frees_the_pods(run_job: JobFactory) -> None:
     eventually(lambda: job.pods() or None, within=60, what="a pod")
     job.scale(0)
     status = job.wait_phase("Paused", within=60)
-    assert status["checkpoints"].get("latest") is None
+    assert status.get("checkpoints", {}).get("latest") is None
     assert job.pods() == []
