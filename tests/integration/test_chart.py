@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
+import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -180,6 +182,18 @@ def test_upgrade_changes_nothing_that_runs(release: Release) -> None:
     assert {name: release.data(name) for name in secrets} == secrets
     assert release.pods() == pods
     assert {item["metadata"]["uid"] for item in release.kubectl.items("clusterfinetunepresets")} == presets
+
+
+def test_notes_copy_the_credentials(release: Release, admin: Kubectl) -> None:
+    """The command the notes print for another namespace does it."""
+    notes = release.helm.run("get", "notes", RELEASE, "--namespace", release.kubectl.namespace)
+    match = re.search(r"kubectl get secret .*?/dev/stdin", notes, re.DOTALL)
+    assert match is not None
+    other = new_namespace(admin, f"{release.kubectl.namespace}-other")
+    command = match[0].replace("NAMESPACE", other.namespace)
+    subprocess.run(["bash", "-ec", command], check=True, capture_output=True, env=admin.environment, timeout=60)
+    assert replace(release, kubectl=other).data("finetune-storage") == release.data("finetune-storage")
+    admin("delete", "namespace", other.namespace, "--wait=false")
 
 
 def test_operator_reads_no_secret_but_its_own(release: Release) -> None:

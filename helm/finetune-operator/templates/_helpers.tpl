@@ -124,9 +124,9 @@ capabilities:
 {{- or (not .Values.rbac.namespaced) .Values.rbac.clusterReads -}}
 {{- end -}}
 
-{{/* Annotations of the Helm test's objects, with their place in the order. They stay until the next test, so that its logs can be read. */}}
+{{/* Annotations of what the Helm test needs; it goes when the test has succeeded. */}}
 {{- define "finetune-operator.testAnnotations" -}}
 helm.sh/hook: test
-helm.sh/hook-weight: {{ . | quote }}
-helm.sh/hook-delete-policy: before-hook-creation
+helm.sh/hook-weight: "0"
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end -}}

@@ -141,3 +141,10 @@ def test_replicas_spread_over_nodes(helm: Helm, default_manifests: list[Manifest
     ]
     assert (constraint["topologyKey"], constraint["whenUnsatisfiable"]) == ("kubernetes.io/hostname", "ScheduleAnyway")
     assert "topologySpreadConstraints" not in one(default_manifests, "Deployment", "finetune-operator")["spec"]["template"]["spec"]
+
+
+@pytest.mark.parametrize("namespaces", [None, []])
+def test_jobs_may_be_in_the_release_namespace_alone(helm: Helm, namespaces: list[str] | None) -> None:
+    """Whether the list is empty or taken away."""
+    secrets = of_kind(helm.template({"jobNamespaces": namespaces}), "Secret")
+    assert {secret["metadata"]["namespace"] for secret in secrets} == {NAMESPACE}

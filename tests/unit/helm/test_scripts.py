@@ -157,7 +157,8 @@ class JobsApi:
         if "create" not in "".join(self.log) or not self._phases:
             return {}
         phase = self._phases.pop(0) if len(self._phases) > 1 else self._phases[0]
-        return {"status": {"phase": phase, "artifacts": {"finalUri": "s3://b/final"}, "progress": {"loss": 1.5}}}
+        conditions = [{"type": "Stalled", "message": "out of memory"}, {"type": "Valid", "message": ""}]
+        return {"status": {"phase": phase, "conditions": conditions, "artifacts": {"finalUri": "s3://b/final"}, "progress": {"loss": 1.5}}}
 
     def patch_namespaced_custom_object(self, *path: Any, **options: Any) -> None:
         annotations = path[-1]["metadata"]["annotations"]
@@ -199,9 +200,9 @@ def test_removes_what_an_earlier_test_left(monkeypatch: pytest.MonkeyPatch, tmp_
 def test_a_job_that_fails_or_hangs_is_shown_and_kept(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clock: Callable[[], float], capsys: pytest.CaptureFixture[str], phase: str
 ) -> None:
-    """Exit code 1, the whole status, and the job stays to be looked at."""
+    """Exit code 1, why, and the job stays to be looked at."""
     api = JobsApi(phase)
     assert run_job(monkeypatch, tmp_path, api) == 1
     assert api.log == ["create ns/tiny"]
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert last["status"]["phase"] == phase
+    assert last["conditions"] == {"Stalled": "out of memory"}

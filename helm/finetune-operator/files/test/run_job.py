@@ -83,7 +83,8 @@ def main(manifest_file: str, seconds: str) -> int:
     jobs.create(manifest)
     status = jobs.follow(float(seconds))
     if status.get("phase") != "Succeeded":
-        say(problem="the job did not succeed; it is left in place", status=status)
+        said = {condition["type"]: condition["message"] for condition in status.get("conditions", []) if condition.get("message")}
+        say(problem="the job did not succeed; it is left in place", failure=status.get("failure"), conditions=said)
         return 1
     say(adapter=status.get("artifacts", {}).get("finalUri"), loss=status.get("progress", {}).get("loss"))
     jobs.delete(120)
