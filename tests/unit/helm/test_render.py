@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.unit.helm.chart import CHART, MATRIX, Helm, Manifest, Values, of_kind, one
+from tests.unit.helm.chart import CHART, MATRIX, NAMESPACE, Helm, Manifest, Values, of_kind, one
 
 CLUSTER_KINDS = {
     "ClusterRole",
