@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import JobFactory
-from tests.support.platform import SYSTEM_NAMESPACE, Kubectl, Platform, eventually
+from tests.support.platform import SYSTEM_NAMESPACE, Job, Kubectl, Platform, eventually
 
 pytestmark = pytest.mark.e2e
 SPEC: dict[str, Any] = {"training": {"maxSteps": 900}, "checkpoint": {"steps": 30}}
@@ -53,9 +53,7 @@ def test_store_away_during_saves(run_job: JobFactory, store_switch: StoreSwitch)
     job.wait_step(before + 150)
     store_switch.on()
     reached = job.status["progress"]["step"]
-    eventually(
-        lambda: (job.status.get("checkpoints", {}).get("latest") or {}).get("step", 0) >= reached - 60 or None, within=120, what="uploads caught up"
-    )
+    eventually(lambda: _latest_step(job) >= reached - 60, within=120, what="uploads caught up")
     assert job.status["run"] == 1, "nothing was restarted"
 
 
@@ -96,3 +94,7 @@ def test_operator_away(run_job: JobFactory, platform: Platform, moment: str) -> 
         job.wait_step(step + 100)
         assert {p["metadata"]["uid"] for p in job.pods()} == uids
         assert job.status["run"] == 1
+
+
+def _latest_step(job: Job) -> int:
+    return int((job.status.get("checkpoints", {}).get("latest") or {}).get("step", 0))

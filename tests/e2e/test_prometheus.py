@@ -51,7 +51,7 @@ def prometheus(tmp_path: Path, platform: Platform, run_job: JobFactory) -> Itera
         config.write_text(yaml.safe_dump({"global": {"scrape_interval": "1s"}, "scrape_configs": targets}))
         log = stack.enter_context((tmp_path / "log").open("w"))
         process = subprocess.Popen(
-            [binary, f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'data'}", "--web.listen-address=127.0.0.1:0", "--log.level=info"],
+            [binary, f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'data'}", "--web.listen-address=127.0.0.1:0"],
             stdout=log, stderr=subprocess.STDOUT,
         )  # fmt: skip
         stack.callback(process.wait)

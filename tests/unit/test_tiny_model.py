@@ -115,11 +115,11 @@ def test_the_template_ends_each_turn_with_eos_and_padding_is_another_token(model
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    (
+    [
         ("broken_line.jsonl", "line 4: not a row like"),
         ("columns.jsonl", "line 1: not a row like"),
         ("empty.jsonl", "no rows"),
-    ),
+    ],
 )
 def test_data_that_cannot_be_used_is_named_with_its_line(name: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):

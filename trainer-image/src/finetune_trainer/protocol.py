@@ -1,8 +1,8 @@
 """Between the supervisor (PID 1, no torch) and the processes it starts in the same pod: files and a Unix socket.
 
-The supervisor writes a :class:`WorkerPlan`, starts one worker per local rank with torchrun's environment and listens on ``link.sock`` (JSON lines, one
-message per line, both directions). A worker connects, says :class:`Hello`, reports, and obeys commands. All uploads, downloads, progress posts and metrics are
-the supervisor's; a worker only reads and writes local directories.
+The supervisor writes a :class:`WorkerPlan`, starts one worker per local rank with torchrun's environment and listens on ``link.sock`` (JSON
+lines, one message per line, both directions). A worker connects, says :class:`Hello`, reports, and obeys commands. All uploads, downloads,
+progress posts and metrics are the supervisor's; a worker only reads and writes local directories.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ PREPARATION_VERSION = 1
 class PreparePlan(ContractModel):
     """Input of the ``prepare`` process: raw rows in, rows ready for training out. Run on pod 0 only; no torch.
 
-    The plan's path is in ``FINETUNE_PREPARE_PLAN``. The process also gets ``FINETUNE_LINK`` and may send ``phase``, ``warning`` and ``failed`` there, without a
-    ``hello``; it exits 0, or 42 after a ``failed`` (DataError, ConfigurationError, ModelError).
+    The plan's path is in ``FINETUNE_PREPARE_PLAN``. The process also gets ``FINETUNE_LINK`` and may send ``phase``, ``warning`` and
+    ``failed`` there, without a ``hello``; it exits 0, or 42 after a ``failed`` (DataError, ConfigurationError, ModelError).
     """
 
     run_config: Path
@@ -78,13 +78,13 @@ class WorkerPlan(ContractModel):
     lost_until_step: int = 0
     """Steps up to here were already trained by an earlier attempt and lost: they count as replayed."""
     pod_started: float | None = None
-    """``time.monotonic()`` (one clock for all processes of the machine) when the supervisor started: usage ``starting`` counts from here."""
+    """``time.monotonic()``, one clock for the whole machine, when the supervisor started: usage ``starting`` counts from here."""
     output_dir: Path
     """Checkpoints are saved to ``<output_dir>/checkpoint-<step>``, the final weights to ``<output_dir>/final``."""
     best_dir: Path | None = None
     """Local copy of the best checkpoint so far, when it is not under ``output_dir`` (fetched from the store on resume)."""
     metrics_file: Path
-    """Rank 0 appends one JSON line per optimizer step: attempt, step, epoch, loss, grad_norm, learning_rate, tokens, seconds, replayed, sample ids digest."""
+    """Rank 0 appends one JSON line per optimizer step (:class:`finetune_trainer.worker.recorder.StepRecord`)."""
     tensorboard_dir: Path
     tracker_secrets: dict[str, Path] = {}
     """Tracker type -> directory with its credentials."""
@@ -155,7 +155,9 @@ class Warned(ContractModel):
 
 
 class Saved(ContractModel):
-    """A complete local checkpoint of this pod. Sent by local rank 0 after the barrier of all ranks that follows a save; answered by :class:`Staged`.
+    """A complete local checkpoint of this pod.
+
+    Sent by local rank 0 after the barrier of all ranks that follows a save; answered by :class:`Staged`.
 
     Files ``rng_state_<rank>.pth`` and ``finetune_rank_<rank>.*`` belong to that rank's pod, everything else to pod 0.
     """
