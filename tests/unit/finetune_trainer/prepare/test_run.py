@@ -1,0 +1,121 @@
+"""The whole preparation of a plan: split, cut, packed, described."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from datasets import load_from_disk
+from transformers import PreTrainedTokenizerBase
+
+from finetune_api.contract.failures import FailureClass
+from finetune_trainer.errors import TrainerError
+from finetune_trainer.prepare import run
+from finetune_trainer.prepare.tokenizer import sequence_length
+from finetune_trainer.protocol import PreparedSummary, PreparePlan
+from tests.unit.finetune_trainer.prepare.conftest import MakePlan, chats
+
+
+@pytest.fixture(autouse=True)
+def loaded(monkeypatch: pytest.MonkeyPatch, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Use the tokenizer that was loaded without torch."""
+    monkeypatch.setattr(run, "load_tokenizer", lambda _directory: tokenizer)
+
+
+def prepare(plan: PreparePlan) -> PreparedSummary:
+    """Prepare, not listening to progress."""
+    return run.prepare(plan, lambda _rows: None)
+
+
+def rows_of(plan: PreparePlan, part: str) -> list[dict[str, Any]]:
+    """Rows on disk."""
+    return list(load_from_disk(plan.output_dir / part))
+
+
+@pytest.mark.parametrize(("max_samples", "rows"), [(0, 250), (-1, 250), (100, 100)])
+def test_max_samples(make_plan: MakePlan, max_samples: int, rows: int) -> None:
+    """AC-09: 0 and -1 mean all of 250, 100 means 100."""
+    assert prepare(make_plan(chats(250), maxSamples=max_samples)).train_rows == rows
+
+
+def test_the_split_and_the_samples(make_plan: MakePlan) -> None:
+    """AC-10, V-03: the ratio of rows evaluates; five distinct raw training rows are shown."""
+    plan = make_plan(chats(50), evalRatio=0.1)
+    summary = prepare(plan)
+    assert (summary.train_rows, summary.eval_rows) == (45, 5)
+    assert (len(rows_of(plan, "train")), len(rows_of(plan, "eval"))) == (45, 5)
+    evaluation = {json.dumps(row["input_ids"]) for row in rows_of(plan, "eval")}
+    assert not evaluation & {json.dumps(row["input_ids"]) for row in rows_of(plan, "train")}
+    assert len({json.dumps(sample) for sample in summary.samples}) == 5
+    assert all(sample in chats(50) for sample in summary.samples)
+    assert PreparedSummary.model_validate_json((plan.output_dir / "prepared.json").read_text()) == summary
+
+
+def test_evaluation_data_of_its_own(make_plan: MakePlan, tmp_path: Any) -> None:
+    """E-09: all of it evaluates, none of the training rows does; maxSamples bounds training alone."""
+    other = tmp_path / "eval.jsonl"
+    other.write_text("".join(json.dumps(row) + "\n" for row in chats(12)))
+    plan = make_plan(chats(20), maxSamples=10).model_copy(update={"eval_files": [other]})
+    summary = prepare(plan)
+    assert (summary.train_rows, summary.eval_rows) == (10, 12)
+
+
+def test_packed_rows_keep_their_bounds(make_plan: MakePlan) -> None:
+    """Several rows in one sequence, each with its length; evaluation rows are not packed (E-24)."""
+    plan = make_plan(chats(30), packing=True, evalRatio=0.1)
+    summary = prepare(plan)
+    rows = rows_of(plan, "train")
+    assert summary.train_rows == len(rows) < 27
+    assert sum(len(row["seq_lengths"]) for row in rows) == 27
+    assert all(sum(row["seq_lengths"]) == len(row["input_ids"]) == len(row["labels"]) <= 128 for row in rows)
+    assert {frozenset(row) for row in rows_of(plan, "eval")} == {frozenset({"input_ids", "labels"})}
+    plain = make_plan(chats(30), evalRatio=0.1)
+    prepare(plain.model_copy(update={"output_dir": plan.output_dir.with_name("plain")}))
+    singles = sorted(map(str, load_from_disk(plan.output_dir.with_name("plain") / "train")["input_ids"][:]))
+    assert sorted(str(ids) for row in rows for ids in split(row)) == singles
+
+
+def split(row: Mapping[str, Any]) -> list[list[int]]:
+    """The rows inside a packed sequence."""
+    parts, at = [], 0
+    for length in row["seq_lengths"]:
+        parts.append(row["input_ids"][at : at + length])
+        at += length
+    return parts
+
+
+def test_excessive_truncation_is_a_warning(make_plan: MakePlan) -> None:
+    """The share that was cut and what would help (E-28); lengths are those before the cut."""
+    summary = prepare(make_plan(chats(8) + chats(2, words=200)))
+    assert summary.truncated_rows == 2
+    assert "2 of 10 training rows (20%) are longer than 128 tokens" in summary.warnings["ExcessiveTruncation"]
+    assert "raise training.maxSeqLength" in summary.warnings["ExcessiveTruncation"]
+    assert summary.tokens["max"] > 128 > summary.tokens["p50"]
+
+
+def test_rows_without_anything_to_learn_are_left_out(make_plan: MakePlan) -> None:
+    """Counted and said; without any other row the run is refused."""
+    hopeless = {"prompt": "word " * 400, "completion": "answer"}
+    summary = prepare(make_plan([hopeless, {"prompt": "short", "completion": "answer"}]))
+    assert summary.train_rows == 1
+    assert "1 rows have nothing left to learn within 128 tokens" in summary.warnings["RowsDropped"]
+    with pytest.raises(TrainerError, match=r"raise training\.maxSeqLength or lower dataset\.promptMaxLength") as raised:
+        prepare(make_plan([hopeless]))
+    assert raised.value.failure_class is FailureClass.DATA
+
+
+def test_the_model_s_context(make_plan: MakePlan) -> None:
+    """``maxSeqLength: 0`` takes the model's context, 1024 tokens here (X09)."""
+    plan = make_plan(chats(2, words=3000), {"maxSeqLength": 0})
+    prepare(plan)
+    assert {len(row["input_ids"]) for row in rows_of(plan, "train")} == {1024}
+
+
+def test_an_unknown_context_is_refused(tokenizer: PreTrainedTokenizerBase, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tokenizer of its own has no config.json: its own limit stands, and without one the field must be set."""
+    assert sequence_length(0, tokenizer, tmp_path) == 1024
+    monkeypatch.setattr(tokenizer, "model_max_length", 10**30)
+    with pytest.raises(TrainerError, match=r"training\.maxSeqLength: 0 means the model's context"):
+        sequence_length(0, tokenizer, tmp_path)

@@ -1,0 +1,120 @@
+"""Tokens and labels per format, and what each limit cuts (E-28, F-07, F-09, F-10, AC-40)."""
+
+from __future__ import annotations
+
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from finetune_trainer.errors import TrainerError
+from finetune_trainer.prepare.examples import Chat, Pair, Text
+from finetune_trainer.prepare.tokens import IGNORED, Encoded, Encoder, Limits, common_prefix, cut_left
+
+WIDE = Limits(sequence=1000, prompt=1000)
+TURNS = [{"role": "user", "content": "What is a pod?"}, {"role": "assistant", "content": "A group of containers."}]
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, example: Text | Chat | Pair, limits: Limits = WIDE) -> Encoded:
+    """Encode one example."""
+    (encoded,) = Encoder(tokenizer, limits).encode([("train.jsonl, line 1", example)])
+    return encoded
+
+
+def test_text_is_trained_whole_and_ends(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Every token counts; the end token is added once."""
+    for text in ("one two", f"one two{tokenizer.eos_token}"):
+        row = encode(tokenizer, Text(text))
+        assert tokenizer.decode(row.input_ids) == f"one two{tokenizer.eos_token}"
+        assert row.labels == row.input_ids
+
+
+def test_chats_go_through_the_template_and_are_trained_whole(tokenizer: PreTrainedTokenizerBase) -> None:
+    """As TRL does for messages."""
+    row = encode(tokenizer, Chat(TURNS))
+    assert tokenizer.decode(row.input_ids) == tokenizer.apply_chat_template(TURNS, tokenize=False)
+    assert row.labels == row.input_ids
+
+
+def test_only_the_completion_is_trained(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Prompt tokens are masked, the end token is learnt."""
+    row = encode(tokenizer, Pair("Question: what? Answer:", " a pod"))
+    learnt = [token for token in row.labels if token != IGNORED]
+    assert tokenizer.decode(learnt) == f" a pod{tokenizer.eos_token}"
+    assert row.input_ids[len(row.input_ids) - len(learnt) :] == learnt
+
+
+def test_conversational_pairs(tokenizer: PreTrainedTokenizerBase) -> None:
+    """The generation prompt belongs to the prompt."""
+    row = encode(tokenizer, Pair(TURNS[:1], TURNS[1:]))
+    learnt = tokenizer.decode([token for token in row.labels if token != IGNORED])
+    assert learnt.startswith("A group of containers.")
+
+
+def test_a_batch_gives_what_single_rows_give(tokenizer: PreTrainedTokenizerBase) -> None:
+    """The order of rows and formats in a batch changes nothing."""
+    examples = [Text("one"), Chat(TURNS), Pair("a", "b"), Pair(TURNS[:1], TURNS[1:]), Text("two")]
+    together = Encoder(tokenizer, WIDE).encode([("", example) for example in examples])
+    assert together == [encode(tokenizer, example) for example in examples]
+
+
+def test_long_prompts_are_cut_from_the_left(tokenizer: PreTrainedTokenizerBase) -> None:
+    """AC-40: a prompt of more than the limit keeps its last tokens, and is counted."""
+    prompt, completion = "word " * 300, "the answer"
+    whole = encode(tokenizer, Pair(prompt, completion))
+    cut = encode(tokenizer, Pair(prompt, completion), Limits(sequence=1000, prompt=20))
+    masked = [token for token, label in zip(cut.input_ids, cut.labels, strict=True) if label == IGNORED]
+    assert len(masked) == 20
+    assert cut.prompt_cut
+    assert not whole.prompt_cut
+    assert cut.input_ids == whole.input_ids[-len(cut.input_ids) :]
+
+
+def test_long_completions_are_cut_from_the_right(tokenizer: PreTrainedTokenizerBase) -> None:
+    """``contentMaxLength`` bounds the completion alone."""
+    row = encode(tokenizer, Pair("prompt", "word " * 300), Limits(sequence=1000, prompt=1000, completion=7))
+    assert sum(label != IGNORED for label in row.labels) == 7
+
+
+def test_long_rows_are_cut_and_counted(tokenizer: PreTrainedTokenizerBase) -> None:
+    """The length before the cut is kept for the statistics (E-28)."""
+    whole = encode(tokenizer, Text("word " * 300))
+    row = encode(tokenizer, Text("word " * 300), Limits(sequence=16, prompt=16))
+    assert row.input_ids == whole.input_ids[:16]
+    assert row.is_cut
+    assert row.length == whole.length == len(whole.input_ids)
+    assert not whole.is_cut
+
+
+def test_a_row_whose_completion_is_cut_away_teaches_nothing(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Nor does one of a single token: nothing comes before it."""
+    assert not encode(tokenizer, Pair("word " * 300, "answer"), Limits(sequence=16, prompt=1000)).is_trainable
+    assert not Encoded([5], [5], length=1).is_trainable
+    assert Encoded([5, 6], [IGNORED, 6], length=2).is_trainable
+
+
+def test_a_begin_token_stays_where_a_prompt_is_cut() -> None:
+    """Models are trained with it; it counts as one of the tokens."""
+    assert cut_left([1, 5, 6, 7, 8], 3, bos=1) == [1, 7, 8]
+    assert cut_left([1, 5, 6, 7, 8], 1, bos=1) == [1]
+    assert cut_left([4, 5, 6, 7, 8], 3, bos=1) == [6, 7, 8]
+    assert cut_left([4, 5], 3, bos=None) == [4, 5]
+
+
+def test_common_prefix() -> None:
+    """Ends where both part or one ends."""
+    assert common_prefix([1, 2, 3], [1, 2, 4]) == 2
+    assert common_prefix([1, 2], [1, 2, 4]) == 2
+    assert common_prefix([], [1]) == 0
+
+
+def test_a_chat_without_a_template_is_refused(tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The field that would help is named."""
+    monkeypatch.setattr(tokenizer, "chat_template", None)
+    with pytest.raises(TrainerError, match=r"line 1: the row is a conversation .* set model\.tokenizer\.uri"):
+        encode(tokenizer, Chat(TURNS))
+
+
+def test_a_row_the_template_refuses_is_named(tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Templates raise for orders of roles they do not know."""
+    monkeypatch.setattr(tokenizer, "chat_template", "{{ raise_exception('roles must alternate') }}")
+    with pytest.raises(TrainerError, match=r"train\.jsonl, line 1: the chat template refuses this conversation: roles must alternate"):
+        encode(tokenizer, Chat(TURNS))
