@@ -32,7 +32,7 @@ def test_refused_at_apply(namespace: Kubectl, case: str) -> None:
 
 FAILS: dict[str, tuple[dict[str, Any], str, str]] = {
     "missing-dataset": ({"dataset": {"uri": "configmap://sft/nowhere.jsonl"}}, "DataError", "nowhere.jsonl"),
-    "broken-row": ({"dataset": {"uri": "configmap://broken/rows.jsonl"}}, "DataError", "rows.jsonl:3"),
+    "broken-row": ({"dataset": {"uri": "configmap://broken/rows.jsonl"}}, "DataError", "rows.jsonl, line 3"),
     "missing-secret": ({"model": {"secretRef": {"name": "nobody"}}}, "StorageAuth", "nobody"),
     "wrong-key": ({"checkpoint": {"secretRef": {"name": "wrong"}}}, "StorageAuth", "wrong"),
     "no-model": ({"model": {"uri": "s3://finetune/models/nothing"}}, "ModelError", "models/nothing"),
