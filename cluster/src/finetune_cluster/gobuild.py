@@ -91,5 +91,5 @@ def _compile(source: Path, target: Path, flags: str) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent.parent, prefix=".building-") as folder:
         output = Path(folder) / target.parent.name / target.name
         environment = {**os.environ, "CGO_ENABLED": "0"}
-        run([*_NICENESS, "go", "build", "-trimpath", "-ldflags", flags, "-o", output, "."], cwd=source, env=environment)
+        run([*_NICENESS, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", output, "."], cwd=source, env=environment)
         output.parent.rename(target.parent)

@@ -1,5 +1,6 @@
 """Runs other programs; a failure becomes an error that shows what was said last."""
 
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,9 +28,18 @@ def run(
         CommandError: it could not be started, took longer than the timeout, or ended with a code other than 0.
     """
     words = [str(word) for word in command]
+    environment = {**(os.environ if env is None else env), "PATH": search_path()}
     try:
         done = subprocess.run(
-            words, env=env, cwd=cwd, input=stdin, timeout=timeout_seconds, check=False, text=True, errors="replace", capture_output=True
+            words,
+            env=environment,
+            cwd=cwd,
+            input=stdin,
+            timeout=timeout_seconds,
+            check=False,
+            text=True,
+            errors="replace",
+            capture_output=True,
         )
     except FileNotFoundError as error:
         raise CommandError(f"{words[0]} is not installed or not on PATH: {error}") from error
@@ -47,6 +57,11 @@ def succeeds(command: Sequence[str | Path], *, timeout_seconds: float = 30) -> b
     except CommandError:
         return False
     return True
+
+
+def search_path() -> str:
+    """Return PATH with the folders of administration programs, which not every root shell has on it."""
+    return f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"
 
 
 def tail(text: str, lines: int = _TAIL_LINES) -> str:

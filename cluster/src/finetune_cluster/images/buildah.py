@@ -10,6 +10,7 @@ from typing import Any
 from finetune_cluster.home import Home
 from finetune_cluster.shell import run
 
+RUN_ROOT = Path("/run/finetune-images")
 _CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 _COMPRESSION = ("--compression-format", "zstd", "--compression-level", "1")
 _HEAVY_UNIT = " GB"
@@ -79,7 +80,7 @@ class Buildah:
         """Run buildah on the storage of its own and return what it printed."""
         storage = self.home.image_builds
         storage.mkdir(parents=True, exist_ok=True)
-        options = ["--root", str(storage / "storage"), "--runroot", "/run/finetune-images", "--storage-driver", "overlay"]
+        options = ["--root", str(storage / "storage"), "--runroot", str(RUN_ROOT), "--storage-driver", "overlay"]
         temporary = storage / "tmp"
         temporary.mkdir(exist_ok=True)
         return run(["nice", "-n", "10", "buildah", *options, *words], env={**os.environ, "TMPDIR": str(temporary)})

@@ -36,18 +36,17 @@ class Registry:
             wait_until("the image registry answers", self._probe, timeout_seconds=_START_SECONDS)
 
     def stop(self) -> None:
-        """Stop the registry and remove the layers that no image refers to any more."""
+        """Stop the registry; its content stays."""
         self._processes.stop("registry")
-        if self._config.exists() and self._home.registry.exists():
-            program = gobuild.build(gobuild.REGISTRY, self._home)
-            run([program, "garbage-collect", "--quiet", "--delete-untagged", self._config], env={**os.environ, **programs.NO_TELEMETRY})
 
     def keep_only(self, reference: str) -> None:
-        """Forget older images of the same name; their layers go when the registry is stopped."""
+        """Remove older images of the same name, and the layers that no image refers to any more. Nobody may push meanwhile."""
         repository, tag = _split(reference)
         for old in json.loads(self._request("GET", f"/v2/{repository}/tags/list")[1]).get("tags") or []:
             if old != tag:
                 self._request("DELETE", f"/v2/{repository}/manifests/{old}")
+        program = gobuild.build(gobuild.REGISTRY, self._home)
+        run([program, "garbage-collect", "--quiet", "--delete-untagged", self._config], env={**os.environ, **programs.NO_TELEMETRY})
 
     def is_running(self) -> bool:
         """Whether the registry's process lives."""

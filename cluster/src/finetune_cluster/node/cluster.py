@@ -3,6 +3,7 @@
 import datetime as dt
 import http.client
 import shutil
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from finetune_cluster.node.remains import remove_remains
 from finetune_cluster.node.setup import write_settings
 from finetune_cluster.node.traces import Machine
 from finetune_cluster.progress import step
-from finetune_cluster.shell import run
+from finetune_cluster.shell import run, search_path
 from finetune_cluster.waiting import NotYetError, wait_until
 
 _NAMES = [
@@ -128,7 +129,7 @@ class NodeCluster:
 
     def _clear(self) -> None:
         remove_remains(self.layout)
-        if shutil.which("iptables-save") is not None:
+        if shutil.which("iptables-save", path=search_path()) is not None:
             tear_down_network()
 
     def _sweep(self, folder: Path) -> None:
@@ -158,8 +159,11 @@ class NodeCluster:
 
     def _probe_runtime(self) -> None:
         self.processes.check("containerd")
-        if not self.layout.containerd_socket.exists():
-            raise NotYetError(f"{self.layout.containerd_socket} is not there")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            try:
+                client.connect(str(self.layout.containerd_socket))
+            except OSError as error:
+                raise NotYetError(f"{self.layout.containerd_socket} does not answer: {error}") from error
 
     def _probe_api(self) -> None:
         for name in ("etcd", "kube-apiserver"):

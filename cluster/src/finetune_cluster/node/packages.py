@@ -3,26 +3,37 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from finetune_cluster.errors import ClusterError
 from finetune_cluster.progress import step
-from finetune_cluster.shell import CommandError, run, succeeds
+from finetune_cluster.shell import CommandError, run, search_path
 
-NODE_PACKAGES = ("containerd", "runc", "containernetworking-plugins", "conntrack", "iproute2", "iptables", "mount")
-IMAGE_PACKAGES = ("buildah", "debootstrap")
+Packages = Mapping[str, str]
+"""What is needed, by the package that brings it: a program, or the path of a file. Who has it from elsewhere keeps that."""
+
+NODE_PACKAGES: Packages = {
+    "containerd": "/usr/bin/containerd",
+    "runc": "runc",
+    "containernetworking-plugins": "/usr/lib/cni/bridge",
+    "conntrack": "conntrack",
+    "iproute2": "ip",
+    "iptables": "iptables",
+    "mount": "umount",
+}
+IMAGE_PACKAGES: Packages = {"buildah": "buildah", "debootstrap": "debootstrap"}
 _LOCK_SECONDS = 300
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
 
-def install_packages(names: tuple[str, ...]) -> None:
-    """Install what is missing; services that come with a package are not started."""
-    if shutil.which("apt-get") is None:
-        raise ClusterError(f"this machine has no apt-get; install by hand: {', '.join(names)}")
-    missing = [name for name in names if not _is_installed(name)]
+def install_packages(packages: Packages) -> None:
+    """Install what is missing; no other package is removed for it, and services that come with a package are not started."""
+    missing = [package for package, needed in packages.items() if shutil.which(needed, path=search_path()) is None]
     if not missing:
         return
+    if shutil.which("apt-get") is None:
+        raise ClusterError(f"this machine has no apt-get; install by hand: {', '.join(missing)}")
     with step(f"install {', '.join(missing)}"), _services_kept_off():
         try:
             _install(missing)
@@ -32,16 +43,9 @@ def install_packages(names: tuple[str, ...]) -> None:
             _install(missing)
 
 
-def _is_installed(name: str) -> bool:
-    return succeeds(["dpkg-query", "--show", name]) and "ok installed" in run(["dpkg-query", "--show", "--showformat=${Status}", name])
-
-
 def _install(names: list[str]) -> None:
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    run(
-        ["apt-get", "install", "--option", f"DPkg::Lock::Timeout={_LOCK_SECONDS}", "--yes", "--quiet", "--no-install-recommends", *names],
-        env=environment,
-    )
+    options = ["--option", f"DPkg::Lock::Timeout={_LOCK_SECONDS}", "--yes", "--quiet", "--no-install-recommends", "--no-remove"]
+    run(["apt-get", "install", *options, *names], env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
 
 
 @contextlib.contextmanager

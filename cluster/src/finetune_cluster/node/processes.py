@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from finetune_cluster.errors import ClusterError
-from finetune_cluster.shell import tail
+from finetune_cluster.shell import search_path, tail
 
 _STATE_FIELD = 0
 _START_TIME_FIELD = 19
@@ -121,7 +121,7 @@ def _spawn(program: Program, log: Path) -> int:
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     ends = [(os.POSIX_SPAWN_DUP2, nothing, 0), (os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
-    environment = {"PATH": os.environ["PATH"], "HOME": str(Path.home()), **program.environment}
+    environment = {"PATH": search_path(), "HOME": str(Path.home()), **program.environment}
     try:
         with contextlib.chdir("/"):
             return os.posix_spawnp(program.command[0], list(program.command), environment, file_actions=ends, setsid=True)

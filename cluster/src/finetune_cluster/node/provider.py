@@ -3,6 +3,7 @@
 import shutil
 
 from finetune_cluster.home import Home
+from finetune_cluster.images.buildah import RUN_ROOT
 from finetune_cluster.images.node_store import NodeImages
 from finetune_cluster.images.registry import Registry
 from finetune_cluster.node.cluster import NodeCluster
@@ -31,7 +32,8 @@ class NodeProvider:
 
     def purge(self) -> None:
         """Remove images and builds too."""
-        for path in (self._home.builds, self._home.containerd, self._home.registry, self._home.image_builds, self._home.bin):
+        home = self._home
+        for path in (home.builds, home.bin, home.containerd, home.registry, home.image_builds, RUN_ROOT):
             if path.exists():
                 shutil.rmtree(path)
 

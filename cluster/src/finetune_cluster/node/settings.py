@@ -219,7 +219,7 @@ def render_corefile(layout: Layout, *, has_upstream: bool) -> str:
     errors
     ready 127.0.0.1:{DNS_READY_PORT}
     kubernetes cluster.local in-addr.arpa ip6.arpa {{
-        kubeconfig {layout.config / "dns.kubeconfig"}
+        kubeconfig "{layout.config / "dns.kubeconfig"}"
         pods insecure
         fallthrough in-addr.arpa ip6.arpa
         ttl 5
