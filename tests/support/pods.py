@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import struct
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -22,6 +20,7 @@ from finetune_trainer.store.credentials import SecretFiles
 from finetune_trainer.store.opening import open_store
 from tests.support.jobs import merge
 from tests.support.minio import free_port
+from tests.support.models import model_files
 
 ROOT = Path(__file__).parents[2]
 SPEC: dict[str, Any] = {
@@ -37,10 +36,8 @@ SPEC: dict[str, Any] = {
 def write_model(directory: Path) -> Path:
     """A directory that looks like a model, a few hundred bytes."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    (directory / "tokenizer.json").write_text("{}")
-    header = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
-    (directory / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 8)
+    for name, content in model_files().items():
+        (directory / name).write_bytes(content)
     return directory
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tarfile
+import uuid
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import stamina
@@ -17,6 +19,7 @@ from finetune_trainer.sources.context import Source, SourceContext, source_error
 from finetune_trainer.sources.digest import digest_of
 from finetune_trainer.store.transfer import fill_directory
 
+Result = TypeVar("Result")
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 OUTAGE_PATIENCE_SECONDS = 300.0
 READ_BYTES = 1024 * 1024
@@ -32,33 +35,46 @@ def fetch_https(source: Source, context: SourceContext) -> Path:
     Cached under the server's strong entity tag where it sends one, else under the content's own digest (then it is downloaded each time).
     """
     name = Path(unquote(urlsplit(source.uri).path)).name or "download"
-    with _pool() as http:
-        etag = _strong_etag(http, source)
+    objects = context.cache_dir / "objects"
+    with web_client() as http:
+        etag = _patiently(source, lambda: _strong_etag(http, source))
         if etag:
-            target = context.cache_dir / "objects" / digest_of(("https", name, etag))
+            target = objects / digest_of(("https", name, etag))
             return fill_directory(target, lambda directory: _download(http, source, directory, name))
-        staging = context.cache_dir / "objects" / f".download-{digest_of((source.uri,))[:16]}"
-        shutil.rmtree(staging, ignore_errors=True)
+        staging = objects / f".download-{uuid.uuid4().hex[:16]}"
         staging.mkdir(parents=True)
         try:
             digest = _receive(http, source, staging / name)
-            target = context.cache_dir / "objects" / digest_of(("https", name, digest))
-            return fill_directory(target, lambda directory: _place(source, staging / name, directory))
+            target = objects / digest_of(("https", name, digest))
+            return fill_directory(target, lambda directory: _place(source, staging / name, directory, name))
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
 
 def check_reachable(source: Source) -> None:
     """Ask for the headers only; raises the role's error when the server refuses."""
-    with _pool() as http:
-        answer = _request(http, "HEAD", source)
+    with web_client() as http:
+        answer = _patiently(source, lambda: _request(http, "HEAD", source))
         answer.release_conn()
         if answer.status in (401, 403, 404, 410):
             _refuse(answer, source)
 
 
-def _pool() -> urllib3.PoolManager:
-    return urllib3.PoolManager(timeout=urllib3.Timeout(connect=10, read=60), retries=urllib3.Retry(total=0, redirect=5, status=0))
+def web_client() -> urllib3.PoolManager:
+    """Client that follows redirects (the token stays with the first host) and leaves retries to us."""
+    redirects_only = urllib3.Retry(total=None, connect=0, read=0, redirect=5, status=0, other=0)
+    return urllib3.PoolManager(timeout=urllib3.Timeout(connect=10, read=60), retries=redirects_only)
+
+
+def _patiently(source: Source, request: Callable[[], Result]) -> Result:
+    """Wait for outages; raises the role's error after five minutes."""
+    try:
+        for attempt in stamina.retry_context(on=ServerOutageError, attempts=None, timeout=OUTAGE_PATIENCE_SECONDS, wait_max=15.0):
+            with attempt:
+                return request()
+    except ServerOutageError as error:
+        raise source_error(source, f"the server did not answer within {OUTAGE_PATIENCE_SECONDS:.0f} s: {error}") from error
+    raise AssertionError("unreachable: the retry context returns or raises")
 
 
 def _strong_etag(http: urllib3.PoolManager, source: Source) -> str | None:
@@ -74,9 +90,8 @@ def _download(http: urllib3.PoolManager, source: Source, directory: Path, name: 
     _place(source, download, directory, name)
 
 
-def _place(source: Source, download: Path, directory: Path, name: str | None = None) -> None:
+def _place(source: Source, download: Path, directory: Path, name: str) -> None:
     """Unpack an archive into the directory, or move the file there."""
-    name = name or download.name
     if not name.endswith(ARCHIVE_SUFFIXES):
         download.rename(directory / name)
         return
@@ -96,16 +111,17 @@ def _place(source: Source, download: Path, directory: Path, name: str | None = N
 
 def _receive(http: urllib3.PoolManager, source: Source, path: Path) -> str:
     """Write the body to a file; returns its sha256."""
-    for attempt in stamina.retry_context(on=ServerOutageError, attempts=None, timeout=OUTAGE_PATIENCE_SECONDS, wait_max=15.0):
-        with attempt:
-            answer = _request(http, "GET", source)
-            try:
-                return _copy_body(answer, source, path)
-            except urllib3.exceptions.HTTPError as error:
-                raise ServerOutageError(str(error)) from error
-            finally:
-                answer.release_conn()
-    raise AssertionError("unreachable: the retry context returns or raises")
+
+    def receive() -> str:
+        answer = _request(http, "GET", source)
+        try:
+            return _copy_body(answer, source, path)
+        except urllib3.exceptions.HTTPError as error:
+            raise ServerOutageError(_first_line(error)) from error
+        finally:
+            answer.release_conn()
+
+    return _patiently(source, receive)
 
 
 def _copy_body(answer: urllib3.BaseHTTPResponse, source: Source, path: Path) -> str:
@@ -139,4 +155,9 @@ def _request(http: urllib3.PoolManager, method: str, source: Source) -> urllib3.
     except urllib3.exceptions.HTTPError as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             raise source_error(source, "the server's certificate is not trusted.") from error
-        raise ServerOutageError(str(error)) from error
+        raise ServerOutageError(_first_line(error)) from error
+
+
+def _first_line(error: Exception) -> str:
+    """Kind and first line of an error, bounded."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"[:300]

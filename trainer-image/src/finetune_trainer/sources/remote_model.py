@@ -7,7 +7,7 @@ from typing import NamedTuple
 import urllib3
 
 from finetune_trainer.sources.context import Source, SourceContext, source_error
-from finetune_trainer.sources.https import check_reachable
+from finetune_trainer.sources.https import check_reachable, web_client
 from finetune_trainer.sources.hub import FilePatterns, HubOutageError, ask_hub, fetch_snapshot, hub_api, parse_hub_uri
 from finetune_trainer.sources.model_directory import CONFIG, INDEX, ModelFiles, check_model, check_tokenizer, local_files
 from finetune_trainer.sources.mounted import mounted_path
@@ -87,7 +87,7 @@ def _weight_bytes(source: Source, context: SourceContext, place: HubFile, start:
         url = hf_hub_url(place.repo_id, place.name, revision=place.revision, endpoint=api.endpoint)
         headers = {"Range": f"bytes={start}-{start + length - 1}"} | ({"Authorization": f"Bearer {api.token}"} if api.token else {})
         try:
-            with urllib3.PoolManager(timeout=30.0, retries=urllib3.Retry(total=0, redirect=5, status=0)) as http:
+            with web_client() as http:
                 answer = http.request("GET", url, headers=headers, preload_content=False)
                 data = answer.read(length if answer.status == 206 else start + length)
         except urllib3.exceptions.HTTPError as error:

@@ -11,7 +11,7 @@ from finetune_trainer.sources.data_files import data_names, split_names
 from finetune_trainer.sources.digest import dataset_digest, directory_digest
 from finetune_trainer.sources.https import fetch_https
 from finetune_trainer.sources.hub import FilePatterns, fetch_snapshot, repository_files
-from finetune_trainer.sources.model_directory import TOKENIZER_FILES, check_model, check_tokenizer, is_needed, local_files
+from finetune_trainer.sources.model_directory import CONFIG, TOKENIZER_FILES, check_model, check_tokenizer, is_needed, local_files
 from finetune_trainer.sources.mounted import mounted_path
 from finetune_trainer.sources.objects import fetch_objects, list_objects
 
@@ -49,7 +49,7 @@ def fetch_model(source: Source, context: SourceContext, *, pinned: str | None = 
         snapshot = fetch_snapshot(source, context, "model", _model_patterns(source, context, commit), pinned=commit)
         directory, revision = snapshot.directory, snapshot.commit
     else:
-        directory = _fetch_directory(source, context, lambda names: lambda name: is_needed(name, names))
+        directory = _fetch_directory(source, context, lambda names: _model_choice(source, names))
         revision = directory_digest(directory)
     files = local_files(directory)
     warnings = check_model(source, files)
@@ -137,15 +137,20 @@ def _fetch_directory(source: Source, context: SourceContext, choose: Callable[[f
             return path
 
 
+def _model_choice(source: Source, names: frozenset[str]) -> Callable[[str], bool]:
+    """Which files of a model directory are fetched; a directory of GGUF files alone is refused at once."""
+    if CONFIG not in names and any(name.endswith(".gguf") for name in names):
+        raise source_error(source, _not_a_directory(".gguf"))
+    return lambda name: is_needed(name, names)
+
+
 def _model_patterns(source: Source, context: SourceContext, commit: str | None) -> FilePatterns:
     """The needed files by name; offline (the hub cannot be asked) all but those of other frameworks."""
     if context.offline:
         return FilePatterns(ignore=UNUSED_MODEL_FILES)
     names = frozenset(repository_files(source, context, pinned=commit))
-    gguf_only = not any(is_needed(name, names) for name in names)
-    if gguf_only:
-        raise source_error(source, _not_a_directory(next((name for name in sorted(names) if name.endswith(".gguf")), "")))
-    return FilePatterns(allow=tuple(sorted(name for name in names if is_needed(name, names))))
+    wanted = _model_choice(source, names)
+    return FilePatterns(allow=tuple(sorted(filter(wanted, names))))
 
 
 def _not_a_directory(uri: str) -> str:
