@@ -104,8 +104,8 @@ def draw_curve(curve: Curve, width: int, *, color: bool) -> str:
     figure.with_colors = color
     figure.x_label, figure.y_label = "step", "loss"
     steps, losses = [point.step for point in curve.points], [point.loss for point in curve.points]
-    first, last = steps[0], max(steps[-1], steps[0] + 1)
-    figure.set_x_limits(min_=first, max_=last)
+    last = steps[-1]
+    figure.set_x_limits(min_=0, max_=last)
     low, high = min(losses), max(losses)
     margin = (high - low) * 0.05 or 0.5
     figure.set_y_limits(min_=low - margin, max_=high + margin)
@@ -113,7 +113,7 @@ def draw_curve(curve: Curve, width: int, *, color: bool) -> str:
     figure.y_ticks_fkt = lambda value, _: f"{value:.3f}"
     figure.plot(steps, losses, lc="cyan" if color else None)
     for step in curve.resumed_at:
-        figure.axvline((step - first) / (last - first), lc="yellow" if color else None)
+        figure.axvline(step / last, lc="yellow" if color else None)
     return str(figure.show())
 
 

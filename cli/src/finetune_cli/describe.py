@@ -27,7 +27,7 @@ def render_job(job: Job) -> RenderableType:
         parts.append(_render_failure(status.failure))
     if status.checkpoints.recent:
         best = status.checkpoints.best
-        parts += [Text(), _render_checkpoints(status.checkpoints.recent, best.step if best else None)]
+        parts += [Text(), _render_checkpoints(status.checkpoints.recent, best.step if best else None, status.output_uri or "")]
     if status.attempts:
         parts += [Text(), _render_attempts(status.attempts)]
     if status.conditions:
@@ -55,6 +55,8 @@ def next_step(job: Job) -> str:
 def _render_head(job: Job) -> Table:
     status, spec = job.status, job.spec
     head = Table.grid(padding=(0, 3, 0, 0))
+    head.add_column(no_wrap=True)
+    head.add_column(overflow="fold")
     head.add_row("Job", Text(f"{job.ref.name} (namespace {job.ref.namespace})", style="bold"))
     head.add_row("Phase", render_phase(status))
     head.add_row("Model", str(spec.get("model", {}).get("uri", "")))
@@ -90,8 +92,8 @@ def _render_failure(failure: FailureStatus) -> Panel:
     return Panel(body, title=failure.failure_class.value, border_style="red", title_align="left")
 
 
-def _render_checkpoints(checkpoints: list[CheckpointStatus], best_step: int | None) -> Table:
-    table = _table("Checkpoints", "step", "attempt", "why", "size", "eval loss", "resumable", "where")
+def _render_checkpoints(checkpoints: list[CheckpointStatus], best_step: int | None, output: str) -> Table:
+    table = _table("Checkpoints", "step", "attempt", "why", "size", "eval loss", "resumable", "below the output")
     for checkpoint in reversed(checkpoints):
         table.add_row(
             f"{checkpoint.step}{' (best)' if checkpoint.step == best_step else ''}",
@@ -100,7 +102,7 @@ def _render_checkpoints(checkpoints: list[CheckpointStatus], best_step: int | No
             format_bytes(checkpoint.size_bytes),
             "" if checkpoint.eval_loss is None else f"{checkpoint.eval_loss:.4f}",
             "yes" if checkpoint.resumable else "weights only",
-            checkpoint.uri,
+            checkpoint.uri.removeprefix(f"{output}/"),
         )
     return table
 

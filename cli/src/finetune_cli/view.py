@@ -11,8 +11,12 @@ from finetune_api.models.status import RESTING_PHASES, FineTuneJobStatus, Phase,
 from finetune_cli.job import Job
 from finetune_cli.terminal import PHASE_STYLE, format_bytes, format_duration, format_rate
 
+BAR_WIDTH = 24
 PERCENT_STEP = 5
 """Without a live bar, progress is a line at each of these."""
+
+SELF_EXPLAINING = frozenset({Phase.TRAINING, Phase.EVALUATING, Phase.EXPORTING, Phase.SUCCEEDED})
+"""Phases whose reason adds nothing."""
 
 
 def render_bar(job: Job) -> RenderableType:
@@ -23,7 +27,7 @@ def render_bar(job: Job) -> RenderableType:
     row.add_column(no_wrap=True, min_width=10)
     row.add_column(no_wrap=True)
     row.add_column(overflow="ellipsis")
-    bar = ProgressBar(total=max(progress.total_steps, 1), completed=progress.step, width=32, pulse=_is_pulsing(status, progress))
+    bar = ProgressBar(total=max(progress.total_steps, 1), completed=progress.step, width=BAR_WIDTH, pulse=_is_pulsing(status, progress))
     row.add_row(render_phase(status), bar, Text("  ".join(_figures(status, progress))))
     return row
 
@@ -31,7 +35,7 @@ def render_bar(job: Job) -> RenderableType:
 def render_phase(status: FineTuneJobStatus) -> Text:
     """The phase in its colour, with the reason where a phase alone says little."""
     text = Text(status.phase.value, style=PHASE_STYLE[status.phase])
-    if status.reason and status.phase in {Phase.PENDING, Phase.QUEUED, Phase.PAUSED, Phase.FAILED}:
+    if status.reason and status.phase not in SELF_EXPLAINING:
         text.append(f" ({status.reason})")
     return text
 
@@ -41,9 +45,10 @@ def describe_changes(before: Job | None, now: Job) -> list[Text]:
     old = before.status if before is not None else FineTuneJobStatus()
     lines: list[Text] = []
     new = now.status
-    if new.attempt_count > old.attempt_count and new.attempts:
-        attempt = new.attempts[-1]
-        lines.append(Text(f"attempt {attempt.attempt or new.attempt_count} from step {attempt.from_step} ({attempt.reason})"))
+    attempt = new.attempts[-1] if new.attempts else None
+    known = old.attempts[-1].attempt if old.attempts else None
+    if attempt is not None and attempt.attempt is not None and attempt.attempt != known:
+        lines.append(Text(f"attempt {attempt.attempt} from step {attempt.from_step} ({attempt.reason})"))
         if attempt.lost_steps:
             lines.append(
                 Text(f"{attempt.lost_steps} steps are trained again: they came after the last complete checkpoint", style="yellow")
@@ -51,7 +56,7 @@ def describe_changes(before: Job | None, now: Job) -> list[Text]:
     if new.checkpoints.latest and new.checkpoints.latest != old.checkpoints.latest:
         latest = new.checkpoints.latest
         lines.append(Text(f"checkpoint of step {latest.step} complete ({latest.trigger}, {format_bytes(latest.size_bytes)})", style="cyan"))
-    if before is None or (new.phase, new.reason) != (old.phase, old.reason):
+    if before is None or render_phase(new).plain != render_phase(old).plain:
         lines.append(Text.assemble(render_phase(new), _phase_detail(now)))
     return lines
 

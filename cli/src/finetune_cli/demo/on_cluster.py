@@ -27,7 +27,7 @@ BUILD_SECONDS = 3600
 """The first start of a cluster and the first build of the images compile a lot."""
 INSTALL_SECONDS = 600
 COMMAND_SECONDS = 120
-TRAINING_SECONDS = 900
+TRAINING_SECONDS = 1800
 PAUSE_SECONDS = 300
 
 
@@ -89,7 +89,19 @@ class ClusterDemo:
         if self._release_status().startswith("pending"):
             self._shell.run("helm", "uninstall", RELEASE, *at, "--wait", timeout_seconds=INSTALL_SECONDS)
         settings = [flag for name, reference in images.items() for flag in ("--set", f"image.{name}={reference}")]
-        install = ("helm", "upgrade", "--install", RELEASE, str(CHART), *at, "--create-namespace", "--wait", "--timeout", "5m")
+        install = (
+            "helm",
+            "upgrade",
+            "--install",
+            RELEASE,
+            str(CHART),
+            *at,
+            "--create-namespace",
+            "--wait",
+            "--timeout",
+            "5m",
+            "--hide-notes",
+        )
         self._shell.run(*install, *settings, timeout_seconds=INSTALL_SECONDS)
 
     def bring_model(self, cluster: Cluster) -> None:
@@ -98,7 +110,7 @@ class ClusterDemo:
         self._shell.run(sys.executable, MODEL_SCRIPT, directory, timeout_seconds=COMMAND_SECONDS)
         credentials = cluster.secret(DEFAULT_STORE_SECRET, JOB_NAMESPACE)
         with reachable(endpoint_of(uri, credentials), cluster.access) as endpoint:
-            self._console.print(f"  upload of {directory} to {uri} through a port-forward to the store", style="dim")
+            self._console.print(f"  upload of {directory} to {uri} through a port-forward to the store", style="dim", soft_wrap=True)
             bucket = open_bucket(uri, credentials, endpoint)
             for path in sorted((self._scene.root / directory).iterdir()):
                 bucket.write(path.name, path)

@@ -23,7 +23,7 @@ from finetune_cli.view import render_summary
 from finetune_cli.watch import follow_job
 
 MODEL_SECONDS = 120
-RUN_SECONDS = 900
+RUN_SECONDS = 1800
 LEFT_OUT = """\
 The same manifest runs as processes on this machine, with a directory as its store.
 Left out: the cluster, the operator and the chart, scaling by kubectl (the pause is a SIGTERM, the resume a second start),

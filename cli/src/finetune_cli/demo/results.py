@@ -34,7 +34,7 @@ def show_results(store: Store, checkpoints: Sequence[CheckpointStatus], console:
     console.print()
     print_curve(read_curve(store), console)
     console.print()
-    console.print("Checkpoints (a complete manifest each):")
+    console.print(f"Checkpoints below {store.uri}:", soft_wrap=True, highlight=False)
     table = Table(box=None, show_header=False, padding=(0, 3, 0, 2))
     for checkpoint in checkpoints:
         table.add_row(
