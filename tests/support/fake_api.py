@@ -7,7 +7,7 @@ collection and the Job controller are steps the test takes (:mod:`tests.support.
 
 from __future__ import annotations
 
-import copy
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -82,14 +82,14 @@ class FakeApi:
     # --- the transport ---
 
     async def request(self, method: str, path: str, *, query: Mapping[str, str], body: Any, content_type: str) -> Answer:
-        call = Call(method, path, copy.deepcopy(body))
+        call = Call(method, path, duplicate(body))
         self.calls.append(call)
         if self.fault is not None:
             self.fault(call, "before")
-        answer = self._answer(method, path, query, copy.deepcopy(body))
+        answer = self._answer(method, path, query, duplicate(body))
         if self.fault is not None:
             self.fault(call, "after")
-        return Answer(answer.status, answer.headers, copy.deepcopy(answer.body))
+        return Answer(answer.status, answer.headers, duplicate(answer.body))
 
     def _answer(self, method: str, path: str, query: Mapping[str, str], body: Any) -> Answer:
         match = _PATH.match(path)
@@ -132,7 +132,7 @@ class FakeApi:
         metadata = patch.get("metadata") or {}
         if (refusal := self._precondition(key, metadata)) is not None:
             return refusal
-        new = copy.deepcopy(old)
+        new = duplicate(old)
         if subresource == "status":
             new["status"] = merge(old.get("status") or {}, patch.get("status") or {})
         else:
@@ -164,7 +164,7 @@ class FakeApi:
 
     def add(self, plural: str, manifest: Manifest, *, namespace: str | None = None) -> Manifest:
         """Store a new object."""
-        manifest = copy.deepcopy(manifest)
+        manifest = duplicate(manifest)
         metadata = manifest["metadata"]
         if namespace:
             metadata["namespace"] = namespace
@@ -176,7 +176,7 @@ class FakeApi:
         assert key not in self.objects, key
         self._bump(manifest)
         self.objects[key] = manifest
-        self.history.append((plural, "ADDED", copy.deepcopy(manifest)))
+        self.history.append((plural, "ADDED", duplicate(manifest)))
         return manifest
 
     def change(self, plural: str, namespace: str, name: str, patch: Manifest) -> Manifest:
@@ -194,7 +194,7 @@ class FakeApi:
 
     def delete(self, key: Key, *, foreground: bool = False) -> None:
         """Delete as the API server does: with finalizers it is only marked."""
-        manifest = copy.deepcopy(self.objects[key])
+        manifest = duplicate(self.objects[key])
         metadata = manifest["metadata"]
         finalizers = list(metadata.get("finalizers") or ())
         if foreground and FOREGROUND not in finalizers:
@@ -221,7 +221,7 @@ class FakeApi:
             manifest["metadata"]["generation"] = old["metadata"].get("generation", 1) + 1
         self._bump(manifest)
         self.objects[key] = manifest
-        self.history.append((key[0], "MODIFIED", copy.deepcopy(manifest)))
+        self.history.append((key[0], "MODIFIED", duplicate(manifest)))
         if "deletionTimestamp" in manifest["metadata"] and not manifest["metadata"].get("finalizers") and key[0] != "pods":
             self.remove(key)
         return manifest
@@ -242,11 +242,16 @@ class FakeApi:
                 yield manifest
 
 
+def duplicate(document: Any) -> Any:
+    """A copy of a JSON document (several times faster than deepcopy)."""
+    return json.loads(json.dumps(document)) if isinstance(document, dict | list) else document
+
+
 def merge(before: Any, patch: Any) -> Any:
     """JSON merge patch (RFC 7386)."""
     if not isinstance(patch, Mapping):
-        return copy.deepcopy(patch)
-    result = dict(copy.deepcopy(before)) if isinstance(before, Mapping) else {}
+        return duplicate(patch)
+    result = dict(before) if isinstance(before, Mapping) else {}
     for key, value in patch.items():
         if value is None:
             result.pop(key, None)

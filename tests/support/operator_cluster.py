@@ -24,7 +24,7 @@ from finetune_operator.progress.numbers import patch_of, progress_of
 from finetune_operator.queue import RetryLater
 from finetune_operator.reconcile import Reconciler
 from finetune_operator.settings import PlanSettings
-from tests.support.fake_api import FOREGROUND, Clock, FakeApi, Key, Manifest
+from tests.support.fake_api import FOREGROUND, Clock, CrashError, FakeApi, Key, Manifest
 
 NAMESPACE = "default"
 SETTINGS = PlanSettings(
@@ -89,6 +89,9 @@ class FakeCluster:
         self.store = Store()
         self.trainers: dict[str, TrainerModel] = {}
         self.dead_nodes: set[str] = set()
+        self.lost_nodes: set[str] = set()
+        """Nodes that were dead once: their pods may still be there, and are nobody's any more."""
+        self._nodes = 1
         self.verb_exit: dict[str, TerminationMessage] = {}
         """Answer of a verb's pod; default: success."""
         self.cordoned = False
@@ -97,6 +100,7 @@ class FakeCluster:
         """Why containers cannot start."""
         self.posts_arrive = True
         self.wake: float | None = 0.0
+        self.crashes = 0
         self.reconciler = self.new_operator()
 
     # --- the operator ---
@@ -125,6 +129,10 @@ class FakeCluster:
             await self.events.flush()
         except RetryLater as later:
             self.wake = later.seconds
+        except CrashError:
+            self.crashes += 1
+            self.new_operator()
+            self.wake = 0.0
 
     async def settle(self, *, rounds: int = 60, advance: bool = False) -> None:
         """Reconcile and step until nothing changes; ``advance``: also let time pass to the next wake-up (at most ``rounds`` times)."""
@@ -297,13 +305,33 @@ class FakeCluster:
         elif status.get("phase") == "Running" and pod["metadata"]["labels"][LABEL_COMPONENT] != "trainer":
             self._answer_verb(pod)
 
+    def kill_node(self) -> None:
+        """The node the pods are on stops answering; the node controller evicts what was on it. New pods go to another one."""
+        node = f"node-{self._nodes}"
+        self.dead_nodes.add(node)
+        self.lost_nodes.add(node)
+        self._nodes += 1
+        for pod in self.api.find("pods"):
+            if pod["spec"].get("nodeName") == node and "deletionTimestamp" not in pod["metadata"]:
+                disruption = {
+                    "type": "DisruptionTarget",
+                    "status": "True",
+                    "reason": "DeletionByTaintManager",
+                    "lastTransitionTime": self.clock.text(),
+                }
+                ready = {"type": "Ready", "status": "False"}
+                self._pod_status(pod, {"conditions": [disruption, ready, {"type": "PodScheduled", "status": "True"}]})
+                self.api.delete(("pods", NAMESPACE, pod["metadata"]["name"]))
+
     def _schedule(self, pod: Manifest) -> None:
         if self.cordoned:
             condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available"}
             self._pod_status(pod, {"conditions": [condition]})
             return
         scheduled = {"type": "PodScheduled", "status": "True"}
-        self.api.change("pods", NAMESPACE, pod["metadata"]["name"], {"spec": {"nodeName": "node-1"}, "status": {"conditions": [scheduled]}})
+        self.api.change(
+            "pods", NAMESPACE, pod["metadata"]["name"], {"spec": {"nodeName": f"node-{self._nodes}"}, "status": {"conditions": [scheduled]}}
+        )
 
     def _start(self, pod: Manifest) -> None:
         if self.waiting_reason is not None:

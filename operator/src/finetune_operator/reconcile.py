@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
-from finetune_operator.cluster.apply import PublishCaTo, RunExistsError, apply, write_status
+from finetune_operator.cluster.apply import PublishCaTo, ExistsError, apply, write_status
 from finetune_operator.cluster.client import Client
 from finetune_operator.cluster.errors import ConflictError, NamespaceTerminatingError, NotLeaderError, OverloadedError
 from finetune_operator.cluster.events import EventWriter
-from finetune_operator.cluster.observe import JobKey, observe, observe_job
-from finetune_operator.plan.adopt import adopt_run
-from finetune_operator.plan.configmap import read_last_run
+from finetune_operator.cluster.observe import Circumstances, JobKey, observe, observe_job
 from finetune_operator.plan.decide import plan
 from finetune_operator.plan.decision import Plan
 from finetune_operator.plan.observed import JobObject
@@ -65,22 +64,20 @@ class Reconciler:
         if job is None:
             self._forget(key)
             return NEVER
+        known = Circumstances(cluster_presets=self._settings.cluster_presets)
         try:
-            return await self._act(job)
-        except RunExistsError as found:
-            log.info("taking over a run whose creation was not noted", extra={"job": str(key), "run": found.run})
-            return await self._act(adopt_run(job, found.run, found.replicas, found.reason, read_last_run(found.config_map), self._now()))
+            return await self._act(job, known)
+        except ExistsError:
+            return await self._act(job, replace(known, thorough=True))
         except NamespaceTerminatingError:
-            return await self._act(job, namespace_terminating=True)
+            return await self._act(job, replace(known, namespace_terminating=True))
 
-    async def _act(self, job: JobObject, *, namespace_terminating: bool = False) -> float | None:
+    async def _act(self, job: JobObject, known: Circumstances) -> float | None:
         if is_settled(job):
             return NEVER
-        observed = await observe(
-            self._client, job, cluster_presets=self._settings.cluster_presets, namespace_terminating=namespace_terminating
-        )
+        observed = await observe(self._client, job, known)
         decision = plan(observed, now=self._now(), settings=self._settings)
-        await self._carry_out(job, decision)
+        await self._carry_out(observed.job, decision)
         return decision.wake_seconds
 
     async def _carry_out(self, job: JobObject, decision: Plan) -> None:

@@ -11,7 +11,7 @@ from finetune_operator.cluster.errors import TakenError
 from finetune_operator.cluster.observe import is_owned_by
 from finetune_operator.cluster.resources import CONFIG_MAPS, FINETUNE_JOBS, JOBS, SERVICES, Resource
 from finetune_operator.plan.decision import CreateRun, CreateVerb, DeleteJob, DeleteLeftover, Operation, PublishCa, SetFinalizers
-from finetune_operator.plan.names import ANNOTATION_DIGEST, ANNOTATION_START_REASON
+from finetune_operator.plan.names import ANNOTATION_DIGEST
 from finetune_operator.plan.observed import JobObject, Manifest
 
 _KINDS: Mapping[str, Resource] = {"ConfigMap": CONFIG_MAPS, "Service": SERVICES}
@@ -19,24 +19,8 @@ _KINDS: Mapping[str, Resource] = {"ConfigMap": CONFIG_MAPS, "Service": SERVICES}
 PublishCaTo = Callable[[str], Awaitable[None]]
 
 
-class RunExistsError(Exception):
-    """A run that was to be created exists whole, made from other values: its creator ended before it could note it."""
-
-    def __init__(self, run: int, job: Manifest, config_map: Manifest) -> None:
-        super().__init__(f"run {run} exists already")
-        self.run = run
-        self.job = job
-        self.config_map = config_map
-
-    @property
-    def replicas(self) -> int:
-        """Pods of the run."""
-        return int(self.job["spec"]["completions"])
-
-    @property
-    def reason(self) -> str:
-        """Why it was started."""
-        return str((self.job["metadata"].get("annotations") or {}).get(ANNOTATION_START_REASON, "Created"))
+class ExistsError(Exception):
+    """A run or verb that was to be created exists whole, made from other values: its creator ended before it could note it."""
 
 
 async def apply(client: Client, job: JobObject, operation: Operation, publish_ca: PublishCaTo) -> None:
@@ -45,7 +29,7 @@ async def apply(client: Client, job: JobObject, operation: Operation, publish_ca
         case CreateRun():
             await _create_run(client, job, operation)
         case CreateVerb():
-            await _create_config_map(client, job, operation.config_map, operation.job["metadata"]["name"])
+            await _create_config_map(client, job, operation.config_map)
             await _create(client, job, JOBS, operation.job)
         case PublishCa(namespace=namespace):
             await publish_ca(namespace)
@@ -59,7 +43,7 @@ async def apply(client: Client, job: JobObject, operation: Operation, publish_ca
 
 
 async def _create_run(client: Client, job: JobObject, operation: CreateRun) -> None:
-    await _create_config_map(client, job, operation.config_map, operation.job["metadata"]["name"], operation.run)
+    await _create_config_map(client, job, operation.config_map)
     await _create(client, job, SERVICES, operation.service)
     await _create(client, job, JOBS, operation.job)
 
@@ -71,19 +55,17 @@ async def _create(client: Client, job: JobObject, resource: Resource, manifest: 
         _check_owner(job, found)
 
 
-async def _create_config_map(client: Client, job: JobObject, manifest: Manifest, workload: str, run: int | None = None) -> None:
-    """Create the ConfigMap. One from other values is a leftover of a creation that broke off, unless its Job exists: then the run does."""
+async def _create_config_map(client: Client, job: JobObject, manifest: Manifest) -> None:
+    """Create the ConfigMap. One from other values is a leftover of a creation that broke off, unless the Job of its name exists."""
     found = await client.create_once(CONFIG_MAPS, job.namespace, manifest)
     if found is None:
         return
     _check_owner(job, found)
     if _digest(found) == _digest(manifest):
         return
-    existing = await client.get(JOBS, job.namespace, workload)
+    existing = await client.get(JOBS, job.namespace, manifest["metadata"]["name"])
     if existing is not None and is_owned_by(existing, job.uid):
-        if run is not None:
-            raise RunExistsError(run, existing, found)
-        return
+        raise ExistsError(manifest["metadata"]["name"])
     await client.delete(CONFIG_MAPS, job.namespace, found["metadata"]["name"], uid=found["metadata"]["uid"])
     await client.create(CONFIG_MAPS, job.namespace, manifest)
 

@@ -15,13 +15,14 @@ from finetune_api.constants import (
     run_name,
     verb_name,
 )
-from finetune_api.models.status import FINAL_PHASES, Phase
+from finetune_api.models.status import FINAL_PHASES
 from finetune_operator.cluster.client import Client
 from finetune_operator.cluster.resources import CLUSTER_PRESETS, CONFIG_MAPS, FINETUNE_JOBS, JOBS, PODS, PRESETS, SERVICES
+from finetune_operator.plan.adopt import adopt_run, may_have_unnoted_run
 from finetune_operator.plan.configmap import read_last_run
 from finetune_operator.plan.decide import needs_spec
 from finetune_operator.plan.names import run_of
-from finetune_operator.plan.observed import JobObject, Leftover, Manifest, Observed, Pod, PresetFound, Workload
+from finetune_operator.plan.observed import JobObject, LastRun, Leftover, Manifest, Observed, Pod, PresetFound, Workload
 from finetune_operator.plan.specs import no_cluster_presets
 
 
@@ -42,12 +43,27 @@ async def observe_job(client: Client, key: JobKey) -> JobObject | None:
     return JobObject.from_manifest(manifest) if manifest is not None else None
 
 
-async def observe(client: Client, job: JobObject, *, cluster_presets: bool, namespace_terminating: bool = False) -> Observed:
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What a look at a job knows beforehand."""
+
+    cluster_presets: bool = True
+    namespace_terminating: bool = False
+    """Creating something was refused for this reason."""
+    thorough: bool = False
+    """Creating something found it there: look for everything that could exist."""
+
+
+async def observe(client: Client, job: JobObject, known: Circumstances) -> Observed:
     """Everything a decision on this job is made from."""
-    workload, pods = await asyncio.gather(_workload(client, job), _pods(client, job))
-    verbs = await _verbs(client, job, workload)
+    if known.thorough or may_have_unnoted_run(job):
+        job = await _with_unnoted_run(client, job)
+    workload = await _workload(client, job)
+    verbs = await _verbs(client, job, workload, thorough=known.thorough)
+    pods = await _pods(client, job) if job.status.run > 0 or verbs else []
     wants_spec = needs_spec(job)
-    asks_store = job.status.run > 0 and (workload is None or job.deleted_at is not None) and job.status.phase not in FINAL_PHASES
+    asks_store = workload is None or job.deleted_at is not None
+    wants_last_run = job.status.run > 0 and job.status.phase not in FINAL_PHASES and (wants_spec or asks_store)
     return Observed(
         job=job,
         workload=workload,
@@ -55,10 +71,18 @@ async def observe(client: Client, job: JobObject, *, cluster_presets: bool, name
         verbs=verbs,
         verb_pods=tuple(pod for pod in pods if run_of(job.name, pod.owner_name) is None),
         leftovers=await _leftovers(client, job) if _wants_leftovers(job, workload, verbs) else None,
-        preset=await _preset(client, job, cluster_presets=cluster_presets) if wants_spec else None,
-        last_run=read_last_run(await _run_config_map(client, job)) if job.status.run > 0 and (wants_spec or asks_store) else None,
-        namespace_terminating=namespace_terminating,
+        preset=await _preset(client, job, cluster_presets=known.cluster_presets) if wants_spec else None,
+        last_run=await _run_made_from(client, job, job.status.run) if wants_last_run else None,
+        namespace_terminating=known.namespace_terminating,
     )
+
+
+async def _with_unnoted_run(client: Client, job: JobObject) -> JobObject:
+    """The job with the run in its status that exists and was never noted, if there is one."""
+    found = _ours(job, await client.get(JOBS, job.namespace, run_name(job.name, job.status.run + 1)))
+    if found is None:
+        return job
+    return adopt_run(job, found, await _run_made_from(client, job, job.status.run + 1))
 
 
 async def _workload(client: Client, job: JobObject) -> Workload | None:
@@ -79,24 +103,18 @@ def is_owned_by(manifest: Manifest, uid: str) -> bool:
 
 async def _pods(client: Client, job: JobObject) -> list[Pod]:
     """Pods with the job's label that a Job controls; who they belong to is decided by owner, not by label."""
-    if job.status.run == 0 and not _may_have_verbs(job):
-        return []
     pods = await client.list(PODS, job.namespace, f"{LABEL_JOB}={job.name}")
     return [pod for pod in map(Pod.from_manifest, pods) if pod is not None]
 
 
-def _may_have_verbs(job: JobObject) -> bool:
-    return job.status.phase in (Phase.VALIDATING, Phase.FAILED)
-
-
-async def _verbs(client: Client, job: JobObject, workload: Workload | None) -> Mapping[str, Workload]:
+async def _verbs(client: Client, job: JobObject, workload: Workload | None, *, thorough: bool) -> Mapping[str, Workload]:
     """The verbs that may exist in the job's situation."""
     status = job.status
     names = {}
     open_run = bool(status.attempts) and status.attempts[-1].ended_at is None
     if status.run > 0 and workload is None:
         names["inspect"] = verb_name(job.name, "inspect", status.run)
-    if not open_run and _may_have_verbs(job):
+    if thorough or (not open_run and _may_have_preflight(job)):
         names["preflight"] = verb_name(job.name, "preflight", status.run + 1)
     if job.deleted_at is not None and FINALIZER in job.finalizers:
         names["cleanup"] = verb_name(job.name, "cleanup", status.run)
@@ -104,13 +122,19 @@ async def _verbs(client: Client, job: JobObject, workload: Workload | None) -> M
     return {verb: each for verb, each in found.items() if each is not None}
 
 
+def _may_have_preflight(job: JobObject) -> bool:
+    """Whether a preflight could be there: never for a job on CPU, nor for one that nobody has looked at yet."""
+    resolved = job.status.resolved.get("resources.device")
+    device = (job.spec.get("resources") or {}).get("device") or (resolved.value if resolved is not None else None)
+    return device != "cpu" and job.status.observed_generation > 0 and job.status.phase not in FINAL_PHASES
+
+
 def _wants_leftovers(job: JobObject, workload: Workload | None, verbs: Mapping[str, Workload]) -> bool:
     """Whether something is about to be cleared away."""
     open_run = bool(job.status.attempts) and job.status.attempts[-1].ended_at is None
     if job.status.phase in FINAL_PHASES:
         return True
-    ended_verb = any(verb.ended for verb in verbs.values())
-    return ended_verb or (not open_run and workload is not None and not workload.deleting)
+    return bool(verbs) or (not open_run and workload is not None and not workload.deleting)
 
 
 async def _leftovers(client: Client, job: JobObject) -> tuple[Leftover, ...]:
@@ -124,9 +148,10 @@ async def _leftovers(client: Client, job: JobObject) -> tuple[Leftover, ...]:
     )
 
 
-async def _run_config_map(client: Client, job: JobObject) -> Manifest | None:
-    manifest = await client.get(CONFIG_MAPS, job.namespace, run_name(job.name, job.status.run))
-    return manifest if manifest is not None and is_owned_by(manifest, job.uid) else None
+async def _run_made_from(client: Client, job: JobObject, run: int) -> LastRun | None:
+    """What a run was made from, if its ConfigMap is there and ours."""
+    manifest = await client.get(CONFIG_MAPS, job.namespace, run_name(job.name, run))
+    return read_last_run(manifest) if manifest is not None and is_owned_by(manifest, job.uid) else None
 
 
 async def _preset(client: Client, job: JobObject, *, cluster_presets: bool) -> PresetFound | None:

@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
 
-from finetune_api.models.status import AttemptStatus
+from finetune_api.models.status import FINAL_PHASES, AttemptStatus
 from finetune_api.resolve import identity_digest
 from finetune_operator.plan.conditions import format_time
-from finetune_operator.plan.observed import JobObject, LastRun
+from finetune_operator.plan.desire import Desire, desire_of
+from finetune_operator.plan.names import ANNOTATION_START_REASON
+from finetune_operator.plan.observed import JobObject, LastRun, Workload
 
 
-def adopt_run(job: JobObject, run: int, replicas: int, reason: str, made_from: LastRun | None, now: datetime) -> JobObject:
+def may_have_unnoted_run(job: JobObject) -> bool:
+    """Whether the next run could exist unnoted. Not asked of a new job that shall run: creating its run finds out."""
+    status = job.status
+    if status.phase in FINAL_PHASES or (status.attempts and status.attempts[-1].ended_at is None):
+        return False
+    posted = status.progress is not None and status.progress.run > status.run
+    fresh = status.observed_generation == 0 and desire_of(job) is Desire.RUN
+    return posted or not fresh
+
+
+def adopt_run(job: JobObject, workload: Workload, made_from: LastRun | None) -> JobObject:
     """The job as if its status had been written when the run was created."""
     status = job.status
-    attempt = AttemptStatus(run=run, reason=reason, started_at=format_time(now))
+    run = status.run + 1
+    assert workload.created_at is not None, "every stored object has a creation time"
+    started = format_time(workload.created_at)
+    reason = workload.annotations.get(ANNOTATION_START_REASON, "Created")
     changes: dict[str, object] = {
         "run": run,
-        "last_replicas": replicas,
-        "attempts": [*status.attempts, attempt][-10:],
+        "last_replicas": workload.completions,
+        "attempts": [*status.attempts, AttemptStatus(run=run, reason=reason, started_at=started)][-10:],
         "attempt_count": status.attempt_count + 1,
-        "started_at": status.started_at or format_time(now),
+        "started_at": status.started_at or started,
         "finished_at": None,
+        "failure": None,
         "retry": status.retry.model_copy(update={"next_start_at": None}),
     }
     if made_from is not None:

@@ -85,7 +85,7 @@ def _environment(config: RunConfig, verb: str) -> list[Manifest]:
 
 
 def _threads(config: RunConfig) -> int | None:
-    """CPU threads per rank: its share of the CPUs asked for. Without a request 1 in a group (ranks may share a node), else torch's choice."""
+    """CPU threads per rank: its share of the CPUs asked for. Without a request 1 in a group (ranks may share a node), else torch decides."""
     cpus = config.spec.resources.cpu
     if cpus is None:
         return 1 if config.topology.world_size > 1 else None

@@ -130,9 +130,10 @@ def delete_leftovers(draft: Draft, *, keep_config: bool) -> None:
 
 
 def _sweep_verbs(draft: Draft) -> None:
-    """Remove verbs whose answer is in the status."""
+    """Remove verbs whose answer is in the status, or is not wanted any more."""
+    starting = desire_of(draft.job) is Desire.RUN and draft.status.failure is None
     for verb, workload in draft.observed.verbs.items():
-        if verb == "inspect" and not workload.deleting:
+        if not workload.deleting and (verb == "inspect" or not starting):
             delete_verb(draft, workload)
 
 

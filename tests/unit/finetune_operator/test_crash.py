@@ -1,0 +1,129 @@
+"""The operator dies before or after any of its API calls: the job comes to the same end, with one workload and no orphan."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from finetune_api.contract.failures import EXIT_PEER_LOST, FailureClass
+from tests.support.fake_api import Call, CrashError
+from tests.support.operator_cluster import FakeCluster, failure
+
+Scenario = Callable[[FakeCluster], Awaitable[None]]
+
+
+async def pause_resume_finish(cluster: FakeCluster) -> None:
+    cluster.create()
+    await cluster.until(lambda: cluster.phase == "Training", train=5)
+    cluster.edit({"suspend": True})
+    await cluster.until(lambda: cluster.phase == "Paused", train=5)
+    cluster.edit({"suspend": False})
+    await cluster.until(lambda: cluster.phase == "Succeeded", train=10)
+
+
+async def fail_retry_finish(cluster: FakeCluster) -> None:
+    cluster.create({"replicas": 2})
+    await cluster.until(lambda: cluster.phase == "Training", train=5)
+    cluster.end_pod("demo-r1-1", EXIT_PEER_LOST, failure(FailureClass.PEER_LOST, EXIT_PEER_LOST))
+    await cluster.until(lambda: cluster.status.run == 2 and cluster.phase == "Training", train=1)
+    await cluster.until(lambda: cluster.phase == "Succeeded", train=10)
+
+
+async def gpu_with_preflight_cancelled(cluster: FakeCluster) -> None:
+    cluster.create({"resources": {"device": "gpu"}})
+    await cluster.until(lambda: cluster.phase == "Training", train=5)
+    cluster.edit({"desiredState": "Cancelled"})
+    await cluster.until(lambda: cluster.phase == "Cancelled", train=1)
+
+
+SCENARIOS: dict[str, Scenario] = {each.__name__: each for each in (pause_resume_finish, fail_retry_finish, gpu_with_preflight_cancelled)}
+
+
+@dataclass
+class Crash:
+    """Ends the operator once, at the n-th write it makes. (It keeps nothing in mind between two writes: a read is like the write before it.)"""
+
+    at: int
+    moment: str
+    calls: int = 0
+
+    def __call__(self, call: Call, moment: str) -> None:
+        if not call.is_write:
+            return
+        if moment == "before":
+            self.calls += 1
+        if self.calls == self.at and moment == self.moment:
+            self.at = -1
+            raise CrashError
+
+
+@dataclass
+class Watchdog:
+    """Checks, at every change, what must never be."""
+
+    cluster: FakeCluster
+
+    def check(self) -> None:
+        by_rank: dict[str, int] = {}
+        for pod in self.cluster.pods():
+            if pod["status"].get("phase") in ("Pending", "Running") and pod["spec"].get("nodeName") not in self.cluster.dead_nodes:
+                rank = pod["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"]
+                by_rank[rank] = by_rank.get(rank, 0) + 1
+        assert all(count == 1 for count in by_rank.values()), f"two pods of a rank: {by_rank}"
+
+
+async def play(scenario: Scenario, crash: Crash | None = None) -> tuple[FakeCluster, dict[str, Any], int]:
+    """Play a scenario to its end; returns what is left when the finished job was cleared away."""
+    cluster = FakeCluster()
+    watchdog = Watchdog(cluster)
+    counter = crash or Crash(at=-1, moment="before")
+    cluster.api.fault = counter
+    step = cluster.step
+
+    def watched_step() -> None:
+        step()
+        watchdog.check()
+
+    cluster.step = watched_step  # type: ignore[method-assign]
+    await scenario(cluster)
+    await cluster.settle(rounds=200, advance=True)
+    return cluster, summary(cluster), counter.calls
+
+
+def summary(cluster: FakeCluster) -> dict[str, Any]:
+    """What counts of the end, without times and uids."""
+    status = cluster.status
+    return {
+        "phase": status.phase,
+        "run": status.run,
+        "attempts": [(a.run, a.attempt, a.reason, a.outcome) for a in status.attempts],
+        "final": status.artifacts.final_uri,
+        "retries": status.retry.used,
+        "replicas": status.replicas,
+        "objects": sorted(key for key in cluster.api.objects if key[0] != "events"),
+        "starts": cluster.store.attempts,
+        "conditions": sorted((c.type, c.status) for c in status.conditions),
+        "identity": status.identity_digest,
+        "resolved": sorted(status.resolved),
+    }
+
+
+def baseline(scenario: Scenario) -> tuple[dict[str, Any], int]:
+    _, end, calls = asyncio.run(play(scenario))
+    return end, calls
+
+
+BASELINES = {name: baseline(scenario) for name, scenario in SCENARIOS.items()}
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize(("name", "index"), [(name, index) for name, (_, calls) in BASELINES.items() for index in range(1, calls + 1)])
+async def test_same_end_whatever_call_it_dies_at(name: str, index: int, moment: str) -> None:
+    """Design §7: operator killed between any two of its API calls."""
+    cluster, end, _ = await play(SCENARIOS[name], Crash(index, moment))
+    assert cluster.crashes == 1
+    assert end == BASELINES[name][0]

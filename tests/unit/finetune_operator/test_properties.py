@@ -1,0 +1,230 @@
+"""Whatever users, nodes and the operator's own death do: what must never be never is, and everything comes to rest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import Phase as Phase_
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from finetune_api.contract.failures import EXIT_PEER_LOST, EXIT_STOPPED, EXIT_UNKNOWN, EXIT_USER_ERROR, FailureClass
+from finetune_api.models.status import FINAL_PHASES, RESTING_PHASES, Phase
+from finetune_operator.plan.phase import may_follow
+from tests.support.fake_api import Call, CrashError
+from tests.support.operator_cluster import NAMESPACE, FakeCluster, failure
+
+EXITS = {
+    "peer lost": (EXIT_PEER_LOST, FailureClass.PEER_LOST),
+    "user error": (EXIT_USER_ERROR, FailureClass.DATA),
+    "unknown": (EXIT_UNKNOWN, None),
+    "killed": (137, None),
+    "stopped": (EXIT_STOPPED, None),
+}
+
+
+class JobLife(RuleBasedStateMachine):
+    """One job; rules are what can happen to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cluster = FakeCluster()
+        self.seen = 0
+        self.phase = Phase.PENDING
+        self.requests = 0
+        self.writes_to_crash = -1
+        self.cluster.api.fault = self.fault
+        step = self.cluster.step
+
+        def watched_step() -> None:
+            step()
+            self.check_ranks()
+
+        self.cluster.step = watched_step  # type: ignore[method-assign]
+
+    def fault(self, call: Call, moment: str) -> None:
+        if call.is_write and moment == "after" and self.writes_to_crash >= 0:
+            self.writes_to_crash -= 1
+            if self.writes_to_crash < 0:
+                raise CrashError
+
+    def do(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run(work)
+
+    def look(self, times: int = 1) -> None:
+        async def work() -> None:
+            for _ in range(times):
+                await self.cluster.reconcile()
+                self.cluster.step()
+
+        self.do(work())
+
+    # --- what happens ---
+
+    @initialize(replicas=st.sampled_from([1, 2]), device=st.sampled_from(["cpu", "gpu"]), suspend=st.booleans())
+    def create(self, replicas: int, device: str, suspend: bool) -> None:
+        self.cluster.create({"replicas": replicas, "suspend": suspend, "resources": {"device": device}, "training": {"seed": 1}})
+
+    @rule(times=st.integers(1, 4))
+    def reconcile(self, times: int) -> None:
+        self.look(times)
+
+    @rule(seconds=st.sampled_from([1, 12, 45, 200, 700]))
+    def time_passes(self, seconds: int) -> None:
+        self.cluster.clock.advance(seconds)
+        self.look()
+
+    @rule(steps=st.integers(1, 30))
+    def train(self, steps: int) -> None:
+        self.do(self.cluster.train(steps))
+        self.look()
+
+    @rule(suspend=st.booleans())
+    def set_suspend(self, suspend: bool) -> None:
+        self.cluster.edit({"suspend": suspend})
+
+    @rule(replicas=st.sampled_from([0, 1, 2]))
+    def scale(self, replicas: int) -> None:
+        self.cluster.edit({"replicas": replicas})
+
+    @rule(state=st.sampled_from(["Running", "Running", "Stopped"]))
+    def set_desired_state(self, state: str) -> None:
+        if self.cluster.manifest["spec"]["desiredState"] != "Cancelled":
+            self.cluster.edit({"desiredState": state})
+
+    @rule()
+    def edit_identity(self) -> None:
+        self.cluster.edit({"training": {"seed": 3 - self.cluster.manifest["spec"].get("training", {}).get("seed", 1)}})
+
+    @rule(discard=st.booleans())
+    def set_pause_policy(self, discard: bool) -> None:
+        self.cluster.edit({"pausePolicy": {"ifUnsaved": "Discard" if discard else "Wait"}})
+
+    @rule(verb=st.sampled_from(["retry", "checkpoint", "resume", "nonsense"]))
+    def request(self, verb: str) -> None:
+        self.requests += 1
+        self.cluster.annotate(**{"finetune.dev/request": f"{verb}/{self.requests}"})
+
+    @precondition(lambda self: self.cluster.pods())
+    @rule(exit_name=st.sampled_from(sorted(EXITS)), index=st.integers(0, 1))
+    def pod_ends(self, exit_name: str, index: int) -> None:
+        code, failure_class = EXITS[exit_name]
+        running = [pod for pod in self.cluster.pods() if pod["status"].get("phase") == "Running"]
+        if index < len(running):
+            answer = failure(failure_class, code) if failure_class is not None else None
+            self.cluster.end_pod(running[index]["metadata"]["name"], code, answer)
+            self.cluster.step()
+
+    @precondition(lambda self: self.cluster.jobs())
+    @rule()
+    def somebody_deletes_the_job(self) -> None:
+        self.cluster.api.delete(("jobs", NAMESPACE, self.cluster.jobs()[0]["metadata"]["name"]))
+        self.cluster.step()
+
+    @rule(dead=st.booleans())
+    def node_dies_or_returns(self, dead: bool) -> None:
+        if dead:
+            self.cluster.kill_node()
+        else:
+            self.cluster.dead_nodes.clear()
+        self.cluster.step()
+
+    @rule(cordoned=st.booleans())
+    def cordon(self, cordoned: bool) -> None:
+        self.cluster.cordoned = cordoned
+
+    @rule(arrive=st.booleans())
+    def posts_arrive(self, arrive: bool) -> None:
+        self.cluster.posts_arrive = arrive
+
+    @rule(writes=st.integers(0, 5))
+    def operator_will_die(self, writes: int) -> None:
+        self.writes_to_crash = writes
+
+    # --- what must never be ---
+
+    def check_ranks(self) -> None:
+        ranks = [
+            pod["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"]
+            for pod in self.cluster.pods()
+            if pod["status"].get("phase") in ("Pending", "Running") and pod["spec"].get("nodeName") not in self.cluster.lost_nodes
+        ]
+        assert len(ranks) == len(set(ranks)), f"two reachable pods of a rank: {ranks}"
+
+    @invariant()
+    def one_workload(self) -> None:
+        alive = [job for job in self.cluster.jobs() if "deletionTimestamp" not in job["metadata"]]
+        assert len(alive) <= 1
+
+    @invariant()
+    def phases_follow_the_table(self) -> None:
+        for plural, kind, manifest in self.cluster.api.history[self.seen :]:
+            if plural != "finetunejobs" or kind == "DELETED":
+                continue
+            status = manifest.get("status") or {}
+            phase = Phase(status.get("phase", "Pending"))
+            assert may_follow(self.phase, phase), f"{self.phase} → {phase}"
+            if self.phase in FINAL_PHASES:
+                assert phase == self.phase
+            if phase in RESTING_PHASES:
+                assert status.get("replicas", 0) == 0
+            self.phase = phase
+        self.seen = len(self.cluster.api.history)
+
+    @invariant()
+    def spec_is_the_users(self) -> None:
+        writes = [call for call in self.cluster.api.calls if call.is_write and "/finetunejobs/" in call.path]
+        assert all("spec" not in (call.body or {}) for call in writes)
+
+    def teardown(self) -> None:
+        """Everything mended and wanted running: it ends, is cleared away, and then nothing is written any more."""
+        if self.cluster.api.get("finetunejobs", self.cluster.key.name) is None:
+            return
+        self.writes_to_crash = -1
+        self.cluster.cordoned, self.cluster.posts_arrive = False, True
+        self.cluster.dead_nodes.clear()
+        self.cluster.lost_nodes.clear()
+        self.do(self.finish())
+
+    async def finish(self) -> None:
+        spec: dict[str, Any] = {
+            "suspend": False,
+            "replicas": 1,
+            "desiredState": "Running",
+            "training": None,
+            "pausePolicy": {"ifUnsaved": "Discard"},
+        }
+        self.cluster.edit(spec)
+        for round_number in range(400):
+            await self.cluster.reconcile()
+            self.cluster.step()
+            await self.cluster.train(5)
+            if self.cluster.phase == Phase.FAILED:
+                self.requests += 1
+                self.cluster.annotate(**{"finetune.dev/request": f"retry/{self.requests}"})
+            if self.cluster.status.reason == "EditRefused":
+                self.edit_identity()
+            self.cluster.clock.advance(5 + round_number)
+            if self.cluster.phase == Phase.SUCCEEDED:
+                break
+        assert self.cluster.phase == Phase.SUCCEEDED, (self.cluster.phase, self.cluster.status.reason, self.cluster.story())
+        await self.cluster.settle(rounds=100, advance=True)
+        left = {key[0] for key in self.cluster.api.objects}
+        assert left <= {"finetunejobs", "events"}
+        calls = len([call for call in self.cluster.api.calls if call.is_write])
+        await self.cluster.reconcile()
+        assert len([call for call in self.cluster.api.calls if call.is_write]) == calls
+
+
+TestJobLife = JobLife.TestCase
+TestJobLife.settings = settings(
+    max_examples=40,
+    stateful_step_count=30,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase_.explicit, Phase_.generate],
+    suppress_health_check=[HealthCheck.too_slow],
+)
