@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +62,8 @@ async def observe(client: Client, job: JobObject, known: Circumstances) -> Obser
     pods = await _pods(client, job) if job.status.run > 0 or verbs else []
     wants_spec = needs_spec(job)
     asks_store = workload is None or job.deleted_at is not None
-    wants_last_run = job.status.run > 0 and job.status.phase not in FINAL_PHASES and (wants_spec or asks_store)
+    unfinished = job.status.phase not in FINAL_PHASES or job.deleted_at is not None
+    wants_last_run = job.status.run > 0 and unfinished and (wants_spec or asks_store)
     return Observed(
         job=job,
         workload=workload,

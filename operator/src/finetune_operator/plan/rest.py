@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from finetune_api.constants import run_name
+from finetune_api.constants import FINALIZER, run_name
 from finetune_api.contract.failures import FailureClass
 from finetune_api.models.status import FINAL_PHASES, ConditionType, Phase
 from finetune_operator.plan import conditions
@@ -12,7 +12,7 @@ from finetune_operator.plan.decision import DeleteJob, DeleteLeftover
 from finetune_operator.plan.desire import Desire, desire_of
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.inspect import confirm_pause
-from finetune_operator.plan.observed import JobObject, parse_time
+from finetune_operator.plan.observed import JobObject, Leftover, parse_time
 from finetune_operator.plan.pause import USER_REQUESTED, ending_phase
 from finetune_operator.plan.retry import OUTCOME_PAUSED
 from finetune_operator.plan.specs import Accepted, Refused
@@ -121,12 +121,15 @@ def _swept(draft: Draft) -> bool:
 
 
 def delete_leftovers(draft: Draft, *, keep_config: bool) -> None:
-    """Remove ConfigMaps and Services; the last run's ConfigMap stays until the next run: it is what that one must fit to."""
-    kept = run_name(draft.job.name, draft.status.run) if keep_config else None
-    for leftover in draft.observed.leftovers or ():
-        if leftover.kind == "ConfigMap" and leftover.name == kept:
-            continue
+    """Remove ConfigMaps and Services, as :func:`clearable` says."""
+    for leftover in clearable(draft, keep_config=keep_config):
         draft.do(DeleteLeftover(kind=leftover.kind, name=leftover.name, uid=leftover.uid))
+
+
+def clearable(draft: Draft, *, keep_config: bool) -> tuple[Leftover, ...]:
+    """What may go. The last run's ConfigMap stays while it is needed: the next run must fit to it, a cleanup is made from it."""
+    kept = run_name(draft.job.name, draft.status.run) if keep_config else None
+    return tuple(each for each in draft.observed.leftovers or () if (each.kind, each.name) != ("ConfigMap", kept))
 
 
 def _sweep_verbs(draft: Draft) -> None:
@@ -146,11 +149,12 @@ def tidy_finished(draft: Draft) -> None:
         draft.wake_at(until)
         draft.condition(ConditionType.RECONCILING, "False", KEEPING_PODS, "The ended pods are kept for their logs for a while.")
         return
-    delete_leftovers(draft, keep_config=False)
+    cleans_up = FINALIZER in draft.job.finalizers
+    delete_leftovers(draft, keep_config=cleans_up)
     for each in (workload, *draft.observed.verbs.values()):
         if each is not None and not each.deleting:
             draft.do(DeleteJob(name=each.name, uid=each.uid, propagation="Background"))
-    if workload is None and not draft.observed.verbs and draft.observed.leftovers == ():
+    if workload is None and not draft.observed.verbs and not clearable(draft, keep_config=cleans_up):
         draft.condition(ConditionType.RECONCILING, "False", DONE)
     else:
         draft.wake_in(1)
