@@ -6,59 +6,22 @@ import base64
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import stamina
 import urllib3
-from kubernetes import client, config, watch
+from kubernetes import client, watch
 from kubernetes.client.exceptions import ApiException
-from kubernetes.config import ConfigException
 
 from finetune_api.constants import GROUP, LABEL_JOB, PLURAL, VERSION
-from finetune_api.models.status import ConditionType
+from finetune_cli.access import Access
 from finetune_cli.errors import CliError, JobGoneError
-from finetune_cli.job import Job, JobRef
+from finetune_cli.job import Job, JobRef, where_it_is
 
 OUTAGE_SECONDS = 60
 """How long the API server may be away before a command gives up."""
 TICK_SECONDS = 10
 """A followed job is read anew at least this often, also when nothing changes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """How the cluster is reached; the same two options as kubectl's."""
-
-    kubeconfig: str | None = None
-    """File; unset: $KUBECONFIG, then ~/.kube/config."""
-    context: str | None = None
-    """Unset: the current one."""
-
-    def kubectl_flags(self) -> list[str]:
-        """The same access for a kubectl process."""
-        flags = ["--kubeconfig", self.kubeconfig] if self.kubeconfig else []
-        return [*flags, "--context", self.context] if self.context else flags
-
-    def namespace(self) -> str:
-        """Namespace of the context, ``default`` where it names none."""
-        try:
-            contexts, current = config.list_kube_config_contexts(self.kubeconfig)
-        except ConfigException as error:
-            raise _no_access(error) from error
-        wanted = self.context or current["name"]
-        chosen = next((entry for entry in contexts if entry["name"] == wanted), None)
-        if chosen is None:
-            raise CliError(f"the kubeconfig has no context {wanted!r}", advice=f"It has: {', '.join(entry['name'] for entry in contexts)}.")
-        return str(chosen["context"].get("namespace", "default"))
-
-    def connect(self) -> Cluster:
-        """Open the API of this cluster."""
-        try:
-            api = config.new_client_from_config(config_file=self.kubeconfig, context=self.context)
-        except ConfigException as error:
-            raise _no_access(error) from error
-        return Cluster(self, api)
 
 
 class Cluster:
@@ -165,22 +128,11 @@ def bounded(jobs: Iterator[Job], timeout_seconds: float, waiting_for: str, clock
             raise CliError(f"{job.ref}: no {waiting_for} within {timeout_seconds:.0f} s; {where_it_is(job)}")
 
 
-def where_it_is(job: Job) -> str:
-    """Phase, reason and the Ready condition's message in one line."""
-    ready = job.condition(ConditionType.READY)
-    message = f": {ready.message}" if ready and ready.message else ""
-    return f"phase {job.phase} ({job.status.reason or 'no reason given'}){message}"
-
-
 def _is_passing(error: Exception) -> bool:
     """Whether the same call may succeed later."""
     if isinstance(error, ApiException):
         return error.status in {429, 500, 502, 503, 504}
     return isinstance(error, urllib3.exceptions.HTTPError)
-
-
-def _no_access(error: ConfigException) -> CliError:
-    return CliError(f"no access to a cluster: {error}", advice="Set KUBECONFIG or --kubeconfig, or choose another --context.")
 
 
 def _as_sentence(error: ApiException, what: str) -> CliError:

@@ -75,3 +75,10 @@ class Job:
     def condition(self, kind: ConditionType) -> Condition | None:
         """The condition of a type, if it was ever set."""
         return next((condition for condition in self.status.conditions if condition.type == kind), None)
+
+
+def where_it_is(job: Job) -> str:
+    """Phase, reason and the Ready condition's message in one line."""
+    ready = job.condition(ConditionType.READY)
+    message = f": {ready.message}" if ready and ready.message else ""
+    return f"phase {job.phase} ({job.status.reason or 'no reason given'}){message}"

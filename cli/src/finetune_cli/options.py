@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from finetune_cli.cluster import Access, Cluster
+from finetune_cli.access import Access
 from finetune_cli.job import JobRef
+
+if TYPE_CHECKING:
+    from finetune_cli.cluster import Cluster
 
 Name = Annotated[str, typer.Argument(help="Name of the FineTuneJob.", metavar="NAME")]
 Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Namespace. Default: the context's.")]
@@ -22,7 +25,7 @@ PresetFiles = Annotated[
     ),
 ]
 
-Target = tuple[Cluster, JobRef]
+Target: TypeAlias = "tuple[Cluster, JobRef]"
 """A connected cluster and the job that is meant."""
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import IO
 from urllib.parse import urlsplit, urlunsplit
 
-from finetune_cli.cluster import Access
+from finetune_cli.access import Access
 from finetune_cli.errors import CliError
 
 _FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:([0-9]+)")

@@ -35,7 +35,7 @@ def render_bar(job: Job) -> RenderableType:
 def render_phase(status: FineTuneJobStatus) -> Text:
     """The phase in its colour, with the reason where a phase alone says little."""
     text = Text(status.phase.value, style=PHASE_STYLE[status.phase])
-    if status.reason and status.phase not in SELF_EXPLAINING:
+    if status.reason and status.reason != status.phase and status.phase not in SELF_EXPLAINING:
         text.append(f" ({status.reason})")
     return text
 

@@ -10,9 +10,8 @@ from rich.live import Live
 from rich.text import Text
 
 from finetune_api.models.status import FINAL_PHASES, Phase
-from finetune_cli.cluster import where_it_is
 from finetune_cli.errors import CliError
-from finetune_cli.job import Job
+from finetune_cli.job import Job, where_it_is
 from finetune_cli.view import describe_changes, progress_line, render_bar
 
 REFRESHES_PER_SECOND = 4

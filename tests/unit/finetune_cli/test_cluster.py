@@ -7,7 +7,8 @@ import urllib3
 from kubernetes.client import ApiClient
 from kubernetes.client.exceptions import ApiException
 
-from finetune_cli.cluster import Access, Cluster, bounded
+from finetune_cli.access import Access
+from finetune_cli.cluster import Cluster, bounded
 from finetune_cli.errors import CliError, JobGoneError
 from finetune_cli.job import JobRef
 from tests.unit.finetune_cli.builders import make_document, make_job

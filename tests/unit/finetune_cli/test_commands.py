@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from finetune_cli import __main__ as command_line
-from finetune_cli.cluster import Access
+from finetune_cli.access import Access
 from finetune_cli.errors import CliError, JobGoneError
 from finetune_cli.job import Job, JobRef
 from tests.unit.finetune_cli.builders import make_checkpoint, make_document, make_job, make_progress

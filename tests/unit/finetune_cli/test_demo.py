@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from finetune_cli.cluster import Access
+from finetune_cli.access import Access
 from finetune_cli.demo import __main__ as demo_program
 from finetune_cli.demo import on_cluster
 from finetune_cli.demo.on_cluster import ClusterDemo, JobFailedError

@@ -17,7 +17,6 @@ from finetune_api.contract.termination import TerminationMessage
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.models.status import Phase
 from finetune_api.resolve import resolve
-from finetune_cli.commands.local import Device, on_device, run_to_end
 from finetune_cli.errors import CliError
 from finetune_cli.job import Job
 from finetune_cli.local import run as run_module
@@ -25,7 +24,7 @@ from finetune_cli.local.directory import LocalDirectory
 from finetune_cli.local.figures import Figures, parse_figures
 from finetune_cli.local.observe import Pace, ended_phase, find_failure
 from finetune_cli.local.processes import Processes, free_ports
-from finetune_cli.local.run import LocalRun, prepare_run, read_termination, started
+from finetune_cli.local.run import LocalRun, on_device, prepare_run, read_termination, run_to_end, started
 from tests.unit.finetune_cli.builders import recording_console
 
 MANIFEST = Manifest(
@@ -266,7 +265,7 @@ def test_device_can_be_chosen_for_this_machine() -> None:
     """L-13: the GPU toggle."""
     spec = resolve({"model": {"uri": "hf://a/b"}, "dataset": {"uri": "hf://a/c"}}).spec
     assert on_device(spec, None).resources.device == "gpu"
-    assert on_device(spec, Device.CPU).resources.device == "cpu"
+    assert on_device(spec, "cpu").resources.device == "cpu"
 
 
 def test_free_ports_differ() -> None:

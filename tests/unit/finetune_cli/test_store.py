@@ -2,10 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from finetune_cli.cluster import Access
+from finetune_cli.access import Access
+from finetune_cli.bucket import open_bucket
 from finetune_cli.errors import CliError
 from finetune_cli.portforward import reachable
-from finetune_cli.store import DirectoryStore, StoredFile, job_store, open_bucket, open_directory
+from finetune_cli.store import DirectoryStore, StoredFile, job_store, open_directory
 from tests.unit.finetune_cli.builders import make_job
 
 KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}

@@ -10,13 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from finetune_api.advice import warnings_for
-from finetune_api.constants import KIND
-from finetune_api.resolve import resolve
-from finetune_api.rules import check_resolved
-from finetune_cli.manifest import find_preset, problems_of_document, read_documents, read_job, read_presets, resolve_document
 from finetune_cli.options import Manifest, PresetFiles
-from finetune_cli.plan import render_plan, to_json
 
 
 class Format(enum.StrEnum):
@@ -28,6 +22,12 @@ class Format(enum.StrEnum):
 
 def validate(file: Manifest, preset_file: PresetFiles = None) -> None:
     """Check FineTuneJobs and presets by the rules of the API server and the operator. Needs no cluster."""
+    from finetune_api.advice import warnings_for
+    from finetune_api.constants import KIND
+    from finetune_api.resolve import resolve
+    from finetune_api.rules import check_resolved
+    from finetune_cli.manifest import find_preset, problems_of_document, read_documents, read_presets
+
     console = Console(soft_wrap=True)
     presets = read_presets(preset_file or [])
     invalid = False
@@ -53,6 +53,9 @@ def plan(
     output: Annotated[Format, typer.Option("--output", "-o", help="How to print it.")] = Format.TABLE,
 ) -> None:
     """Show every value a FineTuneJob would run with, and whether the job, a preset or a default sets it. Needs no cluster."""
+    from finetune_cli.manifest import read_job, read_presets, resolve_document
+    from finetune_cli.plan import render_plan, to_json
+
     document = read_job(file)
     resolution = resolve_document(document, read_presets(preset_file or []))
     if output is Format.JSON:

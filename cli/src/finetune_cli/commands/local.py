@@ -9,16 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from finetune_api.models.spec import FineTuneJobSpec
-from finetune_api.models.status import Phase
-from finetune_cli.job import Job
-from finetune_cli.local.directory import LocalDirectory
-from finetune_cli.local.run import paused_by_signals, prepare_run, started
-from finetune_cli.local.sources import SourceMap
-from finetune_cli.manifest import read_job, read_presets, resolve_document
 from finetune_cli.options import Manifest, PresetFiles
-from finetune_cli.view import render_summary
-from finetune_cli.watch import follow_job
 
 DEFAULT_ROOT = Path("finetune-local")
 
@@ -46,9 +37,16 @@ def run_local(
 
     Ctrl-C pauses: a checkpoint is completed, then all processes end. The same command goes on from there.
     """
+    from finetune_api.models.status import Phase
+    from finetune_cli.local.directory import LocalDirectory
+    from finetune_cli.local.run import on_device, run_to_end
+    from finetune_cli.local.sources import SourceMap
+    from finetune_cli.manifest import read_job, read_presets, resolve_document
+    from finetune_cli.view import render_summary
+
     console = Console()
     document = read_job(file)
-    spec = on_device(resolve_document(document, read_presets(preset_file or [])).spec, device)
+    spec = on_device(resolve_document(document, read_presets(preset_file or [])).spec, device.value if device else None)
     place = LocalDirectory((directory or DEFAULT_ROOT / document.name).absolute())
     ended = run_to_end(document.name, spec, [SourceMap.parse(text) for text in maps or []], place, console)
     console.print(render_summary(ended))
@@ -57,18 +55,3 @@ def run_local(
     if ended.phase is Phase.FAILED:
         console.print(f"Logs are in {place.run(ended.status.run)}.")
         raise typer.Exit(1)
-
-
-def run_to_end(name: str, spec: FineTuneJobSpec, maps: list[SourceMap], place: LocalDirectory, console: Console) -> Job:
-    """Start a run, show it, and return how it ended."""
-    with place.locked():
-        prepared = prepare_run(name, spec, maps, place)
-        with started(prepared) as run, paused_by_signals(run):
-            return follow_job(run.observations(), console, until=lambda job: job.phase in {Phase.SUCCEEDED, Phase.PAUSED, Phase.FAILED})
-
-
-def on_device(spec: FineTuneJobSpec, device: Device | None) -> FineTuneJobSpec:
-    """The spec with another device, if one is asked for."""
-    if device is None:
-        return spec
-    return spec.model_copy(update={"resources": spec.resources.model_copy(update={"device": device.value})})

@@ -11,7 +11,9 @@ from rich.console import Console
 
 from finetune_api.constants import ANNOTATION_ALLOW_DELETE, DEFAULT_STORE_SECRET, LABEL_JOB
 from finetune_api.models.status import Phase
-from finetune_cli.cluster import Access, Cluster, bounded
+from finetune_cli.access import Access
+from finetune_cli.bucket import open_bucket
+from finetune_cli.cluster import Cluster, bounded
 from finetune_cli.demo.results import show_results
 from finetune_cli.demo.scene import CHART, DATA, JOB_NAMESPACE, MANIFEST, MODEL_SCRIPT, RELEASE, SYSTEM_NAMESPACE, Scene
 from finetune_cli.demo.shell import CommandFailedError, Shell
@@ -19,7 +21,7 @@ from finetune_cli.demo.stages import Stages
 from finetune_cli.errors import CliError, JobGoneError
 from finetune_cli.job import Job, JobRef
 from finetune_cli.portforward import reachable
-from finetune_cli.store import endpoint_of, job_store, open_bucket
+from finetune_cli.store import endpoint_of, job_store
 from finetune_cli.terminal import format_duration
 from finetune_cli.watch import Until, follow_job, has_ended
 

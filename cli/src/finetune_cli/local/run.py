@@ -10,11 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Literal
+
+from rich.console import Console
 
 from finetune_api.contract import metrics as names
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.contract.termination import TerminationMessage
 from finetune_api.models.spec import FineTuneJobSpec
+from finetune_api.models.status import Phase
 from finetune_cli.errors import CliError
 from finetune_cli.job import Job
 from finetune_cli.local.config import build_run_config, check_same_training
@@ -24,6 +28,7 @@ from finetune_cli.local.observe import Pace, ended_phase, observe, read_artifact
 from finetune_cli.local.processes import Pod, Processes, find_trainer, free_ports, plan_pods
 from finetune_cli.local.sources import SourceMap, make_links, map_sources
 from finetune_cli.store import DirectoryStore
+from finetune_cli.watch import follow_job
 
 LOOK_SECONDS = 0.5
 """Time between two looks at a run."""
@@ -131,3 +136,18 @@ def read_termination(path: Path) -> TerminationMessage | None:
         return TerminationMessage.model_validate_json(path.read_bytes())
     except (OSError, ValueError):
         return None
+
+
+def run_to_end(name: str, spec: FineTuneJobSpec, maps: list[SourceMap], place: LocalDirectory, console: Console) -> Job:
+    """Start a run, show it, and return how it ended."""
+    with place.locked():
+        prepared = prepare_run(name, spec, maps, place)
+        with started(prepared) as run, paused_by_signals(run):
+            return follow_job(run.observations(), console, until=lambda job: job.phase in {Phase.SUCCEEDED, Phase.PAUSED, Phase.FAILED})
+
+
+def on_device(spec: FineTuneJobSpec, device: Literal["cpu", "gpu"] | None) -> FineTuneJobSpec:
+    """The spec with another device, if one is asked for."""
+    if device is None:
+        return spec
+    return spec.model_copy(update={"resources": spec.resources.model_copy(update={"device": device})})
