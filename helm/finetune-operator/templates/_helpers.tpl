@@ -114,6 +114,19 @@ capabilities:
 {{- end }}
 {{- end -}}
 
+{{/* Where pods may run, as part of a pod spec. Takes the values of the operator or the store. */}}
+{{- define "finetune-operator.placement" -}}
+{{- $chosen := dict -}}
+{{- range $key := list "priorityClassName" "nodeSelector" "tolerations" "affinity" -}}
+{{- with index $ $key -}}
+{{- $_ := set $chosen $key . -}}
+{{- end -}}
+{{- end -}}
+{{- with $chosen -}}
+{{- toYaml . -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Secret with the certificate of the progress endpoint. */}}
 {{- define "finetune-operator.tlsSecret" -}}
 {{- default (printf "%s-tls" (include "finetune-operator.fullname" .)) .Values.tls.existingSecret -}}
