@@ -50,4 +50,4 @@ def test_gpus_are_asked_for(run_job: JobFactory, namespace: Kubectl) -> None:
     assert limits["nvidia.com/gpu"] == "2"
     assert namespace.items("pods", "finetune.dev/job=gpus,finetune.dev/component=preflight") is not None
     status = job.wait_phase("Failed", within=240)
-    assert "CUDA" in status["failure"]["message"], "no CUDA here: said by name, not retried"
+    assert "0 GPUs" in status["failure"]["message"], "no GPU here: said by name, not retried"
