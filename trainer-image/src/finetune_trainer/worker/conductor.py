@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState
@@ -14,40 +13,14 @@ from finetune_api.contract.store import Trigger
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.protocol import Evaluated, Phase, StopAgreed
 from finetune_trainer.worker import checkpoint
+from finetune_trainer.worker.decision import decide
 from finetune_trainer.worker.evaluation import Evaluation
 from finetune_trainer.worker.orders import Bit, StopTrigger, stop_trigger
-from finetune_trainer.worker.schedule import Schedule
 
 if TYPE_CHECKING:
     from finetune_trainer.worker.recorder import Recorder, StepRecord
     from finetune_trainer.worker.session import Session
     from finetune_trainer.worker.trainer import FineTuneTrainer
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What the group does after a step."""
-
-    stop: StopTrigger | None = None
-    save: Trigger | None = None
-    evaluate: bool = False
-    evaluation_due: bool = False
-    """An evaluation belongs here and is left for the resumed run."""
-    finish: bool = False
-
-
-def decide(step: int, agreed: Bit, schedule: Schedule) -> Decision:
-    """Decide from the agreed bits and the schedule alone, so that every rank decides alike.
-
-    A stop at the last step is a finish. A stop before it skips the evaluation: the grace period is for the checkpoint.
-    """
-    last = schedule.is_last(step)
-    stop = stop_trigger(agreed)
-    due = schedule.is_evaluation_due(step)
-    if stop is not None and not last:
-        return Decision(stop=stop, save=stop, evaluation_due=due)
-    asked: Trigger | None = "command" if Bit.SAVE in agreed else "interval" if Bit.INTERVAL in agreed else None
-    return Decision(save=schedule.save_due(step) or asked, evaluate=due, finish=last)
 
 
 class Conductor(TrainerCallback):  # type: ignore[misc]  # transformers is not typed

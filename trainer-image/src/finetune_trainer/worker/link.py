@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -52,6 +53,11 @@ class Link:
         self._closing = True
         self._outbox.put(None)
         self._writer.join(FLUSH_SECONDS)
+        # close() alone would leave the descriptor open for as long as the reader waits on it.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        if threading.current_thread() is not self._reader:
+            self._reader.join(FLUSH_SECONDS)
         self._socket.close()
 
     def __enter__(self) -> Self:

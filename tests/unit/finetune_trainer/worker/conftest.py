@@ -1,0 +1,24 @@
+"""Specs for tests of a worker's parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import pytest
+
+from finetune_api.models.spec import FineTuneJobSpec
+from finetune_api.resolve import resolve
+
+MakeSpec: TypeAlias = Callable[..., FineTuneJobSpec]
+
+
+@pytest.fixture
+def make_spec() -> MakeSpec:
+    """Resolve a spec from its blocks."""
+
+    def make(**blocks: Mapping[str, Any]) -> FineTuneJobSpec:
+        job = {"model": {"uri": "s3://bucket/model"}, "dataset": {"uri": "configmap://rows/train.jsonl"}, "resources": {"device": "cpu"}}
+        return resolve({**job, **{name: {**job.get(name, {}), **block} for name, block in blocks.items()}}).spec
+
+    return make
