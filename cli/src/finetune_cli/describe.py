@@ -124,9 +124,12 @@ def _render_attempts(attempts: list[AttemptStatus]) -> Table:
 
 def _render_conditions(conditions: list[Condition]) -> Table:
     table = _table("Conditions", "type", "status", "reason", "message")
+    told: dict[str, str] = {}
     for condition in conditions:
         calm = condition.status == ("False" if condition.type in GOOD_WHEN_FALSE else "True")
-        table.add_row(condition.type, Text(condition.status, style="green" if calm else "yellow"), condition.reason, condition.message)
+        first = told.setdefault(condition.message, condition.type)
+        message = condition.message if first == condition.type or not condition.message else f"as {first}"
+        table.add_row(condition.type, Text(condition.status, style="green" if calm else "yellow"), condition.reason, message)
     return table
 
 

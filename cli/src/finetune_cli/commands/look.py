@@ -57,4 +57,4 @@ def curve(
 def print_curve(losses: Curve, console: Console) -> None:
     """Draw as wide as the terminal is."""
     console.out(draw_curve(losses, console.width, color=console.is_terminal and not console.no_color), highlight=False)
-    console.print(summarise_curve(losses))
+    console.print(summarise_curve(losses), soft_wrap=True)

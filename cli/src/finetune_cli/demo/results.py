@@ -42,6 +42,6 @@ def show_results(store: Store, checkpoints: Sequence[CheckpointStatus], console:
             f"attempt {checkpoint.attempt}",
             checkpoint.trigger,
             format_bytes(checkpoint.size_bytes),
-            checkpoint.uri,
+            checkpoint.uri.removeprefix(f"{store.uri}/"),
         )
     console.print(table)

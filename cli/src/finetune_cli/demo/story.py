@@ -24,10 +24,12 @@ def tell_story(ref: JobRef, job: Job | None, shell: Shell, console: Console) -> 
     selector = f"{LABEL_JOB}={ref.name}"
     at, system = ("--namespace", ref.namespace), ("--namespace", SYSTEM_NAMESPACE)
     for command in (
+        *([("kubectl", "describe", "finetunejob", ref.name, *at)] if job is None else []),
         ("kubectl", "describe", "pods", "-l", selector, *at),
         ("kubectl", "logs", "-l", selector, f"--tail={LINES}", "--prefix", *at),
         ("kubectl", "get", "events", "--sort-by=.lastTimestamp", *at),
         ("kubectl", "get", "pods", *system),
+        ("kubectl", "get", "events", "--sort-by=.lastTimestamp", *system),
         ("kubectl", "logs", "-l", "app.kubernetes.io/component=operator", f"--tail={LINES}", *system),
     ):
         with suppress(CliError):
