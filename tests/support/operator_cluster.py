@@ -11,6 +11,7 @@ from finetune_api.constants import API_VERSION, KIND, LABEL_COMPONENT, LABEL_JOB
 from finetune_api.contract import CONTRACT_VERSION
 from finetune_api.contract.failures import FailureClass
 from finetune_api.contract.progress import CheckpointReport, FineTuneProgress, Finished, ProgressPost, Stopped, TrainerStatus
+from finetune_api.contract.run_config import RunConfig
 from finetune_api.contract.store import CheckpointRef, Trigger, UsageSeconds, checkpoint_prefix
 from finetune_api.contract.termination import TerminationMessage
 from finetune_api.models.status import FineTuneJobStatus, StatusProgress
@@ -187,6 +188,12 @@ class FakeCluster:
 
     def jobs(self, component: str = "trainer") -> list[Manifest]:
         return [job for job in self.api.find("jobs") if job["metadata"]["labels"].get(LABEL_COMPONENT) == component]
+
+    def run_config(self, run: int) -> RunConfig:
+        """What a run was told."""
+        manifest = self.api.get("configmaps", f"{self.key.name}-r{run}")
+        assert manifest is not None
+        return RunConfig.model_validate_json(manifest["data"]["config.json"])
 
     def story(self) -> list[str]:
         """Reasons of the events, in order."""

@@ -40,6 +40,7 @@ def succeed(draft: Draft, answer: TerminationMessage | None = None) -> None:
         artifacts=Artifacts(final_uri=uri, kind=kind, source=finished.source if finished is not None else None, step=step),
         finished_at=draft.now_text,
         failure=None,
+        pause=draft.status.pause if active_ask(draft.status) is None else None,
     )
     stopped_early = " (stopped early)" if finished is not None and finished.early_stopped else ""
     draft.show(Phase.SUCCEEDED, "Finished", f"Finished at step {step}{stopped_early}: {uri}" if step is not None else f"Finished: {uri}")

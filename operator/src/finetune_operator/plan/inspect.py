@@ -70,21 +70,16 @@ def confirm_pause(draft: Draft) -> bool:
     if isinstance(answer, Pending):
         draft.show(ending_phase(draft), "Inspecting", "The pods are gone without an answer; the store is looked at.")
         return False
-    reached = draft.last_attempt.to_step if draft.last_attempt is not None else None
     if answer is None:
-        latest = draft.status.checkpoints.latest
-        step = latest.step if latest is not None else 0
-        answer_ask(draft, saved=False, step=step, lost_steps=max(0, (reached or 0) - step))
-        draft.say(
-            "PauseUnconfirmed",
-            "The store could not be looked at; the newest checkpoint known here counts.",
-            kind="Warning",
-            key=ask.command_id,
-        )
-        return True
-    if answer.checkpoint is not None:
+        message = "The store could not be looked at; the newest checkpoint known here counts."
+        draft.say("PauseUnconfirmed", message, kind="Warning", key=ask.command_id)
+    elif answer.checkpoint is not None:
         note_checkpoint(draft, answer.checkpoint)
-    step = answer.checkpoint.step if answer.checkpoint is not None else 0
+    if answer is not None and answer.step is not None and draft.last_attempt is not None:
+        draft.change_attempt(to_step=answer.step)
+    latest = draft.status.checkpoints.latest
+    step = latest.step if latest is not None else 0
+    reached = draft.last_attempt.to_step if draft.last_attempt is not None else None
     lost = max(0, (reached or 0) - step)
-    answer_ask(draft, saved=lost == 0 and step > 0, step=step, lost_steps=lost)
+    answer_ask(draft, saved=answer is not None and step > 0 and lost == 0, step=step, lost_steps=lost)
     return True

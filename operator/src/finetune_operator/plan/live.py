@@ -10,7 +10,7 @@ from finetune_api.models.status import ConditionType, Phase
 from finetune_operator.plan.blocked import blocked_message, look_for_blocked
 from finetune_operator.plan.desire import Desire, desire_of
 from finetune_operator.plan.draft import Draft
-from finetune_operator.plan.ending import close_attempt, fail, fail_or_retry, succeed
+from finetune_operator.plan.ending import close_attempt, fail, fail_or_retry, note_checkpoint, succeed
 from finetune_operator.plan.failure import Culprit, find_culprit, read_message
 from finetune_operator.plan.inspect import vanished
 from finetune_operator.plan.lost import is_lost, lost_at
@@ -83,6 +83,8 @@ def _pausing(draft: Draft, pods: tuple[Pod, ...]) -> None:
     ask = ask_for_pause(draft)
     stopped = draft.report.stopped
     if stopped is not None and stopped.command_id == ask.command_id:
+        if stopped.checkpoint is not None:
+            note_checkpoint(draft, stopped.checkpoint)
         answer_ask(draft, saved=stopped.saved, step=stopped.step, lost_steps=stopped.lost_steps, seconds=stopped.seconds)
         close_attempt(draft, OUTCOME_PAUSED, to_step=stopped.step)
         draft.show(phase, "Releasing", f"Stopped at step {stopped.step}; the pods are being released.")

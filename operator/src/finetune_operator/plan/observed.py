@@ -154,11 +154,6 @@ class Pod:
     termination_message: str = ""
     finished_at: datetime | None = None
 
-    @property
-    def running(self) -> bool:
-        """Whether the trainer container runs now, as far as is known."""
-        return self.started and not self.ended
-
     @classmethod
     def from_manifest(cls, manifest: Manifest) -> Pod | None:
         """Read a pod; None unless a Job controls it."""

@@ -56,8 +56,8 @@ def ask_for_pause(draft: Draft) -> PauseStatus:
 
 
 def none_started(pods: tuple[Pod, ...]) -> bool:
-    """Whether no trainer container runs, so that there is nothing to save and nobody to ask."""
-    return not any(pod.running for pod in pods)
+    """Whether no trainer container has run, so that there is nothing to save and nobody to ask."""
+    return not any(pod.started for pod in pods)
 
 
 def timeout_passed(draft: Draft, ask: PauseStatus) -> bool:
