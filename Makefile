@@ -53,7 +53,7 @@ cluster: env ## A Kubernetes cluster: KUBE_CONTEXT, else kind, else a local node
 
 .PHONY: platform
 platform: cluster
-	@$(RUN) finetune-cluster tools helm helm3 kwok prometheus
+	@$(RUN) finetune-cluster tools helm helm3 prometheus
 	@$(RUN) finetune-cluster images all
 
 .PHONY: integration
