@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import urllib.parse
 import urllib.request
@@ -17,6 +16,7 @@ import yaml
 
 from finetune_api.contract import metrics
 from tests.e2e.conftest import JobFactory
+from tests.support.install import tool_path
 from tests.support.platform import SYSTEM_NAMESPACE, Platform, eventually
 
 pytestmark = pytest.mark.e2e
@@ -39,7 +39,7 @@ def prometheus(tmp_path: Path, platform: Platform, run_job: JobFactory) -> Itera
     }
     job = run_job("scraped", spec)
     job.wait_step(20)
-    binary = shutil.which("prometheus") or "/usr/bin/prometheus"
+    binary = str(tool_path("prometheus"))
     with ExitStack() as stack:
         trainer = stack.enter_context(job.kubectl.port_forward(f"pod/{job.pod(0)}", 9090))
         operator = stack.enter_context(platform.kubectl.within(SYSTEM_NAMESPACE).port_forward("deployment/finetune-operator", 8080))

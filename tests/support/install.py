@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from finetune_cluster.home import Home
 from tests.support.platform import RELEASE, ROOT, SYSTEM_NAMESPACE, Kubectl
 
 
@@ -25,10 +27,12 @@ def image_references() -> Mapping[str, str]:
     return images
 
 
-def helm_path() -> Path:
-    """Where the cluster's tools keep helm."""
-    found = next((Path(folder) / "helm" for folder in os.environ["PATH"].split(":") if (Path(folder) / "helm").exists()), None)
-    return found or Path(os.environ.get("FINETUNE_HOME", Path.home() / ".cache/finetune")) / "bin/helm"
+def tool_path(name: str) -> Path:
+    """Where a program is that `finetune-cluster tools` installed, or one on PATH."""
+    own = Home.of(os.environ).bin / name
+    found = str(own) if own.exists() else shutil.which(name)
+    assert found is not None, f"{name} is missing: finetune-cluster tools {name}"
+    return Path(found)
 
 
 def install_chart(kubectl: Kubectl, *settings: str) -> Mapping[str, str]:
@@ -37,7 +41,7 @@ def install_chart(kubectl: Kubectl, *settings: str) -> Mapping[str, str]:
     chosen = [f"image.{name}={reference}" for name, reference in images.items()]
     flags = [flag for setting in (*chosen, *settings) for flag in ("--set", setting)]
     command = [
-        str(helm_path()), "upgrade", "--install", RELEASE, str(ROOT / "helm/finetune-operator"),
+        str(tool_path("helm")), "upgrade", "--install", RELEASE, str(ROOT / "helm/finetune-operator"),
         "--namespace", SYSTEM_NAMESPACE, "--create-namespace", "--take-ownership", "--wait", "--timeout", "2m", *flags,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, env=kubectl.environment, check=False)
