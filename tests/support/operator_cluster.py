@@ -63,6 +63,7 @@ class TrainerModel:
     parent: CheckpointRef | None = None
     checkpoints: list[tuple[int, int, Trigger]] = field(default_factory=list)
     stopped: Stopped | None = None
+    acknowledged: list[str] = field(default_factory=list)
     finished: bool = False
 
 
@@ -148,6 +149,15 @@ class FakeCluster:
             self.clock.advance(max(self.wake, 0.1))
         assert advance, "the cluster does not come to rest"
 
+    async def settle_until_gone(self) -> None:
+        """Reconcile and step until the job is gone, or nothing changes any more."""
+        for _ in range(60):
+            before = self.fingerprint()
+            await self.reconcile()
+            self.step()
+            if self.fingerprint() == before:
+                return
+
     async def until(self, condition: Callable[[], bool], *, rounds: int = 200, train: int = 0) -> None:
         """Reconcile, step, let time pass (and the trainer train ``train`` steps a round) until the condition holds."""
         for _ in range(rounds):
@@ -198,6 +208,10 @@ class FakeCluster:
     def story(self) -> list[str]:
         """Reasons of the events, in order."""
         return [manifest["reason"] for plural, kind, manifest in self.api.history if plural == "events" and kind == "ADDED"]
+
+    def event(self, reason: str) -> str:
+        """Message of the last event of a reason."""
+        return str(next(m["message"] for plural, _, m in reversed(self.api.history) if plural == "events" and m["reason"] == reason))
 
     # --- the user ---
 
@@ -449,6 +463,10 @@ class FakeCluster:
                 self._save(trainer, "pause" if command.action == "pause" else "stop")
                 trainer.stopped = Stopped(command_id=command.id, step=trainer.step, saved=True, checkpoint=self.store.newest)
                 self.post(name, trainer)
+            if command.action == "checkpoint" and command.id not in trainer.acknowledged and self.posts_arrive:
+                self._save(trainer, "command")
+                trainer.acknowledged.append(command.id)
+                self.post(name, trainer)
 
     def _save(self, trainer: TrainerModel, trigger: Trigger) -> None:
         if (trainer.attempt, trainer.step) not in self.store.checkpoints:
@@ -481,6 +499,7 @@ class FakeCluster:
             usage=UsageSeconds(productive=float(trainer.step)),
             stopped=trainer.stopped,
             finished=finished,
+            acknowledged=trainer.acknowledged,
         )
         known = read_known(self.manifest)
         body = ProgressPost(trainer_status=TrainerStatus(last_updated_time=format_time(self.clock.now())), finetune=post)

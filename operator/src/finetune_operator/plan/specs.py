@@ -43,22 +43,48 @@ class Refused(NamedTuple):
 
 def judge_spec(observed: Observed) -> Accepted | Refused:
     """Resolve and check the job's spec against its preset and, once it has run, against the run that exists."""
-    job, preset, last = observed.job, observed.preset, observed.last_run
-    if preset is not None and preset.spec is None:
-        return Refused("PresetUnavailable", preset.problem)
+    job, last = observed.job, observed.last_run
     try:
         validate_job(job.spec)
-        if preset is not None and preset.spec is not None:
-            validate_preset(preset.spec)
-        resolution = _resolve(job, preset, last)
-        problems = check_resolved(resolution)
+        resolution = _resolve(job, _usable_preset(observed), last)
+    except _PresetUnavailableError as error:
+        return Refused("PresetUnavailable", str(error))
     except SpecError as error:
         return Refused("Invalid", "; ".join(map(str, error.problems)))
     except ValidationError as error:
         return Refused("Invalid", "; ".join(f"spec.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)))
-    if problems:
+    if problems := check_resolved(resolution):
         return Refused("Invalid", "; ".join(map(str, problems)))
     return _against_last_run(resolution, last)
+
+
+class _PresetUnavailableError(Exception):
+    """The preset is needed and there is none."""
+
+
+def _is_bound(job: JobObject, last: LastRun | None) -> bool:
+    """Whether the job has run with the preset it names: then that preset's later fate does not matter to it."""
+    if last is None:
+        return False
+    before = last.config.spec.preset_ref
+    return _preset_name(job.spec) == (before.name if before is not None else None)
+
+
+def _usable_preset(observed: Observed) -> Mapping[str, Any]:
+    """What the preset sets. Raises :class:`SpecError` when it is not valid, unless the job has run with it already."""
+    preset = observed.preset
+    bound = _is_bound(observed.job, observed.last_run)
+    if preset is None or (preset.spec is None and bound):
+        return {}
+    if preset.spec is None:
+        raise _PresetUnavailableError(preset.problem)
+    try:
+        validate_preset(preset.spec)
+    except SpecError:
+        if not bound:
+            raise
+        return {}
+    return preset.spec
 
 
 def _against_last_run(resolution: Resolution, last: LastRun | None) -> Accepted | Refused:
@@ -95,17 +121,15 @@ def _refusal(changed: Mapping[str, tuple[Any, Any]], last: LastRun) -> str:
     )
 
 
-def _resolve(job: JobObject, preset: PresetFound | None, last: LastRun | None) -> Resolution:
+def _resolve(job: JobObject, preset: Mapping[str, Any], last: LastRun | None) -> Resolution:
     """The resolved spec. Once a job has run, what it did not write stays as it was: neither an edited preset nor new defaults change it."""
-    own = preset.spec if preset is not None and preset.spec is not None else {}
     if last is None:
-        return resolve(job.spec, own)
-    same_preset = _preset_name(job.spec) == (last.config.spec.preset_ref.name if last.config.spec.preset_ref else None)
+        return resolve(job.spec, preset)
     before = {**flatten(last.config.spec.model_dump(by_alias=True, mode="json", exclude_none=True)), **last.asked}
     sources = {path: entry.source for path, entry in job.status.resolved.items() if path in before}
-    kept = {path: source for path, source in sources.items() if source != "preset" or same_preset}
+    kept = {path: source for path, source in sources.items() if source != "preset" or _is_bound(job, last)}
     frozen = {path: before[path] for path in kept}
-    resolution = resolve(job.spec, unflatten({**flatten(own), **frozen}))
+    resolution = resolve(job.spec, unflatten({**flatten(preset), **frozen}))
     told = {path: kept.get(path, source) if source == "preset" else source for path, source in resolution.sources.items()}
     return Resolution(resolution.spec, {path: _plain(source) for path, source in told.items()})
 
