@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-from finetune_operator.cluster.apply import PublishCaTo, ExistsError, apply, write_status
+from finetune_operator.cluster.apply import ExistsError, PublishCaTo, apply, write_status
 from finetune_operator.cluster.client import Client
 from finetune_operator.cluster.errors import ConflictError, NamespaceTerminatingError, NotLeaderError, OverloadedError
 from finetune_operator.cluster.events import EventWriter

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from finetune_api.advice import OUTSIDE_RECOMMENDED, SETTING_IGNORED
 from finetune_api.models.status import FINAL_PHASES, ConditionType, Phase, RetryStatus
 from finetune_operator.plan import conditions
 from finetune_operator.plan.decision import Plan
@@ -66,9 +67,22 @@ def _judge(draft: Draft) -> Accepted | Refused | None:
             draft.condition(ConditionType.VALID, "True", "Accepted", "The spec can be run.")
             if draft.status.run == 0:
                 draft.change(resolved=verdict.resolved)
+            _advise(draft, verdict.warnings)
             if before is None or before.status != "True":
                 draft.say("Validated", "The spec can be run.", key=str(draft.job.generation))
     return verdict
+
+
+def _advise(draft: Draft, warnings: dict[str, str]) -> None:
+    """Advice on the spec, as conditions; it never keeps a job from running."""
+    for kind in (OUTSIDE_RECOMMENDED, SETTING_IGNORED):
+        before = conditions.find(draft.status.conditions, kind)
+        if kind not in warnings:
+            draft.drop_condition(kind)
+            continue
+        draft.condition(kind, "True", "Advice", warnings[kind])
+        if before is None or before.message != warnings[kind]:
+            draft.say(kind, warnings[kind], kind="Warning", key=str(draft.job.generation))
 
 
 def _take_request(draft: Draft) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from finetune_api.advice import OUTSIDE_RECOMMENDED, SETTING_IGNORED
 from finetune_api.contract.progress import CheckpointReport
 from finetune_api.contract.store import BestCheckpoint, UsageSeconds, checkpoint_prefix
 from finetune_api.models.status import AttemptStatus, CheckpointsStatus, CheckpointStatus, ConditionType, UsageStatus
@@ -14,7 +15,7 @@ from finetune_operator.plan.names import ANNOTATION_RANKS, ANNOTATION_USAGE_BASE
 MAX_RECENT = 5
 MAX_ATTEMPTS = 10
 MAX_FACTS = 32
-OWN_CONDITIONS = frozenset({*ConditionType, START_BLOCKED, "SpecWarning"})
+OWN_CONDITIONS = frozenset({*ConditionType, START_BLOCKED, OUTSIDE_RECOMMENDED, SETTING_IGNORED})
 """Condition types of the operator; all others are the trainer's warnings."""
 CHECKPOINT_EVENT_SECONDS = 60.0
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
+from finetune_api.advice import cpus
 from finetune_api.contract import env
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.models.spec import Toleration
@@ -85,17 +84,11 @@ def _environment(config: RunConfig, verb: str) -> list[Manifest]:
 
 
 def _threads(config: RunConfig) -> int | None:
-    """CPU threads per rank: its share of the CPUs asked for. Without a request 1 in a group (ranks may share a node), else torch decides."""
-    cpus = config.spec.resources.cpu
-    if cpus is None:
+    """CPU threads per rank: its share of the CPUs asked for. Without a request 1 in a group (ranks may share a node), else unset."""
+    asked = config.spec.resources.cpu
+    if asked is None:
         return 1 if config.topology.world_size > 1 else None
-    return max(1, int(_cores(cpus) / config.topology.processes_per_replica))
-
-
-def _cores(quantity: str) -> float:
-    """CPUs of a quantity such as 500m or 4."""
-    match = re.fullmatch(r"([0-9.]+)(m?)", quantity)
-    return float(match[1]) / (1000 if match[2] else 1) if match else 1.0
+    return max(1, int(cpus(asked) / config.topology.processes_per_replica))
 
 
 def _resources(config: RunConfig) -> Manifest:

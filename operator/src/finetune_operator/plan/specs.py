@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from finetune_api.advice import warnings_for
 from finetune_api.constants import CLUSTER_PRESET_KIND
 from finetune_api.defaults import SCHEMA
 from finetune_api.models.partial import validate_job, validate_preset
@@ -32,6 +33,8 @@ class Accepted(NamedTuple):
     """What the job did not write itself."""
     asked_grad_accum_steps: int | None
     """The accumulation steps as asked for, where others are used."""
+    warnings: dict[str, str]
+    """Condition type -> message: values outside what is recommended, settings without effect."""
 
 
 class Refused(NamedTuple):
@@ -102,7 +105,7 @@ def _against_last_run(resolution: Resolution, last: LastRun | None) -> Accepted 
         training = spec.training.model_copy(update={"grad_accum_steps": fit.grad_accum_steps})
         spec = spec.model_copy(update={"training": training})
         resolved[GRAD_ACCUM] = Resolved(value=str(fit.grad_accum_steps), source="derived")
-    return Accepted(spec, resolved, asked)
+    return Accepted(spec, resolved, asked, warnings_for(resolution))
 
 
 def changed_identity(spec: FineTuneJobSpec, before: FineTuneJobSpec) -> dict[str, tuple[Any, Any]]:
