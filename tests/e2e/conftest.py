@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -10,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from minio import Minio
 
 from tests.support.install import install_chart
 from tests.support.jobs import make_job
-from tests.support.platform import BUCKET, ROOT, SYSTEM_NAMESPACE, Job, Kubectl, Platform, eventually
+from tests.support.platform import BUCKET, ROOT, SYSTEM_NAMESPACE, Job, Kubectl, Platform, StoreConnection
 
 JobFactory = Callable[..., Job]
 
@@ -24,17 +22,14 @@ def platform(kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """The chart installed from this checkout, the tiny test model uploaded."""
     kubectl = Kubectl(kubeconfig)
     images = install_chart(kubectl)
-    secret = kubectl.within(SYSTEM_NAMESPACE).get("secret", "finetune-storage")
-    assert secret is not None
-    keys = {name: base64.b64decode(value).decode() for name, value in secret["data"].items()}
-    with kubectl.within(SYSTEM_NAMESPACE).port_forward("service/finetune-minio", 9000) as port:
-        store = Minio(f"127.0.0.1:{port}", keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"], secure=False)
-        eventually(lambda: store.bucket_exists(BUCKET) or None, within=60, what=f"bucket {BUCKET}")
-        model = tmp_path_factory.mktemp("model") / "tiny-test"
-        subprocess.run([sys.executable, ROOT / "examples/tiny_model.py", model, "--params", "test"], check=True)
-        for file in sorted(model.iterdir()):
-            store.fput_object(BUCKET, f"models/tiny-test/{file.name}", str(file))
-        yield Platform(kubectl, store, images)
+    connection = StoreConnection(kubectl)
+    platform = Platform(kubectl, connection, images)
+    model = tmp_path_factory.mktemp("model") / "tiny-test"
+    subprocess.run([sys.executable, ROOT / "examples/tiny_model.py", model, "--params", "test"], check=True)
+    for file in sorted(model.iterdir()):
+        platform.store.fput_object(BUCKET, f"models/tiny-test/{file.name}", str(file))
+    yield platform
+    connection.close()
 
 
 @pytest.fixture(scope="module")

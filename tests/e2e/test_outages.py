@@ -2,44 +2,45 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.e2e.conftest import JobFactory
-from tests.support.platform import SYSTEM_NAMESPACE, Job, Kubectl, Platform, eventually
+from tests.support.platform import SYSTEM_NAMESPACE, Job, Platform, eventually
 
 pytestmark = pytest.mark.e2e
 SPEC: dict[str, Any] = {"training": {"maxSteps": 900}, "checkpoint": {"steps": 30}}
 
 
 class StoreSwitch:
-    """Makes the store unreachable for pods by taking the endpoints from its Service."""
+    """Takes the store's pod away and brings it back; its volume stays."""
 
-    def __init__(self, kubectl: Kubectl) -> None:
-        self._kubectl = kubectl.within(SYSTEM_NAMESPACE)
-        service = self._kubectl.get("service", "finetune-minio")
-        assert service is not None
-        self._selector = service["spec"]["selector"]
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._kubectl = platform.kubectl.within(SYSTEM_NAMESPACE)
+        self._is_off = False
 
     def off(self) -> None:
-        """No endpoint answers any more."""
-        self._select({**self._selector, "finetune.dev/unplugged": "true"})
+        """Nobody answers any more."""
+        self._is_off = True
+        self._kubectl("scale", "deployment/finetune-minio", "--replicas=0")
+        self._kubectl("wait", "--for=delete", "pod", "-l", "app.kubernetes.io/component=store", "--timeout=60s")
 
     def on(self) -> None:
         """As before."""
-        self._select({**self._selector, "finetune.dev/unplugged": None})
-
-    def _select(self, selector: dict[str, str | None]) -> None:
-        self._kubectl("patch", "service", "finetune-minio", "--type=merge", "-p", json.dumps({"spec": {"selector": selector}}))
+        if self._is_off:
+            self._kubectl("scale", "deployment/finetune-minio", "--replicas=1")
+            self._kubectl("rollout", "status", "deployment/finetune-minio", "--timeout=120s")
+            self._platform.reconnect()
+            self._is_off = False
 
 
 @pytest.fixture
 def store_switch(platform: Platform) -> Iterator[StoreSwitch]:
     """The switch; on again after the test."""
-    switch = StoreSwitch(platform.kubectl)
+    switch = StoreSwitch(platform)
     yield switch
     switch.on()
 

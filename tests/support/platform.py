@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -122,14 +123,45 @@ class StepRow:
     samples: str
 
 
+class StoreConnection:
+    """A client of the embedded store through a port-forward."""
+
+    def __init__(self, kubectl: Kubectl) -> None:
+        self._kubectl = kubectl.within(SYSTEM_NAMESPACE)
+        self._open = contextlib.ExitStack()
+        secret = self._kubectl.get("secret", "finetune-storage")
+        assert secret is not None
+        keys = {name: base64.b64decode(value).decode() for name, value in secret["data"].items()}
+        self._keys = keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"]
+
+    def connect(self) -> Minio:
+        """Connect anew, for the first time or after the store's pod was replaced."""
+        self.close()
+        port = self._open.enter_context(self._kubectl.port_forward("service/finetune-minio", 9000))
+        store = Minio(f"127.0.0.1:{port}", *self._keys, secure=False)
+        eventually(lambda: store.bucket_exists(BUCKET), within=60, what=f"bucket {BUCKET}")
+        return store
+
+    def close(self) -> None:
+        """End the port-forward."""
+        self._open.close()
+
+
 @dataclass
 class Platform:
     """The installed chart with its store."""
 
     kubectl: Kubectl
-    store: Minio
+    connection: StoreConnection
     images: Mapping[str, str]
-    _serial: int = field(default=0)
+    store: Minio = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reconnect()
+
+    def reconnect(self) -> None:
+        """Connect to the store (again)."""
+        self.store = self.connection.connect()
 
     def objects(self, prefix: str) -> dict[str, int]:
         """Keys below a prefix of the bucket, with sizes."""
