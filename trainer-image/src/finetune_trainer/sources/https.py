@@ -55,7 +55,7 @@ def check_reachable(source: Source) -> None:
     """Ask for the headers only; raises the role's error when the server refuses."""
     with web_client() as http:
         answer = _patiently(source, lambda: _request(http, "HEAD", source))
-        answer.release_conn()
+        answer.close()
         if answer.status in (401, 403, 404, 410):
             _refuse(answer, source)
 
@@ -80,7 +80,7 @@ def _patiently(source: Source, request: Callable[[], Result]) -> Result:
 def _strong_etag(http: urllib3.PoolManager, source: Source) -> str | None:
     answer = _request(http, "HEAD", source)
     etag = answer.headers.get("ETag", "")
-    answer.release_conn()
+    answer.close()
     return etag if answer.status == 200 and etag and not etag.startswith("W/") else None
 
 
@@ -119,7 +119,7 @@ def _receive(http: urllib3.PoolManager, source: Source, path: Path) -> str:
         except urllib3.exceptions.HTTPError as error:
             raise ServerOutageError(_first_line(error)) from error
         finally:
-            answer.release_conn()
+            answer.close()
 
     return _patiently(source, receive)
 

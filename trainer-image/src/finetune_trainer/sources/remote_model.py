@@ -89,11 +89,14 @@ def _weight_bytes(source: Source, context: SourceContext, place: HubFile, start:
         try:
             with web_client() as http:
                 answer = http.request("GET", url, headers=headers, preload_content=False)
-                data = answer.read(length if answer.status == 206 else start + length)
+                try:
+                    data = bytes(answer.read(length if answer.status == 206 else start + length))
+                finally:
+                    answer.close()
         except urllib3.exceptions.HTTPError as error:
             raise HubOutageError(f"{type(error).__name__}: {error}"[:300]) from error
         if answer.status not in (200, 206):
             raise HubOutageError(f"status {answer.status} for {place.name}")
-        return bytes(data) if answer.status == 206 else bytes(data)[start : start + length]
+        return data if answer.status == 206 else data[start : start + length]
 
     return ask_hub(source, context, read)
