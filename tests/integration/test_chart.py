@@ -13,6 +13,7 @@ import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -254,6 +255,11 @@ def deleted(jobs: Kubectl, phase: str, annotation: str | None = None) -> str:
     return jobs.run("delete", "finetunejob", "job", "--dry-run=server", check=False).stderr.strip()
 
 
+def is_judged(jobs: Kubectl, phase: str, *, refused: bool) -> bool:
+    """Whether the deletion of a job in a phase is refused, or let through, as it should be."""
+    return bool(deleted(jobs, phase)) == refused
+
+
 def test_first_installation_brings_the_presets(policy: Kubectl) -> None:
     """Kinds and objects of these kinds come with one command (K-08)."""
     assert {item["metadata"]["name"] for item in policy.items("clusterfinetunepresets")} >= PRESETS
@@ -264,8 +270,9 @@ def test_running_jobs_cannot_be_deleted(policy: Kubectl) -> None:
     refusal = eventually(lambda: deleted(policy, Phase.TRAINING), within=60, what="the policy is in force")
     for part in ("chart-policy-jobs/job is Training", '"desiredState":"Stopped"', "finetune.dev/allow-delete-running=true"):
         assert part in refusal
-    refused = {phase for phase in Phase if deleted(policy, phase)}
-    assert refused == GUARDED
+    for phase in Phase:
+        # An operator of somebody else's release may put the phase right between the two requests: then once more.
+        eventually(partial(is_judged, policy, phase, refused=phase in GUARDED), within=10, what=f"deletion in {phase}")
 
 
 def test_the_annotation_lets_a_running_job_go(policy: Kubectl) -> None:
