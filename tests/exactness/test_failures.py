@@ -35,12 +35,8 @@ def poisoned(model: Path, directory: Path, run: Run) -> tuple[Path, int]:
     spec = run.config(1).spec
     rows = load_from_disk(run.prepared / "train")["input_ids"][:]
     order = Order(len(rows), run.global_batch(1), spec.training.seed, reshuffle=False)
-    seen: set[int] = set()
-    for step in range(1, 9):
-        fresh = {token for row in order.step_rows(order.epoch_rows(0), step - 1) for token in rows[row]} - seen
-        if step >= 4 and fresh:
-            break
-        seen |= fresh
+    tokens = [{token for row in order.step_rows(order.epoch_rows(0), step) for token in rows[row]} for step in range(8)]
+    step, fresh = next((n + 1, tokens[n] - set().union(*tokens[:n])) for n in range(3, 8) if tokens[n] - set().union(*tokens[:n]))
     shutil.copytree(model, directory)
     tensors = load_file(directory / "model.safetensors")
     tensors["model.embed_tokens.weight"][min(fresh)] = np.nan

@@ -6,14 +6,14 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from finetune_trainer.errors import TrainerError
-from finetune_trainer.prepare.examples import Chat, Pair, Text
+from finetune_trainer.prepare.examples import Chat, Example, Pair, Text
 from finetune_trainer.prepare.tokens import IGNORED, Encoded, Encoder, Limits, common_prefix, cut_left
 
 WIDE = Limits(sequence=1000, prompt=1000)
 TURNS = [{"role": "user", "content": "What is a pod?"}, {"role": "assistant", "content": "A group of containers."}]
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, example: Text | Chat | Pair, limits: Limits = WIDE) -> Encoded:
+def encode(tokenizer: PreTrainedTokenizerBase, example: Example, limits: Limits = WIDE) -> Encoded:
     """Encode one example."""
     (encoded,) = Encoder(tokenizer, limits).encode([("train.jsonl, line 1", example)])
     return encoded
@@ -51,7 +51,7 @@ def test_conversational_pairs(tokenizer: PreTrainedTokenizerBase) -> None:
 
 def test_a_batch_gives_what_single_rows_give(tokenizer: PreTrainedTokenizerBase) -> None:
     """The order of rows and formats in a batch changes nothing."""
-    examples = [Text("one"), Chat(TURNS), Pair("a", "b"), Pair(TURNS[:1], TURNS[1:]), Text("two")]
+    examples: list[Example] = [Text("one"), Chat(TURNS), Pair("a", "b"), Pair(TURNS[:1], TURNS[1:]), Text("two")]
     together = Encoder(tokenizer, WIDE).encode([("", example) for example in examples])
     assert together == [encode(tokenizer, example) for example in examples]
 

@@ -71,7 +71,7 @@ def test_warmup(make_spec: MakeSpec, training: dict[str, Any], warmup: int) -> N
 
 def test_evaluations(make_spec: MakeSpec) -> None:
     """Periodic ones and the final one; without data there is none (S-01, S-04)."""
-    blocks = {"evaluation": {"strategy": "steps", "steps": 100}, "dataset": {"evalRatio": 0.1}}
+    blocks: dict[str, Any] = {"evaluation": {"strategy": "steps", "steps": 100}, "dataset": {"evalRatio": 0.1}}
     due = schedule(make_spec, eval_rows=10, **blocks)
     assert [step for step in range(1, 251) if due.is_evaluation_due(step)] == [100, 200, 250]
     per_epoch = schedule(make_spec, eval_rows=10, evaluation={"strategy": "epoch", "final": False}, dataset={"evalRatio": 0.1})

@@ -11,7 +11,7 @@ from finetune_api.models.spec import Dataset
 from finetune_trainer.prepare.rows import Row, data_error
 
 Format: TypeAlias = Literal["messages", "prompt-completion", "text"]
-Message: TypeAlias = dict[str, object]
+Message: TypeAlias = Mapping[str, object]
 ROLES: Final = ("system", "developer", "user", "assistant", "tool")
 TEXT_COLUMN: Final = "text"
 MESSAGES_COLUMN: Final = "messages"

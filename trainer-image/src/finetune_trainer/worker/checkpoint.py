@@ -16,7 +16,7 @@ from finetune_api.contract.base import ContractModel
 from finetune_api.contract.failures import FailureClass
 from finetune_api.contract.store import BestCheckpoint, EarlyStoppingState, UsageSeconds
 from finetune_trainer.errors import TrainerError
-from finetune_trainer.protocol import Phase, Saved
+from finetune_trainer.protocol import Saved
 from finetune_trainer.worker.orders import Bit
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def save(session: Session, trainer: FineTuneTrainer, write_trainer_files: Callab
 
     Raises :class:`TrainerError`: LossDiverged when weights are not finite (nothing is written then), PeerLost when a peer is gone.
     """
-    session.link.send(Phase(phase="Saving"))
+    session.heartbeat.beat("Saving", 0)
     started = time.monotonic()
     step = trainer.state.global_step
     directory = directory_of(session, step)

@@ -11,7 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from finetune_api.contract.failures import FailureClass
 from finetune_api.contract.store import Trigger
 from finetune_trainer.errors import TrainerError
-from finetune_trainer.protocol import Evaluated, Phase, StopAgreed
+from finetune_trainer.protocol import Evaluated, StopAgreed
 from finetune_trainer.worker import checkpoint
 from finetune_trainer.worker.decision import decide
 from finetune_trainer.worker.evaluation import Evaluation
@@ -34,6 +34,8 @@ class Conductor(TrainerCallback):  # type: ignore[misc]  # transformers is not t
         self._trainer: FineTuneTrainer | None = None
         self._learning_rate = 0.0
         self._is_training = False
+        self._micro_batches = 0
+        """Of all steps so far, the last one of each step not counted."""
 
     def attach(self, trainer: FineTuneTrainer) -> None:
         """Give the conductor its trainer, which is built after it."""
@@ -64,7 +66,7 @@ class Conductor(TrainerCallback):  # type: ignore[misc]  # transformers is not t
             control.should_training_stop = True
         self._is_training = not control.should_training_stop
         if self._is_training:
-            session.link.send(Phase(phase="Training", counter=state.global_step))
+            self._beat(state)
 
     def on_pre_optimizer_step(self, *_args: Any, **_: Any) -> None:
         """Keep the learning rate this step is made with; the scheduler moves on before the step ends."""
@@ -89,10 +91,13 @@ class Conductor(TrainerCallback):  # type: ignore[misc]  # transformers is not t
         control.should_training_stop = decision.finish
         if decision.stop is not None:
             self._stop(control, decision.stop, step, will_save=control.should_save)
-        elif decision.evaluate:
-            session.link.send(Phase(phase="Evaluating"))
-        else:
-            session.link.send(Phase(phase="Training", counter=step))
+        elif not decision.evaluate:
+            self._beat(state)
+
+    def on_substep_end(self, _args: Any, state: TrainerState, _control: TrainerControl, **_: Any) -> None:
+        """Show that a long step is not a stall."""
+        self._micro_batches += 1
+        self._beat(state)
 
     def evaluated(self, control: TrainerControl, state: TrainerState, result: Evaluation | None) -> None:
         """Take in an evaluation, or leave it for the resumed run when the group stopped in the middle of it."""
@@ -146,6 +151,9 @@ class Conductor(TrainerCallback):  # type: ignore[misc]  # transformers is not t
         state.log_history.append(entry)
         self._session.track(last.step, {f"train/{name}": value for name, value in entry.items() if name != "step" and value is not None})
         self.recorder.report(loss, last.grad_norm)
+
+    def _beat(self, state: TrainerState) -> None:
+        self._session.heartbeat.beat("Training", state.global_step + self._micro_batches)
 
     def _interval_bit(self) -> Bit:
         """Rank 0 alone looks at the clock, so that no two ranks can disagree."""

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from finetune_trainer.protocol import Phase
 from finetune_trainer.worker.loader import Rows
 from finetune_trainer.worker.orders import stop_trigger
 
 if TYPE_CHECKING:
     from finetune_trainer.worker.session import Session
-
-HEARTBEAT_SECONDS: Final = 1.0
 
 
 class Evaluation(NamedTuple):
@@ -34,16 +31,14 @@ def evaluate(session: Session, rows: Rows, batch_size: int, score: Callable[[Seq
     world, rank = session.rank.world_size, session.rank.rank
     batches = [range(start, min(start + batch_size, len(rows))) for start in range(0, len(rows), batch_size)]
     sums = torch.zeros(4, dtype=torch.float64)
-    told = started
+    session.heartbeat.beat("Evaluating", 0)
     for turn in range(-(-len(batches) // world)):
         if stop_trigger(session.group.agree(session.orders.stop_bits)) is not None:
             return None
         mine = turn * world + rank
         if mine < len(batches):
             sums += score(rows.__getitems__(list(batches[mine])))
-        if (now := time.monotonic()) - told >= HEARTBEAT_SECONDS:
-            told = now
-            session.link.send(Phase(phase="Evaluating", counter=turn + 1))
+        session.heartbeat.beat("Evaluating", turn + 1)
     loss, correct, entropy, tokens = session.group.gather(sums).sum(dim=0).tolist()
     tokens = max(tokens, 1)
     seconds = time.monotonic() - started

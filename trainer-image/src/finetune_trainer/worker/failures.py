@@ -48,8 +48,9 @@ def memory_lever(spec: FineTuneJobSpec) -> str:
     """The change that saves most memory and changes the training least."""
     training = spec.training
     if training.batch_size > 1:
-        half = training.batch_size // 2
-        return f"set training.batchSize to {half} and training.gradAccumSteps to {training.grad_accum_steps * training.batch_size // half}"
+        rows = training.batch_size * training.grad_accum_steps
+        smaller = max(size for size in range(1, training.batch_size // 2 + 1) if rows % size == 0)
+        return f"set training.batchSize to {smaller} and training.gradAccumSteps to {rows // smaller}"
     if not training.gradient_checkpointing:
         return "set training.gradientCheckpointing to true"
     if training.optimizer == "adamw_torch" and spec.adapter.type == "full":

@@ -10,6 +10,7 @@ from finetune_api.contract.run_config import RunConfig
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_trainer.protocol import Warned, WorkerPlan
 from finetune_trainer.worker.group import Group
+from finetune_trainer.worker.heartbeat import Heartbeat
 from finetune_trainer.worker.ledger import Ledger
 from finetune_trainer.worker.link import Link
 from finetune_trainer.worker.order import Order
@@ -50,6 +51,7 @@ class Session:
     order: Order
     progress: Progress
     staging: Staging
+    heartbeat: Heartbeat
     last_save: float = field(default_factory=time.monotonic)
     """Rank 0's clock at the last save, for interval saves."""
     last_save_bytes: int = 0
