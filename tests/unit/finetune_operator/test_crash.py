@@ -45,7 +45,7 @@ SCENARIOS: dict[str, Scenario] = {each.__name__: each for each in (pause_resume_
 
 @dataclass
 class Crash:
-    """Ends the operator once, at the n-th write it makes. (It keeps nothing in mind between two writes: a read is like the write before it.)"""
+    """Ends the operator once, at the n-th write it makes (between two writes it keeps nothing in mind: reads need no case of their own)."""
 
     at: int
     moment: str

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from finetune_api.constants import API_VERSION, CLUSTER_PRESET_KIND, PRESET_KIND
 
+from finetune_api.constants import API_VERSION, CLUSTER_PRESET_KIND, PRESET_KIND
 from tests.support.operator_cluster import NAMESPACE, FakeCluster
 
 

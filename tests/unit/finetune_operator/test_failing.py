@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
+
 from finetune_api.contract.failures import EXIT_PEER_LOST, EXIT_UNKNOWN, EXIT_USER_ERROR, REACTIONS, FailureClass
 from finetune_api.contract.store import CheckpointRef
 from finetune_api.contract.termination import TerminationMessage
-
 from tests.support.operator_cluster import NAMESPACE, FakeCluster, failure
 
 
@@ -90,7 +92,7 @@ async def test_counted_failures_back_off_and_end(cluster: FakeCluster) -> None:
     assert (cluster.phase, cluster.status.retry.used) == ("Failed", 2)
     assert cluster.status.failure is not None
     assert "retry.limit is 2" in cluster.status.failure.message
-    waits = [later - earlier for earlier, later in zip(starts, starts[1:], strict=False)]
+    waits = [later - earlier for earlier, later in itertools.pairwise(starts)]
     assert 10 <= waits[0] < 20 <= waits[1] < 30
 
 
@@ -164,7 +166,7 @@ async def test_a_drain_is_given_its_grace(cluster: FakeCluster) -> None:
 
 
 async def test_a_deleted_pod_is_a_disruption(cluster: FakeCluster) -> None:
-    """kubectl delete pod: the group starts again from what the trainer saved, uncounted."""
+    """Kubectl delete pod: the group starts again from what the trainer saved, uncounted."""
     await training(cluster, step=25)
     cluster.api.delete(("pods", NAMESPACE, "demo-r1-0"))
     cluster.step()

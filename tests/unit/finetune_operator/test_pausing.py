@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+
 from finetune_api.contract.failures import EXIT_STOPPED
 from finetune_api.contract.termination import TerminationMessage
 from finetune_api.models.status import PauseStatus
-
 from tests.support.operator_cluster import NAMESPACE, FakeCluster
 
 

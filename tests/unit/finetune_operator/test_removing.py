@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
 from finetune_api.constants import FINALIZER
 from finetune_api.contract.failures import EXIT_USER_ERROR, FailureClass
-
 from tests.support.operator_cluster import NAMESPACE, FakeCluster, failure
 
 JOB = ("finetunejobs", NAMESPACE, "demo")

@@ -95,12 +95,16 @@ async def write_status(client: Client, job: JobObject, status: FineTuneJobStatus
     return True
 
 
+ALWAYS_WRITTEN = {"phase", "run", "replicas", "last_replicas", "attempt_count", "observed_generation"}
+"""Fields that columns, /scale and kstatus read; all others are left out while they have their default: etcd pays for every byte."""
+
+
 def status_document(status: FineTuneJobStatus) -> Manifest:
-    """The status as stored, without ``progress`` (another writer's) and without empty parts."""
-    document = status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"progress"})
+    """The status as stored, without ``progress`` (another writer's) and without defaults and empty parts."""
+    document = status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True, exclude={"progress"})
     compact = _without_empty(document)
     assert isinstance(compact, dict)
-    return compact
+    return {**compact, **status.model_dump(mode="json", by_alias=True, include=ALWAYS_WRITTEN)}
 
 
 def _without_empty(value: Any) -> Any:

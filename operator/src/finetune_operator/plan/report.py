@@ -6,6 +6,7 @@ out, so that the string stays short however often it is written.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -47,19 +48,27 @@ class Merged(NamedTuple):
 
 def report_of(post: FineTuneProgress, merged: Merged) -> str:
     """Compact JSON of what ``post`` says beyond what was merged, at most :data:`MAX_REPORT_CHARS`."""
+    new = [c for c in post.checkpoints[-5:] if (c.attempt, c.step, c.resumable) not in merged.checkpoints]
     report = Report(
-        checkpoints=[c for c in post.checkpoints[-5:] if (c.attempt, c.step, c.resumable) not in merged.checkpoints],
-        best=post.best,
+        checkpoints=[c.model_copy(update={"eval_loss": short(c.eval_loss)}) for c in new],
+        best=post.best.model_copy(update={"value": short(post.best.value)}) if post.best is not None else None,
         parent=post.parent,
         lost_steps=post.lost_steps,
         facts={k[:64]: v[:256] for k, v in list(post.facts.items())[:MAX_FACTS] if merged.facts.get(k[:64]) != v[:256]},
         warnings={k[:64]: v[:512] for k, v in list(post.warnings.items())[:MAX_WARNINGS]},
-        usage=post.usage,
+        usage=UsageSeconds(**{name: round(value, 1) for name, value in post.usage.model_dump().items()})
+        if post.usage is not None
+        else None,
         stopped=post.stopped,
-        finished=post.finished,
+        finished=post.finished.model_copy(update={"metrics": {}}) if post.finished is not None else None,
         acknowledged=post.acknowledged[-4:],
     )
     return _fitting(report)
+
+
+def short(value: float | None, digits: int = 6) -> float | None:
+    """A number as short as is useful; NaN and infinity are no JSON."""
+    return float(f"{value:.{digits}g}") if value is not None and math.isfinite(value) else None
 
 
 def _fitting(report: Report) -> str:
@@ -73,7 +82,7 @@ def _fitting(report: Report) -> str:
     )
     for drop in drops:
         report = report.model_copy(update=drop)
-        text = report.to_json()
+        text = report.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True)
         if len(text) <= MAX_REPORT_CHARS:
             return text
     raise AssertionError("stopped, finished and parent have bounded sizes")

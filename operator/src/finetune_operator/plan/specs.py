@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from finetune_api.advice import warnings_for
+from finetune_api.advice import WITHOUT_EFFECT, warnings_for
 from finetune_api.constants import CLUSTER_PRESET_KIND
 from finetune_api.defaults import SCHEMA
 from finetune_api.models.partial import validate_job, validate_preset
@@ -149,12 +149,17 @@ def _preset_name(spec: Mapping[str, Any]) -> str | None:
 
 
 def resolved_values(resolution: Resolution) -> dict[str, Resolved]:
-    """The values the job did not write itself, with who decided. Fields with a schema default are in the spec already."""
+    """The values the job did not write itself, with who decided.
+
+    Left out: fields with a schema default (they are in the spec already) and defaults that have no effect beside the rest.
+    """
     leaves = flatten(resolution.spec.model_dump(by_alias=True, mode="json", exclude_none=True))
+    idle = {advice.path for advice in WITHOUT_EFFECT if advice.applies(leaves)}
     values = {
         path: Resolved(value=_text(leaves[path])[:MAX_VALUE], source=source)
         for path, source in resolution.sources.items()
         if source != "job" and path in leaves and path not in SCHEMA and leaves[path] not in ({}, [])
+        if not (source == "default" and path in idle)
     }
     if resolution.spec.adapter.type == "lora" and resolution.spec.adapter.alpha is None:
         values["adapter.alpha"] = Resolved(value=str(resolution.spec.adapter.rank), source="derived")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 from finetune_api.contract.progress import FineTuneProgress, ProgressPost, TrainerStatus
 from finetune_api.models.status import StatusProgress
 from finetune_operator.plan.observed import Manifest
-from finetune_operator.plan.report import Merged, report_of
+from finetune_operator.plan.report import Merged, report_of, short
 
 
 def progress_of(post: ProgressPost, merged: Merged, *, before: StatusProgress | None, run: int, now: str) -> StatusProgress:
@@ -24,11 +22,11 @@ def progress_of(post: ProgressPost, merged: Merged, *, before: StatusProgress | 
         total_steps=ours.total_steps,
         percent=_percent(ours),
         epoch=round(ours.epoch, 4),
-        loss=_rounded(ours.loss),
-        eval_loss=_rounded(ours.eval_loss),
-        learning_rate=_rounded(ours.learning_rate),
-        grad_norm=_rounded(ours.grad_norm),
-        tokens_per_second=_rounded(ours.tokens_per_second, 4),
+        loss=short(ours.loss),
+        eval_loss=short(ours.eval_loss),
+        learning_rate=short(ours.learning_rate),
+        grad_norm=short(ours.grad_norm),
+        tokens_per_second=short(ours.tokens_per_second, 4),
         eta_seconds=eta,
         eta=_words(eta) if eta is not None else None,
         updated_at=now,
@@ -91,15 +89,8 @@ def _words(seconds: int) -> str:
     return f"{hours}h{minutes % 60:02d}m" if hours < 48 else f"{days}d{hours % 24}h"
 
 
-def _rounded(value: float | None, digits: int = 6) -> float | None:
-    """A number as short as is useful; NaN and infinity are no JSON."""
-    if value is None or not math.isfinite(value):
-        return None
-    return float(f"{value:.{digits}g}")
-
-
 def _number(text: str) -> float | None:
     try:
-        return _rounded(float(text))
+        return short(float(text))
     except ValueError:
         return None
