@@ -76,6 +76,11 @@ class LogArchive:
             self._file.flush()
             return self._path.read_bytes()
 
+    def close(self) -> None:
+        """Close the file; nothing may be written afterwards."""
+        with self._lock:
+            self._file.close()
+
     def _halve(self) -> None:
         self._file.close()
         kept = self._path.read_bytes()[-self._limit // 2 :]
