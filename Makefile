@@ -34,26 +34,28 @@ lint: env ## Formatting, types, import rules, generated files
 	$(RUN) mypy
 	$(RUN) lint-imports
 	$(RUN) python -m finetune_api generate --check
+	$(RUN) python helm/sync.py --check
+	$(RUN) python helm/readme.py --check
 
 .PHONY: unit
-unit: env minio ## Fast tests without a cluster
+unit: env tools ## Fast tests without a cluster
 	$(PYTEST) tests/unit
 
 .PHONY: exactness
 exactness: env ## Resumed = never interrupted, on CPU, 1 and 2 ranks
 	$(PYTEST) tests/exactness
 
-.PHONY: minio
-minio: env
-	@$(RUN) finetune-cluster tools minio >/dev/null
+.PHONY: tools
+tools: env
+	@$(RUN) finetune-cluster tools minio helm helm3 >/dev/null
 
 .PHONY: cluster
 cluster: env ## A Kubernetes cluster: KUBE_CONTEXT, else kind, else a local node
 	@$(RUN) finetune-cluster up
 
 .PHONY: platform
-platform: cluster
-	@$(RUN) finetune-cluster tools helm helm3 prometheus
+platform: cluster tools
+	@$(RUN) finetune-cluster tools prometheus >/dev/null
 	@$(RUN) finetune-cluster images all
 
 .PHONY: integration
@@ -71,6 +73,8 @@ soak: platform ## The same tests with more seeds (hours)
 .PHONY: generate
 generate: env ## Rewrite CRDs and reference docs from the models
 	$(RUN) python -m finetune_api generate
+	$(RUN) python helm/sync.py
+	$(RUN) python helm/readme.py
 	$(RUN) ruff format .
 
 .PHONY: bench

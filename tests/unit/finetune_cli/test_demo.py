@@ -102,8 +102,8 @@ def test_install_uses_the_images_of_this_checkout() -> None:
     shell = RecordingShell({"helm status": CommandFailedError("helm status", 1)})
     make_demo(shell).install(IMAGES)
     assert shell.commands[-1] == (
-        "helm upgrade --install finetune helm/finetune-operator --namespace finetune-system --create-namespace --wait --timeout 5m "
-        "--hide-notes --set image.operator=r/operator:1 --set image.trainer=r/trainer:1 --set image.minio=r/minio:1"
+        "helm upgrade --install finetune helm/finetune-operator --namespace finetune-system --create-namespace --take-ownership --wait "
+        "--timeout 5m --hide-notes --set image.operator=r/operator:1 --set image.trainer=r/trainer:1 --set image.minio=r/minio:1"
     )
 
 

@@ -99,6 +99,7 @@ class ClusterDemo:
             str(CHART),
             *at,
             "--create-namespace",
+            "--take-ownership",
             "--wait",
             "--timeout",
             "5m",

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Literal
 
 from finetune_api.defaults import SCHEMA
-from finetune_api.models.status import FineTuneJobStatus, PauseStatus, Phase
+from finetune_api.models.status import ConditionType, FineTuneJobStatus, PauseStatus, Phase
 from finetune_operator.plan.desire import Desire, desire_of
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.observed import Pod, parse_time
@@ -41,6 +41,9 @@ def answer_ask(draft: Draft, *, saved: bool, step: int | None, lost_steps: int =
         return
     update = {"saved": saved, "step": step, "lost_steps": lost_steps, "seconds": dict(list((seconds or {}).items())[:8])}
     draft.change(pause=ask.model_copy(update=update))
+    if lost_steps:
+        message = f"No complete checkpoint of the step the job was paused at: {lost_steps} steps are lost."
+        draft.condition(ConditionType.CHECKPOINT_READY, "False", "CheckpointTimedOut", message)
 
 
 def ask_for_pause(draft: Draft) -> PauseStatus:
