@@ -112,7 +112,8 @@ class FakeApi:
                 return self._put(key, body)
             case "DELETE":
                 return self._delete(key, body or {})
-        return _failure(405, "MethodNotAllowed", method)
+            case _:
+                return _failure(405, "MethodNotAllowed", method)
 
     # --- verbs ---
 

@@ -20,7 +20,7 @@ def cluster() -> FakeCluster:
 async def training(cluster: FakeCluster, step: int = 1, **spec: object) -> None:
     cluster.create(dict(spec))
     await cluster.until(
-        lambda: cluster.phase == "Training" and (cluster.status.progress or 0) and cluster.status.progress.step >= step, train=5
+        lambda: cluster.phase == "Training" and cluster.status.progress is not None and cluster.status.progress.step >= step, train=5
     )
 
 

@@ -19,7 +19,7 @@ async def training(cluster: FakeCluster, step: int = 30, **spec: object) -> None
     """A job that trains and has reached a step."""
     cluster.create(dict(spec))
     await cluster.until(
-        lambda: cluster.phase == "Training" and (cluster.status.progress or 0) and cluster.status.progress.step >= step, train=5
+        lambda: cluster.phase == "Training" and cluster.status.progress is not None and cluster.status.progress.step >= step, train=5
     )
 
 
