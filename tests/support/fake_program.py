@@ -1,7 +1,7 @@
 """Stands in for the trainer's worker and prepare programs: speaks the link protocol, trains nothing, needs no torch.
 
-``FAKE_STEP_SECONDS`` is the length of a step, ``FAKE_STEPS`` their number; ``FAKE_EXIT`` = ``rank:step:code`` makes a rank fail (a
-negative code: by signal).
+``FAKE_PREPARE_SECONDS`` and ``FAKE_STEP_SECONDS`` are how long preparing and a step take, ``FAKE_STEPS`` is the number of steps;
+``FAKE_EXIT`` = ``rank:step:code`` makes a rank fail (a negative code: by signal).
 """
 
 from __future__ import annotations
@@ -188,6 +188,9 @@ def fail(link: Link, code: int) -> int:
 def prepare() -> int:
     """Copy the rows as they are."""
     plan = json.loads(Path(os.environ["FINETUNE_PREPARE_PLAN"]).read_text())
+    sys.stdout.write("preparing\n")
+    sys.stdout.flush()
+    time.sleep(float(os.environ.get("FAKE_PREPARE_SECONDS", "0")))
     output = Path(plan["outputDir"])
     (output / "train").mkdir(parents=True)
     rows = [line for path in plan["trainFiles"] for line in Path(path).read_text().splitlines()]

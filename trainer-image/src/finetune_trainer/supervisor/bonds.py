@@ -11,7 +11,7 @@ from finetune_trainer.supervisor.group_client import SILENCE_LIMIT_SECONDS, Grou
 from finetune_trainer.supervisor.group_service import GroupService
 from finetune_trainer.supervisor.situation import EventQueue
 
-FAREWELL_SECONDS = 3.0
+FAREWELL_SECONDS = 15.0
 
 
 class Bond(Protocol):

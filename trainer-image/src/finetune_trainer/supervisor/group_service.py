@@ -143,10 +143,11 @@ class GroupService:
             return len(self._reports) == len(self._paths) and all(report.saw_finish for report in self._reports.values())
 
     def wait_until_told(self, seconds: float) -> None:
-        """Wait until every pod that is still there has got the state as it is now."""
+        """Wait until every pod has got the state as it is now, or has left; also for those never heard of, which may just be starting."""
+        pods = set(self._paths.values())
         with self._changed:
             self._changed.wait_for(
-                lambda: all(pod in self._told or report.has_left for pod, report in self._reports.items()), timeout=seconds
+                lambda: pods <= self._told | {pod for pod, report in self._reports.items() if report.has_left}, timeout=seconds
             )
 
     def close(self) -> None:
