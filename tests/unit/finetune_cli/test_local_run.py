@@ -131,6 +131,14 @@ def test_the_run_config_is_what_an_operator_would_write(place: LocalDirectory) -
     )
 
 
+def test_pods_share_the_machine_unless_the_shell_says_otherwise(place: LocalDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    (first, _) = prepare_run("demo", make_spec(replicas=2), [], place).pods
+    assert (first.environment["OMP_NUM_THREADS"], first.environment["OMP_WAIT_POLICY"]) == ("4", "ACTIVE")
+
+
 def test_a_second_run_goes_on_under_the_next_number(place: LocalDirectory) -> None:
     first = prepare_run("demo", make_spec(), [], place).config
     second = prepare_run("demo", make_spec(logging={"steps": 1}), [], place).config

@@ -54,6 +54,7 @@ def plan_pods(config: RunConfig, directory: LocalDirectory, environment: Mapping
     """What each pod of a run is given. Ports are free ones of this machine."""
     count = config.topology.replicas
     group_port, *metrics_ports = free_ports(count + 1)
+    shared = share_machine(config.topology.world_size)
     pods = []
     for index, metrics_port in enumerate(metrics_ports):
         work = directory.run(config.run) / f"pod-{index}"
@@ -72,8 +73,16 @@ def plan_pods(config: RunConfig, directory: LocalDirectory, environment: Mapping
             env.ENV_POD_NAMESPACE: config.job.namespace,
             env.ENV_NODE_NAME: socket.gethostname(),
         }
-        pods.append(Pod(index, metrics_port, directory.run(config.run) / f"pod-{index}.log", termination, {**environment, **own}))
+        pods.append(Pod(index, metrics_port, directory.run(config.run) / f"pod-{index}.log", termination, {**shared, **environment, **own}))
     return pods
+
+
+def share_machine(ranks: int) -> dict[str, str]:
+    """Settings for computing beside others: no more threads than cores, and waiting threads that sleep.
+
+    Threads that spin while they wait slow each other down many times over as soon as anything else wants a core.
+    """
+    return {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // ranks)), "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def free_ports(count: int) -> list[int]:
