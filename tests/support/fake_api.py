@@ -131,8 +131,11 @@ class FakeApi:
     def _patch(self, key: Key, patch: Manifest, subresource: str | None) -> Answer:
         old = self.objects[key]
         metadata = patch.get("metadata") or {}
-        if (refusal := self._precondition(key, metadata)) is not None:
+        if (refusal := self._precondition(key, {"resourceVersion": metadata.get("resourceVersion")})) is not None:
             return refusal
+        if subresource is None and metadata.get("uid") not in (None, old["metadata"]["uid"]):
+            cause = {"causes": [{"reason": "FieldValueInvalid", "field": "metadata.uid"}]}
+            return _failure(422, "Invalid", "metadata.uid: field is immutable", cause)
         new = duplicate(old)
         if subresource == "status":
             new["status"] = merge(old.get("status") or {}, patch.get("status") or {})

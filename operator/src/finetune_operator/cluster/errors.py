@@ -21,7 +21,7 @@ class NotFoundError(ApiError):
 
 
 class ConflictError(ApiError):
-    """409: the object changed since it was read, or is another one of the same name (uid precondition)."""
+    """409: the object changed since it was read. Also 409 or 422: it is another one of the same name (uid precondition)."""
 
 
 class AlreadyExistsError(ApiError):
@@ -68,27 +68,32 @@ def error_of(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) -
     """The error of a failed answer (a ``Status`` object, if the body is one)."""
     reason = str(body.get("reason", ""))
     message = str(body.get("message", ""))
-    causes = [cause.get("reason") for cause in (body.get("details") or {}).get("causes") or ()]
+    details = (body.get("details") or {}).get("causes") or ()
+    causes = [cause.get("reason") for cause in details]
+    fields = [cause.get("field") for cause in details]
     match status:
-        case 401:
-            return UnauthorizedError(status, reason, message)
         case 403 if "NamespaceTerminating" in causes:
             return NamespaceTerminatingError(status, reason, message)
-        case 403:
-            return ForbiddenError(status, reason, message)
-        case 404:
-            return NotFoundError(status, reason, message)
         case 409 if reason == "AlreadyExists":
             return AlreadyExistsError(status, reason, message)
-        case 409:
+        case 422 if "metadata.uid" in fields:
             return ConflictError(status, reason, message)
-        case 400 | 422:
-            return InvalidError(status, reason, message)
         case 429:
             return OverloadedError(status, reason, message, _seconds(headers.get("Retry-After")))
         case _ if status >= 500:
             return UnreachableError(status, reason, message)
-    return ApiError(status, reason, message)
+        case _:
+            return _BY_STATUS.get(status, ApiError)(status, reason, message)
+
+
+_BY_STATUS: Mapping[int, type[ApiError]] = {
+    400: InvalidError,
+    401: UnauthorizedError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    409: ConflictError,
+    422: InvalidError,
+}
 
 
 def _seconds(text: str | None) -> float:

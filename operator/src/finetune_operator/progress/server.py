@@ -13,7 +13,7 @@ from finetune_api.contract import CONTRACT_VERSION
 from finetune_api.contract.progress import FineTuneProgress, ProgressPost, ProgressReply, progress_path
 from finetune_api.models.status import StatusProgress
 from finetune_operator.clocks import Clocks
-from finetune_operator.cluster.errors import ApiError, ConflictError, NotFoundError
+from finetune_operator.cluster.errors import ApiError, NotFoundError
 from finetune_operator.cluster.observe import JobKey
 from finetune_operator.feed import JobLookup, Known
 from finetune_operator.plan.commands import commands_of
@@ -74,7 +74,7 @@ class ProgressEndpoint:
         news: News = news_of(post.finetune) if post.finetune is not None else frozenset()
         try:
             await self._writer.take(key, uid, progress, news=news, known=_held(known))
-        except (NotFoundError, ConflictError):
+        except NotFoundError:
             return _refusal(404, f"FineTuneJob {key} is gone")
         except ApiError as error:
             log.warning("post not stored", extra={"job": str(key), "error": str(error)})

@@ -12,7 +12,7 @@ from finetune_api.constants import PROGRESS_FIELD_MANAGER
 from finetune_api.models.status import StatusProgress
 from finetune_operator.clocks import Clocks
 from finetune_operator.cluster.client import Client
-from finetune_operator.cluster.errors import ApiError, ConflictError, NotFoundError
+from finetune_operator.cluster.errors import ApiError, ConflictError, NotFoundError, UnreachableError
 from finetune_operator.cluster.observe import JobKey
 from finetune_operator.cluster.resources import FINETUNE_JOBS
 from finetune_operator.plan.report import News, is_urgent
@@ -20,6 +20,9 @@ from finetune_operator.progress.bucket import TokenBucket
 from finetune_operator.progress.numbers import patch_of, same_numbers
 
 log = logging.getLogger(__name__)
+
+WRITE_TRIES = 5
+"""Others write the same object now and then."""
 
 
 @dataclass(slots=True)
@@ -137,10 +140,25 @@ class ProgressWriter:
         return stored.at + self._min_seconds - now
 
     async def _write(self, key: JobKey, uid: str, progress: StatusProgress, news: News) -> None:
-        patch = {"metadata": {"uid": uid}, "status": {"progress": patch_of(progress)}}
         try:
-            await self._client.patch_status(FINETUNE_JOBS, key.namespace, key.name, patch, PROGRESS_FIELD_MANAGER)
-        except (ConflictError, NotFoundError):
+            await self._patch(key, uid, progress)
+        except NotFoundError:
             self.forget(key)
             raise
         self._stored[key] = _Stored(uid, progress, news, self._clock())
+
+    async def _patch(self, key: JobKey, uid: str, progress: StatusProgress) -> None:
+        """Patch the job of this uid. The version read with the uid is the precondition: on a status subresource a uid is not checked."""
+        for tries_left in reversed(range(WRITE_TRIES)):
+            manifest = await self._client.get(FINETUNE_JOBS, key.namespace, key.name)
+            if manifest is None or manifest["metadata"]["uid"] != uid:
+                raise NotFoundError(404, "NotFound", f"FineTuneJob {key} with uid {uid} is gone")
+            metadata = {"uid": uid, "resourceVersion": manifest["metadata"]["resourceVersion"]}
+            patch = {"metadata": metadata, "status": {"progress": patch_of(progress)}}
+            try:
+                await self._client.patch_status(FINETUNE_JOBS, key.namespace, key.name, patch, PROGRESS_FIELD_MANAGER)
+            except ConflictError as error:
+                if tries_left == 0:
+                    raise UnreachableError(error.status, error.reason, "the job kept changing while its progress was written") from error
+            else:
+                return
