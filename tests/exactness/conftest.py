@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from tests.exactness.harness import BASE, ROOT, Run, Zygote
+from tests.exactness.harness import BASE, DATA, ROOT, Run, Zygote
 from tests.support.jobs import merge
 
 MakeRun: TypeAlias = Callable[..., Run]
@@ -43,10 +43,10 @@ def prepared() -> dict[str, Path]:
 def make_run(zygote: Zygote, model: Path, prepared: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
     """Make a job from changes to the base spec; several of one test share nothing but prepared rows."""
 
-    def make(spec: Mapping[str, Any] | None = None, *, model_dir: Path = model) -> Run:
+    def make(spec: Mapping[str, Any] | None = None, *, model_dir: Path = model, data: Path = DATA) -> Run:
         full = merge(BASE, spec or {})
         key = json.dumps([full["dataset"], full["training"]["maxSeqLength"], full["training"].get("seed")], sort_keys=True)
-        run = Run(zygote, tmp_path_factory.mktemp("run") / "job", model_dir, spec or {}, prepared.get(key))
+        run = Run(zygote, tmp_path_factory.mktemp("run") / "job", model_dir, spec or {}, prepared.get(key), data)
         prepared[key] = run.prepared
         return run
 

@@ -40,6 +40,7 @@ from finetune_trainer.protocol import (
 from tests.support.jobs import merge
 
 ROOT = Path(__file__).parents[2]
+WORKER = "finetune_trainer.worker.__main__"
 DATA = ROOT / "examples/data/kubernetes-sft.jsonl"
 BASE: dict[str, Any] = {
     "model": {"uri": "s3://finetune/models/tiny"},
@@ -80,9 +81,9 @@ class Zygote:
         self._listener.start()
         self._wait_started(1)
 
-    def spawn(self, environment: Mapping[str, str], log: Path, max_file_bytes: int | None) -> int:
-        """Start a worker; returns its pid."""
-        request = {"env": dict(environment), "log": str(log), "max_file_bytes": max_file_bytes}
+    def spawn(self, environment: Mapping[str, str], log: Path, *, module: str = WORKER, max_file_bytes: int | None = None) -> int:
+        """Start a worker, or another module with a ``main()``; returns its pid."""
+        request = {"module": module, "env": dict(environment), "log": str(log), "max_file_bytes": max_file_bytes}
         assert self._process.stdin is not None
         with self._spawning:
             wanted = len(self._started) + 1
@@ -191,7 +192,7 @@ class Attempt:
                 "MASTER_PORT": str(port),
                 "GLOO_SOCKET_IFNAME": "lo",
             }
-            self.pids.append(zygote.spawn(environment, log, self.run.max_file_bytes))
+            self.pids.append(zygote.spawn(environment, log, max_file_bytes=self.run.max_file_bytes))
         for _ in range(self.world_size):
             connection, _ = server.accept()
             threads.append(threading.Thread(target=self._serve, args=(connection,)))
@@ -277,7 +278,9 @@ class Attempt:
 class Run:
     """A job with its prepared rows and its store; attempts are started one after the other."""
 
-    def __init__(self, zygote: Zygote, directory: Path, model: Path, spec: Mapping[str, Any], prepared: Path | None = None) -> None:
+    def __init__(  # what a test job is made of
+        self, zygote: Zygote, directory: Path, model: Path, spec: Mapping[str, Any], prepared: Path | None = None, data: Path = DATA
+    ) -> None:
         self.directory, self.model = directory, model
         self.spec = merge(BASE, spec)
         self.store = directory / "store"
@@ -289,7 +292,7 @@ class Run:
         self._zygote = zygote
         self._attempts = 0
         directory.mkdir(parents=True)
-        self.prepared = prepared or self._prepare()
+        self.prepared = prepared or self._prepare(data)
 
     def edit(self, spec: Mapping[str, Any]) -> None:
         """Change the spec between attempts."""
@@ -342,12 +345,12 @@ class Run:
         best = resume.manifest.best if resume is not None and resume.manifest is not None else None
         return self.store / f"a{best.attempt}" / f"checkpoint-{best.step}" if best is not None else None
 
-    def _prepare(self) -> Path:
+    def _prepare(self, data: Path) -> Path:
         output = self.directory / "prepared"
         config = self.write_config(1, self.directory / "prepare.json")
         prepare(
             PreparePlan(
-                run_config=config, tokenizer_dir=self.model, train_files=[DATA], eval_files=[], output_dir=output, dataset_digest="d"
+                run_config=config, tokenizer_dir=self.model, train_files=[data], eval_files=[], output_dir=output, dataset_digest="d"
             ),
             lambda rows: None,
         )

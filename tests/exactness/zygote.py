@@ -1,17 +1,20 @@
-"""Starts workers fast: a process that has paid for the imports forks one child per worker, which then runs the real entry point.
+"""Starts processes fast: one that has paid for the imports forks a child per request, which then runs a real entry point.
 
-Reads requests as JSON lines ``{"env": {...}, "log": path}`` from stdin; answers ``{"pid": n}`` at once and ``{"pid": n, "code": c}``
-when that child ends.
+Reads requests as JSON lines ``{"module", "env", "log", "max_file_bytes"}`` from stdin; answers ``{"pid": n}`` at once and
+``{"pid": n, "code": c}`` when that child ends. The module's ``main()`` returns its exit code.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
 import signal
 import sys
 import threading
+import traceback
+from typing import Any
 
 
 def main() -> None:
@@ -34,28 +37,28 @@ def main() -> None:
         request = json.loads(line)
         pid = os.fork()
         if pid == 0:
-            become_worker(request["env"], request["log"], request["max_file_bytes"])
+            become(request)
         say({"pid": pid})
         threading.Thread(
             target=lambda child=pid: say({"pid": child, "code": os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}), daemon=True
         ).start()
 
 
-def become_worker(environment: dict[str, str], log: str, max_file_bytes: int | None) -> None:
-    """Run the worker's entry point in this process and end it with its code."""
+def become(request: dict[str, Any]) -> None:
+    """Run an entry point in this process and end it with its code."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    descriptor = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(0)
-    if max_file_bytes is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
-    os.environ.update(environment)
+    if request["max_file_bytes"] is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["max_file_bytes"],) * 2)
+    os.environ.update(request["env"])
     code = 1
     try:
-        from finetune_trainer.worker.__main__ import main as worker  # noqa: PLC0415  # only the child is a worker
-
-        code = worker()
+        code = importlib.import_module(request["module"]).main()
+    except Exception:  # noqa: BLE001  # shown in the log, as a process of its own would
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -40,7 +40,8 @@ def test_points_arrive_in_order() -> None:
     feed = Feed("fake", fake.connect, lambda _message: None)
     for step in range(50):
         feed.put(step, {"loss": float(step)})
-    feed.close(10)
+    feed.finish()
+    feed.join(10)
     assert fake.points == [(step, {"loss": float(step)}) for step in range(50)]
     assert fake.closed
     assert fake.connections == 1
@@ -59,7 +60,8 @@ def test_an_outage_is_said_and_survived() -> None:
     feed.put(1, {"loss": 1.0})
     feed.put(2, {"loss": 2.0})
     assert healed.wait(10)
-    feed.close(10)
+    feed.finish()
+    feed.join(10)
     assert fake.points == [(1, {"loss": 1.0}), (2, {"loss": 2.0})]
     assert fake.connections == 4
     assert warnings[0] == "fake cannot be reached, training goes on without it: server is away"
@@ -74,7 +76,8 @@ def test_a_missing_tracker_ends_with_the_run() -> None:
 
     feed = Feed("fake", connect, warnings.append, retry_seconds=3600)
     feed.put(1, {"loss": 1.0})
-    feed.close(30)
+    feed.finish()
+    feed.join(30)
     assert warnings[0].endswith("no such library")
 
 
@@ -89,6 +92,7 @@ def test_a_tracker_that_hangs_is_left_behind() -> None:
 
     feed = Feed("fake", Hanging().connect, warnings.append)
     feed.put(1, {"loss": 1.0})
-    feed.close(0.05)
+    feed.finish()
+    feed.join(0.05)
     hanging.set()
-    assert warnings == ["fake did not take the last 1 points within 0 s"]
+    assert warnings == ["fake did not take the last 1 points in time"]

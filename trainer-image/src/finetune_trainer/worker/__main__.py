@@ -20,7 +20,7 @@ from finetune_trainer.worker.start import Start, hide_modules, needless_modules,
 
 log = logging.getLogger(__name__)
 
-EXIT_SECONDS: Final = 20.0
+EXIT_SECONDS: Final = 10.0
 
 
 def main() -> int:

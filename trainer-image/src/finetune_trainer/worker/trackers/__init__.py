@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from finetune_trainer.worker.trackers.feed import Feed
 from finetune_trainer.worker.trackers.target import Connect, Target
@@ -13,18 +14,24 @@ from finetune_trainer.worker.trackers.target import Connect, Target
 if TYPE_CHECKING:
     from finetune_trainer.worker.session import Session
 
+CLOSE_SECONDS: Final = 10.0
+
 
 @contextmanager
 def open_trackers(session: Session) -> Iterator[None]:
-    """Feed the trackers of the spec (rank 0) until the block ends."""
-    with ExitStack() as stack:
-        if session.rank.is_first:
-            for target in targets(session):
-                warn = partial(session.warn, f"Tracker{target.type.capitalize()}Unavailable")
-                feed = Feed(target.type, partial(connector(target.type), target), warn)
-                session.feeds.append(feed)
-                stack.callback(feed.close)
+    """Feed the trackers of the spec (rank 0) until the block ends; they have :data:`CLOSE_SECONDS` together to take the last points."""
+    if session.rank.is_first:
+        for target in targets(session):
+            warn = partial(session.warn, f"Tracker{target.type.capitalize()}Unavailable")
+            session.feeds.append(Feed(target.type, partial(connector(target.type), target), warn))
+    try:
         yield
+    finally:
+        for feed in session.feeds:
+            feed.finish()
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for feed in session.feeds:
+            feed.join(deadline - time.monotonic())
 
 
 def targets(session: Session) -> Iterator[Target]:

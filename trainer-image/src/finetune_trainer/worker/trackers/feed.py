@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -16,8 +15,6 @@ log = logging.getLogger(__name__)
 BACKLOG: Final = 10_000
 """Points kept while a tracker is away; the oldest are lost beyond it."""
 RETRY_SECONDS: Final = 30.0
-CLOSE_SECONDS: Final = 20.0
-"""How long the end of training waits for a tracker."""
 
 
 class Feed:
@@ -41,14 +38,17 @@ class Feed:
             self._backlog.append((step, dict(values)))
             self._changed.notify_all()
 
-    def close(self, seconds: float = CLOSE_SECONDS) -> None:
-        """Send what is queued, if the tracker takes it in time."""
+    def finish(self) -> None:
+        """Say that no more points come. A tracker that is away now is not tried again."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.join(seconds)
+
+    def join(self, seconds: float) -> None:
+        """Wait until the tracker has taken everything, but no longer than this."""
+        self._thread.join(max(seconds, 0))
         if self._thread.is_alive():
-            self._warn(f"{self._name} did not take the last {len(self._backlog)} points within {seconds:.0f} s")
+            self._warn(f"{self._name} did not take the last {len(self._backlog)} points in time")
 
     def _run(self) -> None:
         while self._wait():
@@ -82,8 +82,6 @@ class Feed:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         self._warn(f"{self._name} cannot be reached, training goes on without it: {reason}")
         log.warning("tracker %s: %s", self._name, reason)
-        until = time.monotonic() + self._retry_seconds
         with self._changed:
-            if self._closing:
+            if self._changed.wait_for(lambda: self._closing, self._retry_seconds):
                 self._backlog.clear()
-            self._changed.wait_for(lambda: self._closing, max(until - time.monotonic(), 0))

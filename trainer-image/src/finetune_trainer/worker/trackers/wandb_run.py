@@ -18,8 +18,10 @@ class WandbRun:
     def __init__(self, target: Target) -> None:
         import wandb
 
+        # Without an address of its own the library keeps its default server; it takes no None for one.
+        server = {"base_url": target.uri} if target.uri is not None else {}
         settings = wandb.Settings(
-            base_url=target.uri,
+            **server,
             init_timeout=30,
             console="off",
             disable_git=True,
