@@ -25,7 +25,7 @@ SPEC: dict[str, Any] = {
 TWO_PODS = {"replicas": 2, "training": {"maxSteps": STEPS, "gradAccumSteps": 2}}
 SOAK = bool(os.environ.get("FINETUNE_SOAK"))
 MOMENTS = random.Random(20261121).sample(range(150), 20)  # noqa: S311 - moments, not secrets
-"""Steps after which the pause is asked; 0 is during start-up. Early enough that the command, which may take 5 s, comes before the last step."""
+"""Steps after which the pause is asked (0: during start-up), early enough that the command, which may take 5 s, comes before the end."""
 
 
 class Reference(NamedTuple):
