@@ -12,7 +12,7 @@ from tests.e2e.conftest import JobFactory
 from tests.support.platform import BUCKET, Job, Platform, eventually
 
 pytestmark = pytest.mark.e2e
-STEPS, INTERVAL = 600, 50
+STEPS, INTERVAL = 400, 50
 SPEC: dict[str, Any] = {"replicas": 2, "training": {"gradAccumSteps": 2, "maxSteps": STEPS}, "checkpoint": {"steps": INTERVAL}}
 
 

@@ -215,7 +215,7 @@ class Job:
         assert running, f"no running pod {index} of {self.name}"
         return str(max(running, key=lambda p: str(p["metadata"]["creationTimestamp"]))["metadata"]["name"])
 
-    def wait_phase(self, *phases: str, within: float = 240) -> dict[str, Any]:
+    def wait_phase(self, *phases: str, within: float = 480) -> dict[str, Any]:
         """Wait for one of these phases; an unexpected end fails at once with the story."""
 
         def check() -> dict[str, Any] | None:
