@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import subprocess
 import sys
 import tempfile
@@ -14,15 +13,14 @@ from typing import Any
 
 import urllib3
 from kubernetes import client, config
-from minio import Minio
 from prometheus_client.parser import text_string_to_metric_families
 
 from examples.tiny_model import write_model
 from finetune_api.constants import DEFAULT_STORE_SECRET
-from tests.support.install import image_references, install_chart
-from tests.support.platform import BUCKET, RELEASE, ROOT, SYSTEM_NAMESPACE, Kubectl, Platform, eventually
+from tests.support.install import install_chart
+from tests.support.platform import BUCKET, RELEASE, ROOT, SYSTEM_NAMESPACE, Kubectl, Platform, StoreConnection
 
-OPERATOR = "finetune-operator"
+OPERATOR, STORE = "finetune-operator", "finetune-minio"
 OPERATOR_LABELS = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component=operator"
 MODEL = "tiny-test"
 NAMESPACE_SECONDS = 900.0
@@ -51,6 +49,8 @@ def connect() -> Kubectl:
     kubectl = Kubectl(path)
     if kubectl.within(SYSTEM_NAMESPACE).get("deployment", OPERATOR) is None:
         install_chart(kubectl)
+    for deployment in (STORE, OPERATOR):
+        kubectl.within(SYSTEM_NAMESPACE)("rollout", "status", f"deployment/{deployment}", "--timeout=240s")
     return kubectl
 
 
@@ -58,15 +58,16 @@ def connect() -> Kubectl:
 def platform() -> Iterator[Platform]:
     """The cluster with its embedded store, the small test model in it."""
     kubectl = connect()
-    system = kubectl.within(SYSTEM_NAMESPACE)
-    keys = {name: base64.b64decode(value).decode() for name, value in _storage_secret(kubectl).items()}
-    with system.port_forward("service/finetune-minio", 9000) as port, tempfile.TemporaryDirectory() as directory:
-        store = Minio(f"127.0.0.1:{port}", keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"], secure=False, region="us-east-1")
-        eventually(lambda: store.bucket_exists(BUCKET) or None, within=60, what=f"bucket {BUCKET}")
-        write_model(Path(directory), params="test")
-        for file in sorted(Path(directory).iterdir()):
-            store.fput_object(BUCKET, f"models/{MODEL}/{file.name}", str(file))
-        yield Platform(kubectl, store, image_references())
+    connection = StoreConnection(kubectl)
+    try:
+        cluster = Platform(kubectl, connection, images={})
+        with tempfile.TemporaryDirectory() as directory:
+            write_model(Path(directory), params="test")
+            for file in sorted(Path(directory).iterdir()):
+                cluster.store.fput_object(BUCKET, f"models/{MODEL}/{file.name}", str(file))
+        yield cluster
+    finally:
+        connection.close()
 
 
 @contextmanager

@@ -16,8 +16,11 @@ import random
 import time
 from typing import Any
 
+from kubernetes import client
+
 from benchmarks.environment import namespace, platform
 from benchmarks.report import machine, percentile, show, spread
+from finetune_api.constants import GROUP, PLURAL, VERSION
 from tests.support.jobs import make_job
 from tests.support.platform import Job
 
@@ -30,11 +33,13 @@ SEED = 42
 
 def measure(job: Job) -> dict[str, float]:
     """Pause a training job; returns the seconds of each part."""
+    api = client.CustomObjectsApi()
     began = time.monotonic()
     job.scale(0)
     answered = 0.0
     while True:
-        status: dict[str, Any] = job.status
+        document: Any = api.get_namespaced_custom_object(GROUP, VERSION, NAMESPACE, PLURAL, job.name)
+        status: dict[str, Any] = document.get("status", {})
         now = time.monotonic()
         pause = status.get("pause") or {}
         if status.get("phase") in ("Pausing", "Paused") and pause.get("saved") is not None and not answered:

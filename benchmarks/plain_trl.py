@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,12 +28,15 @@ class Clock(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
 
     def __init__(self, upload: Any) -> None:
         self.ends: list[float] = []
+        self.cpu: list[float] = []
+        """CPU time of this process at the end of each step."""
         self.stalls: list[float] = []
         self._upload = upload
 
     def on_step_end(self, *_args: Any, **_: Any) -> None:
         """A step has ended."""
         self.ends.append(time.monotonic())
+        self.cpu.append(time.process_time())
 
     def on_save(self, args: TrainingArguments, state: TrainerState, *_args: Any, **_: Any) -> None:
         """The Trainer has saved."""
@@ -63,7 +67,7 @@ def main() -> None:
             gradient_checkpointing=False,
             bf16=False,
             use_cpu=True,
-            logging_steps=10,
+            logging_steps=5,
             save_strategy="steps" if options.save_every else "no",
             save_steps=options.save_every or 500,
             save_total_limit=2,
@@ -78,9 +82,9 @@ def main() -> None:
     )
     trainer.train()
     if trainer.is_world_process_zero():
-        steps = [end - start for start, end in zip(clock.ends, clock.ends[1:], strict=False)]
+        steps, cpu = ([end - start for start, end in pairwise(marks)] for marks in (clock.ends, clock.cpu))
         trainable = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
-        measured = {"steps": steps, "stalls": clock.stalls, "trainable": trainable, "tokens": trainer.state.num_input_tokens_seen}
+        measured = {"steps": steps, "stalls": clock.stalls, "cpu": cpu, "trainable": trainable}
         (options.out / "measured.json").write_text(json.dumps(measured))
 
 

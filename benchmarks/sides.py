@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 
+from benchmarks.cpu import CpuMeter, per_step
 from benchmarks.pod import ENV_TOKEN
 from benchmarks.workload import Workload
 from finetune_api.contract import CONTRACT_VERSION, env
@@ -37,6 +38,8 @@ class Measured:
     """Seconds of each optimizer step, without waits for saves."""
     stalls: list[float]
     """Seconds training waited for each save; our side knows only their mean."""
+    cpu: list[float]
+    """CPU seconds of rank 0's process per step, saves excluded."""
     trainable: int
     """Trained parameters: both sides must agree."""
     checkpoint_bytes: list[int]
@@ -116,7 +119,7 @@ class Bench:
             ENV_TOKEN: self._directory / "token",
         }
         environment = {**_environment(workload), **{name: str(value) for name, value in own.items()}}
-        _run([sys.executable, "-m", "benchmarks.pod"], environment, directory)
+        marks = _run([sys.executable, "-m", "benchmarks.pod"], environment, directory)
         rows = [json.loads(line) for line in (directory / "work/metrics.jsonl").read_text().splitlines()]
         end = TerminationMessage.model_validate_json((directory / "termination.json").read_text())
         assert end.usage is not None, "a finished run knows its usage"
@@ -125,6 +128,7 @@ class Bench:
         return Measured(
             steps=[row["seconds"] for row in rows],
             stalls=[end.usage.checkpointing / saves] * saves if saves else [],
+            cpu=per_step(marks, workload.save_every),
             trainable=self._trainable(prefix),
             checkpoint_bytes=[manifest.size_bytes for manifest in manifests],
         )
@@ -144,7 +148,7 @@ class Bench:
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workload.ranks}"] if workload.ranks > 1 else []
         _run([sys.executable, *launcher, "-m", "benchmarks.plain_trl", *arguments], environment, directory)
         measured = json.loads((directory / "measured.json").read_text())
-        return Measured(measured["steps"], measured["stalls"], measured["trainable"], [])
+        return Measured(measured["steps"], measured["stalls"], measured["cpu"], measured["trainable"], [])
 
     def _config(self, workload: Workload, prefix: str) -> RunConfig:
         return RunConfig(
@@ -191,10 +195,13 @@ def _environment(workload: Workload) -> dict[str, str]:
     }
 
 
-def _run(command: list[str], environment: dict[str, str], directory: Path) -> None:
-    """Run to the end; a failure shows the last of its output."""
+def _run(command: list[str], environment: dict[str, str], directory: Path) -> dict[int, float]:
+    """Run to the end; a failure shows the last of its output. Returns CPU time by step where the program writes a worker's metrics."""
     log = directory / "log"
     with log.open("wb") as file:
-        code = subprocess.run(command, env=environment, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
+        process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
+        with CpuMeter(process.pid, directory / "work/metrics.jsonl") as meter:
+            code = process.wait()
     if code:
         raise SystemExit(f"{' '.join(command[:4])} ended with {code}:\n{log.read_text()[-4000:]}")
+    return meter.marks

@@ -21,7 +21,7 @@ from benchmarks.environment import namespace, platform
 from benchmarks.report import Verdict, machine, pairs, show
 from finetune_api.constants import ANNOTATION_ALLOW_DELETE, GROUP, PLURAL, VERSION, run_name
 from finetune_api.contract import metrics as names
-from finetune_api.contract.env import METRICS_PORT, TRAINER_CONTAINER
+from finetune_api.contract.env import METRICS_PORT
 from finetune_api.contract.run_config import RunConfig
 from tests.support.jobs import make_job
 from tests.support.platform import Kubectl, eventually
@@ -186,7 +186,7 @@ def main() -> None:
         "From apply to the first optimizer step, seconds",
         ("", "FineTuneJob", "bare Job", "ratio", f"bar {BAR}"),
         rows,
-        notes=[f"trainer container: {TRAINER_CONTAINER}, operator image: {cluster.images.get('operator', '')}", before, machine()],
+        notes=[before, machine()],
     )
 
 

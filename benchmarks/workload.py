@@ -59,7 +59,7 @@ class Workload:
             },
             "resources": {"device": "cpu", "processesPerReplica": self.ranks},
             "checkpoint": {"steps": self.save_every, "keepLast": 2},
-            "logging": {"steps": 10},
+            "logging": {"steps": 5},
         }
 
     def plain_arguments(self, out: Path) -> list[str]:
