@@ -23,7 +23,7 @@ pytestmark = pytest.mark.e2e
 Query = Callable[[str], list[dict[str, object]]]
 TRAINER = (
     metrics.LOSS, metrics.EVAL_LOSS, metrics.LEARNING_RATE, metrics.GRAD_NORM, metrics.TOKENS_PER_SECOND, metrics.STEP,
-    f"{metrics.STEP_DURATION}_count", f"{metrics.CHECKPOINT_SAVE_DURATION}_count", f"{metrics.CHECKPOINT_UPLOAD_DURATION}_count",
+    metrics.STEP_DURATION, metrics.CHECKPOINT_SAVE_DURATION, metrics.CHECKPOINT_UPLOAD_DURATION,
 )  # fmt: skip
 OPERATOR = ("finetune_operator_reconcile_duration_seconds_count", "finetune_operator_leader", "finetune_job_info")
 
