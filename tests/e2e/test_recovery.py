@@ -9,25 +9,12 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import JobFactory
+from tests.support.in_pod import kill_worker
 from tests.support.platform import BUCKET, Job, Platform, eventually
 
 pytestmark = pytest.mark.e2e
 STEPS, INTERVAL = 400, 50
 SPEC: dict[str, Any] = {"replicas": 2, "training": {"gradAccumSteps": 2, "maxSteps": STEPS}, "checkpoint": {"steps": INTERVAL}}
-
-
-def kill_worker(job: Job, rank: int) -> None:
-    """SIGKILL the worker process of a rank inside its pod."""
-    script = (
-        "import os, signal, pathlib\n"
-        "for entry in pathlib.Path('/proc').glob('[0-9]*'):\n"
-        "    if entry.name in ('1', str(os.getpid())): continue\n"
-        "    try: environment = (entry / 'environ').read_bytes().split(b'\\0')\n"
-        "    except OSError: continue\n"
-        f"    if b'RANK={rank}' in environment and b'FINETUNE_LINK' in b''.join(environment):\n"
-        "        os.kill(int(entry.name), signal.SIGKILL)\n"
-    )
-    job.kubectl("exec", job.pod(rank), "-c", "trainer", "--", "python", "-c", script)
 
 
 def committed(job: Job, step: int) -> None:
@@ -47,7 +34,8 @@ def test_a_killed_part_costs_at_most_the_save_interval(run_job: JobFactory, vict
     if victim == "pod-0":
         job.kubectl("delete", "pod", job.pod(0), "--grace-period=0", "--force")
     else:
-        kill_worker(job, int(victim[-1]))
+        rank = int(victim[-1])
+        job.kubectl("exec", job.pod(rank), "-c", "trainer", "--", "python", "-c", kill_worker(rank))
     eventually(lambda: job.status.get("run", 0) >= 2 or None, within=180, what="a second run")
     final = job.wait_phase("Succeeded")
     last = final["attempts"][-1]

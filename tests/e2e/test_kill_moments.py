@@ -1,0 +1,58 @@
+"""SIGKILL in the worst moments: while a checkpoint is written, and while it is uploaded (OP-11, R-06)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import JobFactory
+from tests.support.in_pod import kill_in_save, wait_for_upload
+from tests.support.platform import BUCKET, ROOT, Job, Platform, eventually
+
+pytestmark = pytest.mark.e2e
+STEPS, INTERVAL = 60, 10
+SPEC: dict[str, Any] = {
+    "replicas": 2,
+    "model": {"uri": "s3://finetune/models/tiny-small"},
+    "adapter": {"type": "full", "rank": None, "targetModules": None},
+    "training": {"batchSize": 1, "gradAccumSteps": 1, "maxSteps": STEPS, "learningRate": 1e-4},
+    "checkpoint": {"steps": INTERVAL},
+}
+"""All weights of the larger tiny model: a checkpoint of 100 MB, so that writing and uploading it take long enough to be hit."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def larger_model(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The model of the demo in the store."""
+    model: Path = tmp_path_factory.mktemp("model")
+    subprocess.run([sys.executable, ROOT / "examples/tiny_model.py", model, "--params", "small"], check=True)
+    for file in sorted(model.iterdir()):
+        platform.store.fput_object(BUCKET, f"models/tiny-small/{file.name}", str(file))
+
+
+def run_in_pod(job: Job, index: int, program: str) -> int:
+    """Run a program in the trainer's container of a pod; returns the step it printed."""
+    return int(job.kubectl("exec", job.pod(index), "-c", "trainer", "--", "python", "-c", program))
+
+
+@pytest.mark.parametrize("moment", ["save", "upload"])
+def test_a_kill_in_the_middle_of_a_checkpoint(run_job: JobFactory, moment: str) -> None:
+    """The half-made checkpoint never counts: the next attempt starts from the one before, and the run ends with every step trained."""
+    job = run_job(f"killed-in-{moment}", SPEC)
+    eventually(lambda: (job.status.get("checkpoints", {}).get("latest") or {}).get("step") or None, within=240, what="a checkpoint")
+    if moment == "save":
+        broken = run_in_pod(job, 0, kill_in_save(0, 2 * INTERVAL))
+    else:
+        broken = run_in_pod(job, 0, wait_for_upload(2 * INTERVAL))
+        job.kubectl("delete", "pod", job.pod(0), "--grace-period=0", "--force")
+    eventually(lambda: job.status.get("run", 0) >= 2 or None, within=180, what="a second run")
+    assert f"a1/checkpoint-{broken}/manifest.json" not in job.objects(), f"the kill came after checkpoint-{broken} was complete"
+    final = job.wait_phase("Succeeded")
+    last = final["attempts"][-1]
+    assert INTERVAL <= last["fromStep"] < broken
+    assert final["usage"]["lostSteps"] <= 3 * INTERVAL, "at most the save interval and the steps of one upload"
+    assert sorted(job.rows()) == list(range(1, STEPS + 1))
