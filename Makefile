@@ -39,7 +39,7 @@ lint: env ## Formatting, types, import rules, generated files
 
 .PHONY: unit
 unit: env tools ## Fast tests without a cluster
-	$(PYTEST) tests/unit
+	$(PYTEST) -n auto --dist loadfile tests/unit
 
 .PHONY: exactness
 exactness: env ## Resumed = never interrupted, on CPU, 1 and 2 ranks
