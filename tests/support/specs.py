@@ -52,6 +52,7 @@ _WRITTEN_BY_PEOPLE: dict[str, tuple[Any, ...]] = {
         [{"key": "", "operator": "Equal"}],
     ),
     "resources.nodeSelector": ({}, {"pool": "gpu"}),
+    "training.extraArgs": ({}, {"adam_beta2": "0.95"}, {"save_steps": "5"}, {"adam_beta3": "0.9"}),
     "training.maxSeqLength": (0, 64, 128, 512, 8192, 8200, 16384),
     "training.maxSteps": (-1, 0, 1, 100),
     "dataset.promptMaxLength": (256, 512, 2048),

@@ -137,4 +137,4 @@ def processes_per_replica(spec: FineTuneJobSpec) -> int:
     return spec.resources.gpus_per_replica if spec.resources.device == "gpu" else 1
 
 
-_MAP_FIELDS = frozenset({"resources.nodeSelector"})
+_MAP_FIELDS = frozenset({"resources.nodeSelector", "training.extraArgs"})

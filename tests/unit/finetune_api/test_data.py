@@ -38,8 +38,10 @@ def test_examples_hold_together_with_their_presets(case: Accepted) -> None:
 
 
 def test_every_rule_is_broken_by_a_kept_job() -> None:
-    broken = {problem.message for case in refused(INVALID) for problem in _problems(case)}
-    assert {rule.id for rule in RULES if rule.message not in broken} == set()
+    broken = [problem for case in refused(INVALID) for problem in _problems(case)]
+    messages, paths = {problem.message for problem in broken}, {problem.path for problem in broken}
+    # A rule that explains itself on the very values has no fixed message.
+    assert {rule.id for rule in RULES if rule.message not in messages and not (rule.explain and f"spec.{rule.path}" in paths)} == set()
 
 
 def test_every_range_has_its_ends_and_one_step_beyond() -> None:

@@ -40,6 +40,8 @@ FREE, SCHEDULE, IDENTITY = ResumeClass.FREE, ResumeClass.SCHEDULE, ResumeClass.I
 GENERAL, ADVANCED = Tier.GENERAL, Tier.ADVANCED
 
 ModuleName = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.-]+$")]
+ArgumentName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+ArgumentValue = Annotated[str, StringConstraints(max_length=1024)]
 LORA_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "embed_tokens", "lm_head")
 """The modules a LoRA adapter may target by name (G-08)."""
 TARGET_SHORTHANDS = ("basic", "enhanced", "full", "all-linear")
@@ -159,6 +161,11 @@ class Training(ApiModel):
     """Seed of weights, shuffling, splits and dropout: same seed, same run."""
     gradient_checkpointing: bool = api_field(resume=IDENTITY, tier=GENERAL, requirement="I-05")
     """Recompute activations in the backward pass: less memory, about a fifth slower."""
+    extra_args: dict[ArgumentName, ArgumentValue] | None = api_field(
+        default=None, resume=IDENTITY, tier=ADVANCED, max_length=32, requirement="F-32"
+    )
+    """Arguments of TRL and transformers that have no field, by their names there; values are texts, as in an environment
+    (neftune_noise_alpha: "5"). Names that a field decides, and those that would break a run, are refused with what to use instead."""
 
 
 class Toleration(ApiModel):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from finetune_api.arguments import argument_problems
 from finetune_api.constants import MAX_JOB_NAME
 from finetune_api.problems import Problem
 from finetune_api.resolve import Resolution, flatten
@@ -46,7 +47,8 @@ def check_resolved(resolution: Resolution) -> list[Problem]:
     """Rules that job and preset together break; nothing is open any more."""
     leaves = flatten(resolution.spec.model_dump(mode="json", by_alias=True, exclude_none=True))
     written = Written({path: value for path, value in leaves.items() if resolution.sources.get(path) in ("job", "preset")})
-    return [_problem(rule, written) for rule in RULES if not rule.holds(written)]
+    broken = [_problem(rule, written) for rule in RULES if not rule.holds(written)]
+    return broken + argument_problems(resolution.spec.training.extra_args, resolution.spec.method)
 
 
 def check_name(name: str) -> list[Problem]:
@@ -57,4 +59,4 @@ def check_name(name: str) -> list[Problem]:
 
 
 def _problem(rule: Rule, written: Written) -> Problem:
-    return Problem(f"spec.{rule.path}", written[rule.path], rule.message)
+    return Problem(f"spec.{rule.path}", written[rule.path], rule.say(written))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from finetune_api import cel
+from finetune_api import arguments, cel
 from finetune_api.models.spec import LORA_MODULES, TARGET_SHORTHANDS
 from finetune_api.resolve import LORA_FIELDS
 from finetune_api.rules.rule import Rule
@@ -94,6 +94,16 @@ TRAINING_RULES = (
         message="0 would train nothing; write -1 to let epochs decide",
         cel=f"{cel.value('training.maxSteps')} != 0",
         holds=lambda spec: spec["training.maxSteps"] != 0,
+    ),
+    Rule(
+        id="extra-args-accepted",
+        requirement="F-32",
+        path=arguments.PATH,
+        message=f"accepts {', '.join(arguments.ACCEPTED)}; everything else has a field of its own or would break a run "
+        "(kubectl finetune check says which field)",
+        cel=cel.unless(arguments.PATH, f"self.{arguments.PATH}.all(name, name in {cel.literal(tuple(arguments.ACCEPTED))})"),
+        holds=lambda spec: all(name in arguments.ACCEPTED for name in spec[arguments.PATH] or ()),
+        explain=lambda spec: arguments.explain(spec[arguments.PATH]),
     ),
 )
 

@@ -32,6 +32,8 @@ class Rule(NamedTuple):
     """Fields that are unknown, not defaulted, where a preset may supply them."""
     job_only: bool = False
     """Reads fields that no preset has."""
+    explain: Callable[[Written], str] | None = None
+    """A message on the very values, where Python can say more than the API server."""
 
     def job_expression(self) -> str:
         """CEL for the spec of a FineTuneJob."""
@@ -54,6 +56,10 @@ class Rule(NamedTuple):
 
     def _unknown(self) -> str:
         return cel.any_of(*(f"!{cel.has(path)}" for path in self.open))
+
+    def say(self, spec: Written) -> str:
+        """The message for a spec that breaks the rule."""
+        return self.explain(spec) if self.explain is not None else self.message
 
     def _unless(self, guard: str) -> str:
         return cel.any_of(guard, self.cel) if self.open else self.cel

@@ -6,6 +6,8 @@ from typing import Any
 
 from trl import SFTConfig
 
+from finetune_api.arguments import ArgumentValueError, read_arguments
+from finetune_trainer.errors import configuration_error
 from finetune_trainer.worker.precision import Formats
 from finetune_trainer.worker.session import Session
 
@@ -13,46 +15,66 @@ from finetune_trainer.worker.session import Session
 def sft_config(session: Session, formats: Formats, *, is_evaluated: bool) -> SFTConfig:
     """Build TRL's arguments.
 
-    Needs the process group, if there is one, to be open already: the arguments look for it.
+    Needs the process group, if there is one, to be open already: the arguments look for it. Raises :class:`TrainerError`
+    (ConfigurationError) for values of ``training.extraArgs`` that cannot be used.
     """
+    own = training_arguments(session, formats, is_evaluated=is_evaluated) | {
+        # Rows arrive tokenised, cut and packed; packing here only chooses the collator that keeps packed rows apart.
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "max_length": None,
+        "packing": session.spec.dataset.packing,
+        "eval_packing": False,
+    }
+    return SFTConfig(**with_extra_arguments(own, session.spec.training.extra_args))
+
+
+def training_arguments(session: Session, formats: Formats, *, is_evaluated: bool) -> dict[str, Any]:
+    """Return what all methods have in common: every argument that the spec or the conductor decides."""
     spec = session.spec
     training = spec.training
     restarts = {"num_cycles": training.lr_cosine_cycles} if training.lr_scheduler == "cosine_with_restarts" else None
-    return SFTConfig(
-        output_dir=str(session.plan.output_dir),
+    return {
+        "output_dir": str(session.plan.output_dir),
         # What is computed.
-        seed=training.seed,
-        data_seed=training.seed,
-        per_device_train_batch_size=training.batch_size,
-        gradient_accumulation_steps=training.grad_accum_steps,
-        per_device_eval_batch_size=spec.evaluation.batch_size,
-        max_steps=session.schedule.total_steps,
-        learning_rate=training.learning_rate,
-        lr_scheduler_type=training.lr_scheduler,
-        lr_scheduler_kwargs=restarts,
-        warmup_steps=session.schedule.warmup_steps,
-        weight_decay=training.weight_decay,
-        max_grad_norm=training.max_grad_norm,
-        optim=training.optimizer,
-        # Rows arrive tokenised, cut and packed; packing here only chooses the collator that keeps packed rows apart.
-        dataset_kwargs={"skip_prepare_dataset": True},
-        max_length=None,
-        packing=spec.dataset.packing,
-        eval_packing=False,
-        average_tokens_across_devices=True,
+        "seed": training.seed,
+        "data_seed": training.seed,
+        "per_device_train_batch_size": training.batch_size,
+        "gradient_accumulation_steps": training.grad_accum_steps,
+        "per_device_eval_batch_size": spec.evaluation.batch_size,
+        "max_steps": session.schedule.total_steps,
+        "learning_rate": training.learning_rate,
+        "lr_scheduler_type": training.lr_scheduler,
+        "lr_scheduler_kwargs": restarts,
+        "warmup_steps": session.schedule.warmup_steps,
+        "weight_decay": training.weight_decay,
+        "max_grad_norm": training.max_grad_norm,
+        "optim": training.optimizer,
+        "average_tokens_across_devices": True,
         # How it is computed.
-        use_cpu=spec.resources.device == "cpu",
-        bf16=formats.autocast == "bf16",
-        fp16=formats.autocast == "fp16",
-        tf32=True if formats.tf32 else None,
-        activation_checkpointing=training.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False} if training.gradient_checkpointing else None,
-        use_cache=False,
+        "use_cpu": spec.resources.device == "cpu",
+        "bf16": formats.autocast == "bf16",
+        "fp16": formats.autocast == "fp16",
+        "tf32": True if formats.tf32 else None,
+        "activation_checkpointing": training.gradient_checkpointing,
+        "activation_checkpointing_kwargs": {"use_reentrant": False} if training.gradient_checkpointing else None,
+        "use_cache": False,
         # Every trained parameter takes part in every step; searching for others would cost a walk over the graph per step.
-        ddp_find_unused_parameters=False,
-        ddp_timeout=spec.distributed.timeout_seconds,
+        "ddp_find_unused_parameters": False,
+        "ddp_timeout": spec.distributed.timeout_seconds,
         **_off(is_evaluated=is_evaluated),
-    )
+    }
+
+
+def with_extra_arguments(own: dict[str, Any], extra: dict[str, str] | None) -> dict[str, Any]:
+    """Add what the job asks for by the library's own names (F-32); objects are merged into ours, so that theirs win entry by entry.
+
+    Raises :class:`TrainerError` (ConfigurationError) for a text that is no value of its argument.
+    """
+    try:
+        asked = read_arguments(extra)
+    except ArgumentValueError as error:
+        raise configuration_error(f"training.extraArgs: {error}") from error
+    return own | {name: (own.get(name) or {}) | value if isinstance(value, dict) else value for name, value in asked.items()}
 
 
 def _off(*, is_evaluated: bool) -> dict[str, Any]:
