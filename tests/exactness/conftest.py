@@ -26,6 +26,14 @@ def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
 
 
 @pytest.fixture(scope="session")
+def sharding_zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    """Like the other, and knows DeepSpeed, whose import takes its time."""
+    process = Zygote(tmp_path_factory.mktemp("zygote") / "log", hidden=("wandb",))
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model that examples and e2e tests use."""
     directory = tmp_path_factory.mktemp("model") / "tiny"
@@ -42,7 +50,16 @@ def prepared() -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def make_run(zygote: Zygote, model: Path, prepared: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
     """Make a job from changes to the base spec; several of one test share nothing but prepared rows."""
+    return _maker(zygote, model, prepared, tmp_path_factory)
 
+
+@pytest.fixture(scope="session")
+def make_sharded(sharding_zygote: Zygote, model: Path, prepared: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
+    """Make a job for any strategy."""
+    return _maker(sharding_zygote, model, prepared, tmp_path_factory)
+
+
+def _maker(zygote: Zygote, model: Path, prepared: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
     def make(spec: Mapping[str, Any] | None = None, *, model_dir: Path = model, data: Path = DATA) -> Run:
         full = merge(BASE, spec or {})
         key = json.dumps([full["dataset"], full["training"]["maxSeqLength"], full["training"].get("seed")], sort_keys=True)

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from finetune_api.contract import CONTRACT_VERSION
 from finetune_api.contract.run_config import JobIdentity, RunConfig, StoreConfig, Topology
 from finetune_api.contract.store import Manifest, Pinned
 from finetune_api.resolve import resolve
+from finetune_api.strategies import effective_strategy
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.protocol import (
     ENV_LINK,
@@ -66,9 +67,9 @@ Hook = Callable[["Attempt", int, WorkerMessage], None]
 class Zygote:
     """Forks workers from a process that has paid for the imports."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, hidden: Sequence[str] = ("wandb", "deepspeed")) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "tests.exactness.zygote"]
+        command = [sys.executable, "-m", "tests.exactness.zygote", *hidden]
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT, env=environment
@@ -248,7 +249,7 @@ class Attempt:
             created_at="2026-01-01T00:00:00Z",
             trigger=saved.trigger,
             kind=self.run.config(self.world_size).spec.adapter.type,
-            strategy="none" if self.world_size == 1 else "ddp",
+            strategy=effective_strategy(self.run.config(self.world_size).spec.distributed.strategy, None, self.world_size),
             world_size=self.world_size,
             pods=1,
             global_batch=self.run.global_batch(self.world_size),

@@ -1,6 +1,6 @@
 """Starts processes fast: one that has paid for the imports forks a child per request, which then runs a real entry point.
 
-Reads requests as JSON lines ``{"module", "env", "log", "max_file_bytes"}`` from stdin; answers ``{"pid": n}`` at once and
+Its arguments are modules that the imports shall not find. Reads requests as JSON lines ``{"module", "env", "log", "max_file_bytes"}`` from stdin; answers ``{"pid": n}`` at once and
 ``{"pid": n, "code": c}`` when that child ends. The module's ``main()`` returns its exit code.
 """
 
@@ -22,7 +22,8 @@ def main() -> None:
     os.environ.update({"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "DISABLE_KUBEFLOW_INTEGRATION": "TRUE"})
     from finetune_trainer.worker.start import hide_modules  # noqa: PLC0415  # after the environment is set
 
-    hide_modules(["wandb", "deepspeed"])
+    os.environ["DS_ACCELERATOR"] = "cpu"
+    hide_modules(sys.argv[1:])
     import finetune_trainer.worker.run  # noqa: F401, PLC0415  # after the needless modules are hidden
 
     lock = threading.Lock()

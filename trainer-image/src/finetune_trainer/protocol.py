@@ -159,7 +159,7 @@ class Saved(ContractModel):
 
     Sent by local rank 0 after the barrier of all ranks that follows a save; answered by :class:`Staged`.
 
-    Files ``rng_state_<rank>.pth`` and ``finetune_rank_<rank>.*`` belong to that rank's pod, everything else to pod 0.
+    Files of one rank (see :func:`finetune_trainer.store.staging.rank_of`) belong to that rank's pod, everything else to pod 0.
     """
 
     type: Literal["saved"] = "saved"

@@ -100,7 +100,7 @@ TRAINING_RULES = (
         requirement="F-32",
         path=arguments.PATH,
         message=f"accepts {', '.join(arguments.ACCEPTED)}; everything else has a field of its own or would break a run "
-        "(kubectl finetune check says which field)",
+        "(kubectl finetune validate says which field)",
         cel=cel.unless(arguments.PATH, f"self.{arguments.PATH}.all(name, name in {cel.literal(tuple(arguments.ACCEPTED))})"),
         holds=lambda spec: all(name in arguments.ACCEPTED for name in spec[arguments.PATH] or ()),
         explain=lambda spec: arguments.explain(spec[arguments.PATH]),

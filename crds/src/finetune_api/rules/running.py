@@ -12,6 +12,9 @@ from finetune_api.rules.rule import Rule
 from finetune_api.written import Written
 
 _PROCESSES, _GPUS, _DEVICE = "resources.processesPerReplica", "resources.gpusPerReplica", "resources.device"
+_STRATEGY = "distributed.strategy"
+EIGHT_BIT = ("adamw_8bit", "paged_adamw_8bit")
+"""Optimizers of bitsandbytes."""
 _TOLERATIONS, _TRACKERS = "resources.tolerations", "logging.trackers"
 
 
@@ -39,12 +42,34 @@ RUNNING_RULES = (
     Rule(
         id="strategy-none",
         requirement="X34",
-        path="distributed.strategy",
-        message="none is for a single rank; with more (replicas x processesPerReplica) write ddp or auto",
-        cel=cel.any_of(f"{cel.value('distributed.strategy')} != 'none'", cel.all_of(f"{cel.value('replicas')} <= 1", _ONE_RANK_PER_POD)),
-        holds=lambda spec: spec["distributed.strategy"] != "none" or (spec["replicas"] <= 1 and _ranks_per_pod(spec) <= 1),
+        path=_STRATEGY,
+        message="none is for a single rank; with more (replicas x processesPerReplica) write ddp, another strategy or auto",
+        cel=cel.any_of(f"{cel.value(_STRATEGY)} != 'none'", cel.all_of(f"{cel.value('replicas')} <= 1", _ONE_RANK_PER_POD)),
+        holds=lambda spec: spec[_STRATEGY] != "none" or (spec["replicas"] <= 1 and _ranks_per_pod(spec) <= 1),
         open=(_DEVICE, _GPUS, _PROCESSES),
         job_only=True,
+    ),
+    Rule(
+        id="strategy-fsdp-ranks",
+        requirement="M-01",
+        path=_STRATEGY,
+        message="fsdp splits the model over ranks and needs at least two (replicas x processesPerReplica); for one write none, or "
+        "zero3_offload to use main memory",
+        cel=cel.any_of(
+            f"{cel.value(_STRATEGY)} != 'fsdp'", f"{cel.value('replicas')} != 1", cel.negate(_ONE_RANK_PER_POD)
+        ),
+        holds=lambda spec: spec[_STRATEGY] != "fsdp" or spec["replicas"] != 1 or _ranks_per_pod(spec) > 1,
+        open=(_DEVICE, _GPUS, _PROCESSES),
+        job_only=True,
+    ),
+    Rule(
+        id="strategy-fsdp-optimizer",
+        requirement="M-01 F-14",
+        path=_STRATEGY,
+        message="fsdp cannot split the states of 8-bit optimizers; set training.optimizer to adamw_torch, or write zero2 or zero3",
+        cel=cel.any_of(f"{cel.value(_STRATEGY)} != 'fsdp'", f"!({cel.value('training.optimizer')} in {cel.literal(EIGHT_BIT)})"),
+        holds=lambda spec: spec[_STRATEGY] != "fsdp" or spec["training.optimizer"] not in EIGHT_BIT,
+        open=("training.optimizer",),
     ),
     Rule(
         id="toleration-exists",

@@ -80,6 +80,15 @@ def check_global_batch(stored: int, *, batch_size: int, accumulation: int, world
     )
 
 
+def ranks_refusal(strategy: str, stored: int, asked: int) -> str:
+    """Say why a checkpoint that fits one number of ranks alone is not resumed with another."""
+    return (
+        f"the checkpoint was written with distributed.strategy {strategy} by {stored} ranks, now there are {asked}: ZeRO's parts fit that "
+        f"number alone. Set replicas x processes per replica (resources.processesPerReplica, else gpusPerReplica) back to {stored}; runs "
+        "with fsdp or ddp may change it"
+    )
+
+
 def _wished(ledger: Ledger, resume_from: str | None) -> tuple[CheckpointRef, ...]:
     if resume_from in (None, SCRATCH):
         return ()

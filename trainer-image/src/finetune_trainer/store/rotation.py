@@ -10,7 +10,7 @@ from finetune_api.contract.store import CheckpointRef, checkpoint_prefix
 from finetune_trainer.store.base import Store
 from finetune_trainer.store.ledger import Ledger, StoredCheckpoint, manifest_key
 
-OPTIMIZER_FILE = re.compile(r"optimizer\.(pt|bin)|optimizer_\d+/.*|(.*/)?[^/]*_optim_states\.pt")
+OPTIMIZER_FILE = re.compile(r"optimizer\.(pt|bin)|optimizer_\d+/.*|global_step\d+/.*")
 """What training needs and inference does not; by far the largest part beside full weights."""
 
 

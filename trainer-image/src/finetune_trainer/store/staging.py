@@ -8,14 +8,16 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-RANK_FILE = re.compile(r"(?:rng_state_|finetune_rank_)([0-9]+)\..*")
-"""Files of one rank; everything else in a checkpoint is common and pod 0's."""
+RANK_FILE = re.compile(r"(?:(?:rng_state_|finetune_rank_)(\d+)\.|(?:bf16_|fp16_)?zero_pp_rank_(\d+)_|__(\d+)_\d+\.distcp$).*")
+"""Files of one rank (random state, our own, DeepSpeed's, torch's distributed checkpoint); all else is common and pod 0's."""
+SHARED_PART = ".distcp"
+"""Parts of a distributed checkpoint: written by one rank, read by any, as the table of contents beside them says."""
 
 
 def rank_of(name: str) -> int | None:
-    """Rank a checkpoint file belongs to, None for common files."""
-    match = RANK_FILE.fullmatch(name)
-    return int(match[1]) if match else None
+    """Rank that wrote a checkpoint file, None for common files. Folders in the name do not count."""
+    match = RANK_FILE.fullmatch(name.rpartition("/")[2])
+    return next((int(number) for number in match.groups() if number is not None), None) if match else None
 
 
 def owned_files(directory: Path, *, pod: int, ranks: range) -> list[str]:
@@ -25,8 +27,8 @@ def owned_files(directory: Path, *, pod: int, ranks: range) -> list[str]:
 
 
 def wanted_files(names: Iterable[str], ranks: range) -> list[str]:
-    """Files of a checkpoint that a pod needs to resume: the common ones and its own ranks'."""
-    return [name for name in names if (rank := rank_of(name)) is None or rank in ranks]
+    """Files of a checkpoint that a pod needs to resume: the common ones, its own ranks' and those any rank may read."""
+    return [name for name in names if (rank := rank_of(name)) is None or rank in ranks or name.endswith(SHARED_PART)]
 
 
 def stage(source: Path, target: Path, names: Iterable[str]) -> None:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from finetune_api.contract import CONTRACT_VERSION
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.contract.store import PINNED, AttemptRecord, CheckpointRef, Pinned
+from finetune_api.strategies import is_same_strategy
 from finetune_trainer.errors import configuration_error
 from finetune_trainer.store.base import Store
 from finetune_trainer.store.checkpoints import claim_attempt, timestamp
@@ -104,7 +105,7 @@ def check_pinned(stored: Pinned, found: Pinned) -> None:
     """Refuse a start under other facts than the first attempt's; raises TrainerError (ConfigurationError) that names the fact."""
     for name, text in FACT_NAMES.items():
         before, now = getattr(stored, name), getattr(found, name)
-        if before is not None and now is not None and before != now:
+        if before is not None and now is not None and before != now and not (name == "strategy" and is_same_strategy(before, now)):
             raise configuration_error(_refusal(text, before, now))
     for library in sorted(stored.versions.keys() & found.versions.keys()):
         if stored.versions[library] != found.versions[library]:

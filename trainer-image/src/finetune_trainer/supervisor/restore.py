@@ -11,6 +11,8 @@ from pydantic import ValidationError
 
 from finetune_api.contract.store import MANIFEST, CheckpointRef, Manifest, StoredFile, checkpoint_prefix
 from finetune_api.models.spec import FineTuneJobSpec
+from finetune_api.strategies import FIXED_RANKS
+from finetune_trainer.errors import configuration_error
 from finetune_trainer.protocol import ResumePoint
 from finetune_trainer.sources.context import Source, SourceContext
 from finetune_trainer.sources.plain_checkpoint import check_plain_checkpoint
@@ -18,7 +20,7 @@ from finetune_trainer.sources.resolve import fetch_directory
 from finetune_trainer.store.base import Store
 from finetune_trainer.store.errors import DigestMismatchError, ObjectNotFoundError
 from finetune_trainer.store.ledger import manifest_key
-from finetune_trainer.store.resume import check_global_batch
+from finetune_trainer.store.resume import check_global_batch, ranks_refusal
 from finetune_trainer.store.rotation import OPTIMIZER_FILE
 from finetune_trainer.store.staging import rank_of, wanted_files
 from finetune_trainer.store.transfer import download_files, hash_file
@@ -50,8 +52,10 @@ def read_manifest(store: Store, ref: CheckpointRef) -> tuple[Manifest, str]:
 
 
 def restore_own(store: Store, ref: CheckpointRef, manifest: Manifest, target: RestoreTarget) -> ResumePoint:
-    """Fetch one of this job's checkpoints. Raises RejectedError, or TrainerError when another global batch is asked."""
+    """Fetch one of this job's checkpoints. Raises RejectedError, or TrainerError when another global batch or number of ranks is asked."""
     _check_batch(manifest, target)
+    if manifest.strategy in FIXED_RANKS and manifest.world_size != target.world_size:
+        raise configuration_error(f"{ranks_refusal(manifest.strategy, manifest.world_size, target.world_size)}.")
     names = {file.path: file for file in manifest.files}
     if manifest.world_size == target.world_size:
         _check_rng(names, target)

@@ -12,6 +12,7 @@ from finetune_api.contract.failures import EXIT_STOPPED
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.contract.store import log_key, metrics_key
 from finetune_api.contract.termination import TerminationMessage
+from finetune_api.strategies import effective_strategy
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.protocol import Failed, Saved, Staged, SupervisorMessage, WorkerMessage
 from finetune_trainer.sources.hub import configure_hub
@@ -198,7 +199,7 @@ class Supervisor:
             pods=config.topology.replicas,
             world_size=world_size,
             kind=spec.adapter.type,
-            strategy=("none" if world_size == 1 else "ddp") if spec.distributed.strategy == "auto" else spec.distributed.strategy,
+            strategy=effective_strategy(spec.distributed.strategy, started.plan.pinned.strategy, world_size),
             global_batch=self._inputs.global_batch,
             parent=started.parent,
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from finetune_api.contract.run_config import RunConfig
+from finetune_api.strategies import effective_strategy
 from finetune_trainer.protocol import ENV_LINK, ENV_WORKER_PLAN, Failed, WorkerPlan
 from finetune_trainer.worker.logs import set_up_logging
 from finetune_trainer.worker.rank import read_rank
@@ -34,7 +35,8 @@ def main() -> int:
     set_up_logging(config.spec.logging.level, rank.rank)
     worker = start(plan, config, rank, Path(os.environ[ENV_LINK]))
     prepare_environment(os.environ, config, rank)
-    hide_modules(needless_modules(config))
+    strategy = effective_strategy(config.spec.distributed.strategy, plan.pinned.strategy, rank.world_size)
+    hide_modules(needless_modules(config, strategy))
     try:
         from finetune_trainer.worker.run import run
 

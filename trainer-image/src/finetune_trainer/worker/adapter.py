@@ -45,10 +45,13 @@ def adaptable_modules(model: torch.nn.Module) -> set[str]:
     return {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, ADAPTABLE)}
 
 
-def add_adapter(model: PreTrainedModel, config: LoraConfig, seed: int, base: BaseName) -> PeftModel:
-    """Put a new adapter on the model, its weights drawn from ``seed``; it remembers the model by the name its users know."""
+def add_adapter(model: PreTrainedModel, config: LoraConfig, seed: int, base: BaseName, *, keeps_dtype: bool) -> PeftModel:
+    """Put a new adapter on the model, its weights drawn from ``seed``; it remembers the model by the name its users know.
+
+    ``keeps_dtype`` leaves the adapter in the model's number format instead of float32.
+    """
     set_seed(seed)
-    adapted = get_peft_model(model, config)
+    adapted = get_peft_model(model, config, autocast_adapter_dtype=not keeps_dtype)
     own = adapted.peft_config["default"]
     own.base_model_name_or_path = base.name
     own.revision = base.revision

@@ -62,6 +62,7 @@ def training_arguments(session: Session, formats: Formats, *, is_evaluated: bool
         "ddp_find_unused_parameters": False,
         "ddp_timeout": spec.distributed.timeout_seconds,
         **_off(is_evaluated=is_evaluated),
+        **session.sharing.arguments(spec, formats),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -75,7 +75,8 @@ def directory_of(session: Session, step: int) -> Path:
 
 def has_space(session: Session, trainer: FineTuneTrainer) -> bool:
     """Whether every rank has local space for one more checkpoint; if not, this save is skipped with a warning. Collective."""
-    needed = session.last_save_bytes or BYTES_PER_PARAMETER * sum(p.numel() for p in trainable(trainer))
+    count = session.sharing.parameter_count
+    needed = session.last_save_bytes or BYTES_PER_PARAMETER * sum(count(p) for p in trainer.model.parameters() if p.requires_grad)
     free = shutil.disk_usage(session.plan.output_dir).free
     short = Bit.NO_SPACE if free < needed + MARGIN_BYTES else Bit.NONE
     if Bit.NO_SPACE not in session.group.agree(short):
@@ -114,7 +115,7 @@ def save(session: Session, trainer: FineTuneTrainer, write_trainer_files: Callab
         shutil.rmtree(directory, ignore_errors=True)
         session.warn("CheckpointSkipped", f"the checkpoint of step {step} could not be written: {failure or 'a peer failed'}")
         return
-    session.last_save_bytes = sum(file.stat().st_size for file in directory.iterdir())
+    session.last_save_bytes = sum(file.stat().st_size for file in directory.rglob("*"))
     session.last_save = time.monotonic()
     session.stopwatch.lap("checkpointing")
     if session.rank.is_first_of_pod:
@@ -126,15 +127,10 @@ def save(session: Session, trainer: FineTuneTrainer, write_trainer_files: Callab
 
 def refuse_broken_weights(session: Session, trainer: FineTuneTrainer, step: int) -> None:
     """Raise LossDiverged on all ranks when a trained weight is NaN or infinite: such a checkpoint must never replace a good one."""
-    norm = torch.nn.utils.get_total_norm([p.detach() for p in trainable(trainer)])
+    norm = torch.nn.utils.get_total_norm(list(session.sharing.local_weights(trainer.model)))
     broken = Bit.NONE if bool(torch.isfinite(norm)) else Bit.FAILED
     if Bit.FAILED in session.group.agree(broken):
         raise TrainerError(FailureClass.LOSS_DIVERGED, f"weights are no longer finite at step {step}")
-
-
-def trainable(trainer: FineTuneTrainer) -> Iterator[torch.nn.Parameter]:
-    """The parameters that are trained."""
-    return (p for p in trainer.model.parameters() if p.requires_grad)
 
 
 def read_state(directory: Path) -> CommonState | None:
@@ -181,6 +177,6 @@ def _saved(session: Session, trainer: FineTuneTrainer, directory: Path, *, secon
 
 
 def _open_to_readers(directory: Path) -> None:
-    for file in directory.iterdir():
-        if file.stat().st_mode & 0o777 != FILE_MODE:
+    for file in directory.rglob("*"):
+        if file.is_file() and file.stat().st_mode & 0o777 != FILE_MODE:
             file.chmod(FILE_MODE)

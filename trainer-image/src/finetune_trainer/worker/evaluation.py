@@ -25,7 +25,7 @@ class Evaluation(NamedTuple):
 def evaluate(session: Session, rows: Rows, batch_size: int, score: Callable[[Sequence[Any]], torch.Tensor]) -> Evaluation | None:
     """Evaluate all rows; None when the group agreed to stop in the middle, which it is asked after each batch.
 
-    ``score`` returns the sums of :class:`~finetune_trainer.worker.scores.Scores` for a list of rows, on the CPU. Draws no random numbers.
+    Where weights are split over the ranks, one that has no rows left runs the others' last passes on a blank row. ``score`` returns the sums of :class:`~finetune_trainer.worker.scores.Scores` for a list of rows, on the CPU. Draws no random numbers.
     """
     started = time.monotonic()
     world, rank = session.rank.world_size, session.rank.rank
@@ -38,6 +38,8 @@ def evaluate(session: Session, rows: Rows, batch_size: int, score: Callable[[Seq
         mine = turn * world + rank
         if mine < len(batches):
             sums += score(rows.__getitems__(list(batches[mine])))
+        elif session.sharing.shards_weights:
+            score(rows.__getitems__([]))
         session.heartbeat.beat("Evaluating", turn + 1)
     loss, correct, entropy, tokens = session.group.gather(sums).sum(dim=0).tolist()
     tokens = max(tokens, 1)

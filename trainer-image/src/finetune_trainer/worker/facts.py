@@ -8,30 +8,26 @@ import torch
 
 from finetune_api.contract.store import Pinned
 from finetune_trainer.worker.precision import Formats
+from finetune_trainer.worker.strategies.base import Sharing
 
 if TYPE_CHECKING:
     from finetune_trainer.worker.session import Session
     from finetune_trainer.worker.trainer import FineTuneTrainer
 
 
-def parameter_counts(model: torch.nn.Module) -> tuple[int, int]:
-    """Return (trainable, all) parameters; a tensor shared by several modules counts once."""
+def parameter_counts(model: torch.nn.Module, sharing: Sharing) -> tuple[int, int]:
+    """Return (trainable, all) parameters over all ranks; a tensor shared by several modules counts once."""
     parameters = list(model.parameters())
-    return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
-
-
-def strategy(session: Session) -> str:
-    """How ranks work together: none for one rank, else ddp."""
-    return "none" if session.rank.world_size == 1 else "ddp"
+    return sum(sharing.parameter_count(p) for p in parameters if p.requires_grad), sum(sharing.parameter_count(p) for p in parameters)
 
 
 def facts(session: Session, trainer: FineTuneTrainer, formats: Formats) -> dict[str, str]:
     """Return what status shows beside the spec."""
-    trainable, total = parameter_counts(trainer.model)
+    trainable, total = parameter_counts(trainer.model, session.sharing)
     known: dict[str, object] = {
         "dtype": formats.dtype,
         "autocast": formats.autocast,
-        "strategy": strategy(session),
+        "strategy": session.sharing.name,
         "trainableParameters": trainable,
         "totalParameters": total,
         "effectiveBatchSize": session.schedule.global_batch,
@@ -53,5 +49,5 @@ def facts(session: Session, trainer: FineTuneTrainer, formats: Formats) -> dict[
 def pinned(session: Session, formats: Formats) -> Pinned:
     """Return what this attempt adds to the facts frozen by the first one."""
     return session.plan.pinned.model_copy(
-        update={"dtype": formats.dtype, "strategy": strategy(session), "global_batch": session.schedule.global_batch}
+        update={"dtype": formats.dtype, "strategy": session.sharing.name, "global_batch": session.schedule.global_batch}
     )

@@ -8,21 +8,34 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from finetune_trainer.protocol import FinalSaved
 from finetune_trainer.worker.checkpoint import FILE_MODE, STATE_FILE, directory_of
+from finetune_trainer.worker.orders import Bit
 
 if TYPE_CHECKING:
     from finetune_trainer.worker.session import Session
     from finetune_trainer.worker.trainer import FineTuneTrainer
 
-TRAINING_ONLY: Final = frozenset({"optimizer.pt", "scheduler.pt", "scaler.pt", "trainer_state.json", "training_args.bin", STATE_FILE})
+TRAINING_ONLY: Final = frozenset(
+    {
+        *("optimizer.pt", "scheduler.pt", "scaler.pt", "trainer_state.json", "training_args.bin", STATE_FILE),
+        *("latest", "zero_to_fp32.py", "zero_to_torch.py"),
+    }
+)
 """Files of a checkpoint that only resuming needs, beside random states."""
 
 
 def save_final(session: Session, trainer: FineTuneTrainer) -> None:
     """Write the final weights (rank 0), report them, and let no rank leave before. Collective."""
+    directory = session.plan.output_dir / "final"
+    best = _best_weights(session, trainer) if session.rank.is_first else None
+    # Only rank 0 knows what it has on disk, but all of them may have to give it their shards.
+    wishes = Bit.SAVE if session.rank.is_first and best is None else Bit.NONE
+    gathers = Bit.SAVE in session.group.agree(wishes)
     if session.rank.is_first:
-        directory = session.plan.output_dir / "final"
         shutil.rmtree(directory, ignore_errors=True)
-        source = _write(session, trainer, directory)
+    if gathers:
+        trainer.save_model(str(directory))
+    if session.rank.is_first:
+        source = _finish(session, trainer, best, directory)
         session.link.send(
             FinalSaved(
                 step=_final_step(session, trainer, source),
@@ -51,25 +64,27 @@ def best_directory(session: Session) -> Path | None:
     return next((directory for directory in candidates if directory.is_dir()), None)
 
 
-def _write(session: Session, trainer: FineTuneTrainer, directory: Path) -> Literal["best", "last"]:
+def _best_weights(session: Session, trainer: FineTuneTrainer) -> Path | None:
+    """Return where the result's weights lie already; None when they are the model's present ones."""
     best = session.progress.ledger.best
-    if session.keeps_best and best is not None and best.step != trainer.state.global_step:
-        weights = best_directory(session)
-        if weights is not None:
-            _copy_weights(weights, directory)
-            return "best"
+    if not session.keeps_best or best is None or best.step == trainer.state.global_step:
+        return None
+    directory = best_directory(session)
+    if directory is None:
         session.warn("BestUnavailable", f"the checkpoint of the best step {best.step} is not there; the last weights are the result")
-        _save_last(trainer, directory)
-        return "last"
-    _save_last(trainer, directory)
-    return "best" if session.keeps_best and best is not None else "last"
+    return directory
 
 
-def _save_last(trainer: FineTuneTrainer, directory: Path) -> None:
-    trainer.save_model(str(directory))
+def _finish(session: Session, trainer: FineTuneTrainer, best_weights: Path | None, directory: Path) -> Literal["best", "last"]:
+    """Complete the result's directory, and say what it holds."""
+    if best_weights is not None:
+        _copy_weights(best_weights, directory)
+        return "best"
     (directory / "training_args.bin").unlink(missing_ok=True)
     for file in directory.iterdir():
         file.chmod(FILE_MODE)
+    best = session.progress.ledger.best
+    return "best" if session.keeps_best and best is not None and best.step == trainer.state.global_step else "last"
 
 
 def _copy_weights(source: Path, directory: Path) -> None:

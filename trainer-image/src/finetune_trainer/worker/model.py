@@ -32,13 +32,14 @@ def find_device(kind: str, local_rank: int) -> Device:
     return Device("gpu", torch.cuda.get_device_name(local_rank), torch.cuda.get_device_capability(local_rank) >= (8, 0))
 
 
-def load_model(directory: Path, dtype: Dtype, device: Device) -> PreTrainedModel:
-    """Load a causal language model; on a GPU its weights go there straight from the file, so host memory holds no copy per rank.
+def load_model(directory: Path, dtype: Dtype, device: Device, *, placed: bool) -> PreTrainedModel:
+    """Load a causal language model.
 
-    Raises :class:`TrainerError` (ModelError) when the directory holds no such model.
+    With ``placed`` its weights go straight from the file to this rank's GPU, so host memory holds no copy per rank; otherwise the strategy
+    puts them where it wants them. Raises :class:`TrainerError` (ModelError) when the directory holds no such model.
     """
     logging.disable_progress_bar()
-    placement = {"device_map": {"": torch.cuda.current_device()}} if device.kind == "gpu" else {}
+    placement = {"device_map": {"": torch.cuda.current_device()}} if device.kind == "gpu" and placed else {}
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(directory, dtype=DTYPES[dtype], local_files_only=True, **placement)
     except (OSError, ValueError, KeyError, RuntimeError) as error:

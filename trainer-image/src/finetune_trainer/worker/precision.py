@@ -33,6 +33,11 @@ class Formats:
     tf32: bool
     warnings: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def half(self) -> Literal["no", "bf16", "fp16"]:
+        """Half precision for a library that keeps float32 master weights itself, as DeepSpeed does, and wants no autocast."""
+        return "bf16" if self.autocast == "no" and self.dtype == "bfloat16" else self.autocast
+
 
 def resolve_formats(spec: FineTuneJobSpec, device: Device, pinned: str | None) -> Formats:
     """Decide the number formats (I-01 to I-04).

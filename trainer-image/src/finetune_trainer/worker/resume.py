@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -12,8 +12,10 @@ from transformers import set_seed
 
 from finetune_api.contract.failures import FailureClass
 from finetune_api.contract.store import UsageSeconds
+from finetune_api.strategies import FIXED_RANKS, Strategy
 from finetune_trainer.errors import TrainerError, configuration_error
 from finetune_trainer.protocol import WorkerPlan
+from finetune_trainer.store.resume import ranks_refusal
 from finetune_trainer.worker.checkpoint import CommonState, read_state, schedule_fields
 from finetune_trainer.worker.ledger import Ledger
 from finetune_trainer.worker.session import Progress
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from finetune_trainer.worker.rank import Rank
     from finetune_trainer.worker.session import Session
 
-REQUIRED: Final = ("optimizer.pt", "scheduler.pt", "trainer_state.json")
+REQUIRED: Final = ("scheduler.pt", "trainer_state.json")
 WEIGHTS: Final[Mapping[str, tuple[str, ...]]] = {
     "lora": ("adapter_model.safetensors", "adapter_model.bin"),
     "full": ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"),
@@ -57,12 +59,12 @@ def restore_progress(plan: WorkerPlan) -> tuple[Progress, UsageSeconds]:
     return progress, usage
 
 
-def check_complete(directory: Path, kind: Literal["lora", "full"]) -> None:
+def check_complete(directory: Path, kind: Literal["lora", "full"], optimizer_files: Sequence[str]) -> None:
     """Refuse a checkpoint that lacks a file this worker loads.
 
     Raises :class:`TrainerError` (CheckpointIncomplete) that names the file.
     """
-    missing = [name for name in REQUIRED if not (directory / name).is_file()]
+    missing = [name for name in (*optimizer_files, *REQUIRED) if not (directory / name).is_file()]
     weights = WEIGHTS[kind]
     if not any((directory / name).is_file() for name in weights):
         missing.append(weights[0])
@@ -89,6 +91,16 @@ def check_global_batch(plan: WorkerPlan, global_batch: int, rank: Rank, batch_si
     raise configuration_error(
         f"the run was begun with {wanted} rows per step (batchSize x gradAccumSteps x ranks), now it would be {global_batch}: {advice}"
     )
+
+
+def check_ranks(plan: WorkerPlan, strategy: Strategy, rank: Rank) -> None:
+    """Refuse another number of ranks than the checkpoint's where the strategy's files fit that number alone.
+
+    Raises :class:`TrainerError` (ConfigurationError) that names the number.
+    """
+    manifest = plan.resume.manifest if plan.resume is not None else None
+    if manifest is not None and strategy in FIXED_RANKS and manifest.world_size != rank.world_size:
+        raise configuration_error(ranks_refusal(strategy, manifest.world_size, rank.world_size))
 
 
 def changed_schedule(session: Session) -> dict[str, str]:
@@ -132,15 +144,20 @@ def _saved_world_size(session: Session, directory: Path) -> int:
     return state.world_size if state is not None else max(len(list(directory.glob("rng_state_*.pth"))), 1)
 
 
-def load_optimizer(optimizer: Any, scheduler: torch.optim.lr_scheduler.LambdaLR, directory: Path) -> None:
-    """Load moments and position; learning rate, decay and the shape of the schedule stay those of the spec.
+def hyperparameters(optimizer: Any) -> list[dict[str, Any]]:
+    """Return what the spec says for each group of parameters: rate, decay and the optimizer's own constants."""
+    return [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+
+
+def restore_schedule(
+    optimizer: Any, scheduler: torch.optim.lr_scheduler.LambdaLR, wanted: Sequence[dict[str, Any]], directory: Path
+) -> None:
+    """Load the position in the schedule; learning rate, decay and the schedule's shape stay those of the spec (``wanted``).
 
     All schedules give the rate as a function of the step, so an unedited run gets exactly the rates it would have had.
     """
-    groups = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
-    optimizer.load_state_dict(torch.load(directory / "optimizer.pt", map_location="cpu", weights_only=True))
-    for group, wanted in zip(optimizer.param_groups, groups, strict=True):
-        group.update(wanted)
+    for group, own in zip(optimizer.param_groups, wanted, strict=True):
+        group.update(own)
     position = torch.load(directory / "scheduler.pt", weights_only=True)
     rates = [base * shape(position["last_epoch"]) for base, shape in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)]
     for group, rate in zip(optimizer.param_groups, rates, strict=True):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from datasets import Dataset, load_from_disk
 
 from finetune_api.contract.failures import EXIT_DONE, EXIT_STOPPED
+from finetune_api.strategies import effective_strategy
 from finetune_trainer.prepare.table import lengths
 from finetune_trainer.prepare.tokenizer import load_tokenizer
 from finetune_trainer.protocol import Facts
@@ -27,11 +28,13 @@ from finetune_trainer.worker.precision import Device, Formats, resolve_formats
 from finetune_trainer.worker.recorder import Recorder
 from finetune_trainer.worker.schedule import make_schedule
 from finetune_trainer.worker.session import Session
+from finetune_trainer.worker.strategies import sharing_of
 from finetune_trainer.worker.trackers import open_trackers
 from finetune_trainer.worker.trainer import FineTuneTrainer, Material
 from finetune_trainer.worker.usage import Stopwatch
 
 if TYPE_CHECKING:
+    from finetune_trainer.protocol import WorkerPlan
     from finetune_trainer.worker.start import Start
 
 log = logging.getLogger(__name__)
@@ -47,15 +50,22 @@ def run(start: Start, started: float) -> int:
     torch.serialization.set_crc32_options(compute_crc32=False)
     device = find_device(spec.resources.device, start.rank.local_rank)
     formats = resolve_formats(spec, device, start.plan.pinned.dtype)
-    material = load_material(start, formats, device)
-    session = open_session(start, material, started)
-    recorder = Recorder(session, lengths(material.train))
+    rows = load_rows(start.plan)
+    session = open_session(start, rows, started)
+    args = sft_config(session, formats, is_evaluated=rows.evaluation is not None)
+    session.sharing.before_model()
+    material = load_material(session, rows, formats, device)
+    session.group.meet("loaded")
+    recorder = Recorder(session, lengths(rows.train))
     conductor = Conductor(session, recorder)
-    trainer = FineTuneTrainer(session, conductor, material, sft_config(session, formats, is_evaluated=material.evaluation is not None))
+    trainer = FineTuneTrainer(session, conductor, material, args)
     conductor.attach(trainer)
     report(session, trainer, formats)
+    checkpoint = start.plan.resume.directory if start.plan.resume is not None else None
+    if checkpoint is not None:
+        session.sharing.load_weights(trainer, checkpoint)
     with open_trackers(session):
-        trainer.train(resume_from_checkpoint=str(start.plan.resume.directory) if start.plan.resume is not None else None)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
         recorder.close()
         if session.stopped is None:
             save_final(session, trainer)
@@ -65,37 +75,52 @@ def run(start: Start, started: float) -> int:
     return EXIT_DONE if session.stopped is None else EXIT_STOPPED
 
 
-def load_material(start: Start, formats: Formats, device: Device) -> Material:
-    """Load tokenizer, model with its adapter, and prepared rows from local directories.
+class PreparedRows(NamedTuple):
+    """Rows ready for training."""
 
-    Raises :class:`TrainerError`: ModelError or ConfigurationError for a model or adapter that cannot be used.
-    """
-    plan, spec = start.plan, start.config.spec
-    tokenizer = load_tokenizer(plan.tokenizer_dir)
-    model = load_model(plan.model_dir, formats.weights, device)
-    if spec.adapter.type == "lora":
-        config = lora_config(spec.adapter, model, plan.peft_config)
-        model = add_adapter(model, config, spec.training.seed, public_name(spec.model.uri))
+    train: Dataset
+    evaluation: Dataset | None
+
+
+def load_rows(plan: WorkerPlan) -> PreparedRows:
+    """Open the prepared rows."""
     train = load_from_disk(plan.prepared_dir / "train")
     directory = plan.prepared_dir / "eval"
     evaluation = load_from_disk(directory) if directory.is_dir() else None
     assert isinstance(train, Dataset)
     assert evaluation is None or isinstance(evaluation, Dataset)
-    return Material(model, tokenizer, train, evaluation)
+    return PreparedRows(train, evaluation)
 
 
-def open_session(start: Start, material: Material, started: float) -> Session:
+def load_material(session: Session, rows: PreparedRows, formats: Formats, device: Device) -> Material:
+    """Load tokenizer and model with its adapter from local directories.
+
+    Raises :class:`TrainerError`: ModelError or ConfigurationError for a model or adapter that cannot be used.
+    """
+    plan, spec = session.plan, session.spec
+    tokenizer = load_tokenizer(plan.tokenizer_dir)
+    model = load_model(plan.model_dir, formats.weights, device, placed=not session.sharing.places_model)
+    if spec.adapter.type == "lora":
+        config = lora_config(spec.adapter, model, plan.peft_config)
+        keeps_dtype = session.sharing.needs_one_dtype
+        model = add_adapter(model, config, spec.training.seed, public_name(spec.model.uri), keeps_dtype=keeps_dtype)
+    return Material(model, tokenizer, rows.train, rows.evaluation)
+
+
+def open_session(start: Start, rows: PreparedRows, started: float) -> Session:
     """Work out the schedule, take over the state of the checkpoint, and wait for the other ranks.
 
-    Raises :class:`TrainerError`: ConfigurationError for another global batch than the run began with, PeerLost when a peer does not come.
+    Raises :class:`TrainerError`: ConfigurationError for another global batch or number of ranks than the run can go on with, PeerLost
+    when a peer does not come.
     """
     plan, spec, rank = start.plan, start.config.spec, start.rank
-    rows = len(material.train)
-    eval_rows = len(material.evaluation) if material.evaluation is not None else 0
-    schedule = make_schedule(spec, train_rows=rows, eval_rows=eval_rows, world_size=rank.world_size)
+    eval_rows = len(rows.evaluation) if rows.evaluation is not None else 0
+    schedule = make_schedule(spec, train_rows=len(rows.train), eval_rows=eval_rows, world_size=rank.world_size)
+    sharing = sharing_of(effective_strategy(spec.distributed.strategy, plan.pinned.strategy, rank.world_size))
     resume.check_global_batch(plan, schedule.global_batch, rank, spec.training.batch_size)
+    resume.check_ranks(plan, sharing.name, rank)
     if plan.resume is not None:
-        resume.check_complete(plan.resume.directory, spec.adapter.type)
+        resume.check_complete(plan.resume.directory, spec.adapter.type, sharing.optimizer_files(rank.world_size))
     progress, usage = resume.restore_progress(plan)
     return Session(
         plan=plan,
@@ -106,9 +131,10 @@ def open_session(start: Start, material: Material, started: float) -> Session:
         staging=start.staging,
         heartbeat=Heartbeat(start.link),
         stopwatch=Stopwatch(time.monotonic, plan.pod_started or started, usage),
-        group=open_group(rank, spec.resources.device, spec.distributed.timeout_seconds),
+        sharing=sharing,
+        group=open_group(rank, spec.resources.device, spec.distributed.timeout_seconds, needed=sharing.needs_group),
         schedule=schedule,
-        order=Order(rows, schedule.global_batch, spec.training.seed, spec.dataset.reshuffle),
+        order=Order(len(rows.train), schedule.global_batch, spec.training.seed, spec.dataset.reshuffle),
         progress=progress,
     )
 

@@ -18,6 +18,7 @@ from finetune_trainer.worker.orders import Orders, StopTrigger
 from finetune_trainer.worker.rank import Rank
 from finetune_trainer.worker.schedule import Schedule
 from finetune_trainer.worker.staging import Staging
+from finetune_trainer.worker.strategies.base import Sharing
 from finetune_trainer.worker.trackers.feed import Feed
 from finetune_trainer.worker.usage import Stopwatch
 
@@ -46,6 +47,7 @@ class Session:
     link: Link
     orders: Orders
     stopwatch: Stopwatch
+    sharing: Sharing
     group: Group
     schedule: Schedule
     order: Order

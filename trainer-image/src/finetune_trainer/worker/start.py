@@ -12,6 +12,7 @@ from typing import Final
 
 from finetune_api.contract.failures import EXIT_STOPPED, EXIT_UNKNOWN
 from finetune_api.contract.run_config import RunConfig
+from finetune_api.strategies import ZERO, Strategy
 from finetune_trainer.protocol import Hello, Phase, SaveNow, Staged, Stop, SupervisorMessage, WorkerPlan
 from finetune_trainer.worker.link import Link
 from finetune_trainer.worker.orders import Orders, watch_sigterm
@@ -82,12 +83,15 @@ def prepare_environment(environment: MutableMapping[str, str], config: RunConfig
     if config.spec.resources.device == "gpu" and rank.local_world_size == 1:
         # With several GPUs in sight and one process, the Trainer would spread the model by nn.DataParallel.
         environment["CUDA_VISIBLE_DEVICES"] = environment.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    # DeepSpeed looks for a device by itself when it is imported, and may find one nobody asked for.
+    environment["DS_ACCELERATOR"] = "cuda" if config.spec.resources.device == "gpu" else "cpu"
 
 
-def needless_modules(config: RunConfig) -> list[str]:
+def needless_modules(config: RunConfig, strategy: Strategy) -> list[str]:
     """Optional modules that peft, transformers and trl import wherever they are installed, and that this run has no use for."""
     spec = config.spec
     wanted = {tracker.type for tracker in spec.logging.trackers} | ({"bitsandbytes"} if spec.training.optimizer in EIGHT_BIT else set())
+    wanted |= {"deepspeed"} if strategy in ZERO else set()
     return [name for name in ("wandb", "deepspeed", "bitsandbytes") if name not in wanted]
 
 

@@ -12,8 +12,12 @@ import torch
 from datasets import Dataset
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load_file
+from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 from transformers import DefaultFlowCallback, PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
+from transformers.trainer_utils import load_sharded_checkpoint
+from transformers.utils import SAFE_WEIGHTS_NAME
 from trl import SFTConfig, SFTTrainer
 
 from finetune_api.contract.store import Trigger
@@ -44,7 +48,9 @@ class FineTuneTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
     def __init__(self, session: Session, conductor: Conductor, material: Material, args: SFTConfig) -> None:
         self._session, self._conductor = session, conductor
         self._evaluation_rows = Rows(material.evaluation) if material.evaluation is not None else None
+        self._hyperparameters: list[dict[str, Any]] = []
         model = material.model
+        session.sharing.before_trainer()
         self._has_plain_head = not isinstance(model.get_output_embeddings(), BaseTunerLayer)
         with _adapter_on_head_allowed(model):
             super().__init__(
@@ -58,6 +64,17 @@ class FineTuneTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
         self.model_accepts_loss_kwargs = True
         self._loss_shifts_labels = True
         self._flops_per_token = 6 * self.model.num_parameters(exclude_embeddings=True)
+
+    @property
+    def plain_optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer without accelerate's wrapper."""
+        optimizer: torch.optim.Optimizer = self.optimizer.optimizer
+        return optimizer
+
+    @property
+    def cpu_group(self) -> torch.distributed.ProcessGroup | None:
+        """The ranks' group on their CPUs."""
+        return self._session.group.cpu
 
     @property
     def save_trigger(self) -> Trigger:
@@ -92,7 +109,9 @@ class FineTuneTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
         return (loss, scores) if return_outputs else loss
 
     def _clip_grad_norm(self, model: torch.nn.Module) -> torch.Tensor:
-        norm: torch.Tensor = super()._clip_grad_norm(model)
+        norm = super()._clip_grad_norm(model)
+        # DeepSpeed, which has clipped already, gives a number; sharded gradients have a norm that is spread over the ranks.
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else torch.as_tensor(norm)
         self._conductor.recorder.add_grad_norm(norm)
         return norm
 
@@ -103,16 +122,17 @@ class FineTuneTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
     def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:
         """Evaluate per token and independent of ranks; the group may leave in the middle of it when it is told to stop."""
         assert self._evaluation_rows is not None, "an evaluation is due only where there is data for it"
-        self.model.eval()
+        model = self._session.sharing.evaluation_model(self)
+        model.eval()
         result = evaluate(self._session, self._evaluation_rows, self.args.per_device_eval_batch_size, self._score_rows)
-        self.model.train()
+        model.train()
         self._conductor.evaluated(self.control, self.state, result)
         return result.metrics if result is not None else {}
 
     @torch.no_grad()
     def _score_rows(self, rows: Sequence[Any]) -> torch.Tensor:
         inputs = self._prepare_inputs(self.data_collator(list(rows))) | self._router_options()
-        return score(self.model, inputs, fused=self._has_plain_head).sums().cpu()
+        return score(self._session.sharing.evaluation_model(self), inputs, fused=self._has_plain_head).sums().cpu()
 
     def _router_options(self) -> dict[str, bool]:
         return {"output_router_logits": True} if self.aux_loss_enabled else {}
@@ -125,6 +145,36 @@ class FineTuneTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
     def create_model_card(self, *_args: Any, **_kwargs: Any) -> None:
         """Write no card: TRL's lies beside the checkpoints, where nobody looks, and names a local path; the adapter has PEFT's."""
 
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """Create it as the stock one does, and keep what the spec says of each group before a checkpoint says something else."""
+        scheduler = super().create_scheduler(num_training_steps, optimizer)
+        self._hyperparameters = resume.hyperparameters(self.optimizer)
+        return scheduler
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:  # noqa: FBT001, FBT002  # the base's
+        """Write plain weights. Collective where the ranks share them."""
+        directory = output_dir or self.args.output_dir
+        self._session.sharing.save_model(self, directory, lambda: super(FineTuneTrainer, self).save_model(directory, _internal_call))
+
+    def write_weights(self, directory: str, state: dict[str, Any] | None) -> None:
+        """Write gathered weights (rank 0), or the model's own where it has them whole."""
+        self._save(directory, state_dict=state)
+
+    def load_plain_weights(self, directory: Path) -> None:
+        """Load a checkpoint's weights into a model that is not shared out yet."""
+        if isinstance(self.model, PeftModel):
+            super()._load_from_checkpoint(str(directory))
+        elif (directory / SAFE_WEIGHTS_NAME).is_file():
+            self.model.load_state_dict(load_file(directory / SAFE_WEIGHTS_NAME), strict=False)
+        else:
+            load_sharded_checkpoint(self.model, str(directory), strict=False)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        self._session.sharing.load_checkpoint_weights(lambda: super(FineTuneTrainer, self)._load_from_checkpoint(resume_from_checkpoint, model))
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        self._session.sharing.save_optimizer(self, Path(output_dir), lambda: super(FineTuneTrainer, self)._save_optimizer_and_scheduler(output_dir))
+
     def _save_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
         checkpoint.save(self._session, self, lambda: super(FineTuneTrainer, self)._save_checkpoint(model, trial))
 
@@ -136,7 +186,8 @@ class FineTuneTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         # The stock one brings back the old learning rate, decay and schedule: edits of a stopped job would be ignored.
         if checkpoint is not None:
-            resume.load_optimizer(self.optimizer, self.lr_scheduler, Path(checkpoint))
+            self._session.sharing.load_optimizer(self, Path(checkpoint))
+            resume.restore_schedule(self.optimizer, self.lr_scheduler, self._hyperparameters, Path(checkpoint))
 
 
 @contextmanager
