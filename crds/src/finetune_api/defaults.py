@@ -25,6 +25,7 @@ BASE: Final[Mapping[str, Any]] = {
     "adapter.dropout": 0.0,
     "adapter.targetModules": ["q_proj", "v_proj"],
     "adapter.allowCustomModules": False,
+    "quantization.mode": "auto",
     "precision.dtype": "auto",
     "precision.fp16": False,
     "precision.bf16": False,

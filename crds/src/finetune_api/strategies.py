@@ -31,6 +31,11 @@ def effective_strategy(asked: str, pinned: str | None, world_size: int) -> Strat
     raise ValueError(f"distributed.strategy {asked!r} is none of auto, {', '.join(STRATEGIES)}")
 
 
+def is_quantized(asked: str, pinned: str | None) -> bool:
+    """Whether a start holds the base model in 4 bits; ``pinned`` is what ``auto`` came to when the run began."""
+    return asked == "4bit" or (asked == "auto" and pinned == "4bit")
+
+
 def is_same_strategy(before: str, now: str) -> bool:
     """Whether a run may go on with ``now`` after ``before``."""
     return before == now or {before, now} <= REPLICATED

@@ -212,6 +212,8 @@ class Pinned(ContractModel):
     prepared_key: str | None = None
     dtype: str | None = None
     strategy: str | None = None
+    quantization: str | None = None
+    """none or 4bit."""
     global_batch: int | None = None
     image: str | None = None
     versions: dict[str, str] = {}

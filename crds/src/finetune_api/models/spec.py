@@ -26,6 +26,7 @@ __all__ = [
     "Output",
     "PausePolicy",
     "Precision",
+    "Quantization",
     "PresetRef",
     "Resources",
     "Retry",
@@ -79,6 +80,14 @@ class Adapter(ApiModel):
     """Accept other module names in targetModules; checked against the model."""
     peft_config: ConfigUri | None = api_field(default=None, resume=IDENTITY, tier=ADVANCED, requirement="G-10")
     """A PEFT adapter_config.json that replaces rank, alpha, dropout and targetModules."""
+
+
+class Quantization(ApiModel):
+    """How the frozen base model of an adapter is held in memory."""
+
+    mode: Literal["auto", "none", "4bit"] = api_field(resume=IDENTITY, requirement="B-10 I-06 I-07 N-02")
+    """4bit = QLoRA: the base model in 4 bits (nf4, doubly quantised), a LoRA adapter over it. auto = 4bit where the model would not fit the
+    GPU otherwise, none on CPU; the reason is in the condition QuantizationDecided."""
 
 
 class Precision(ApiModel):
@@ -194,6 +203,8 @@ class Resources(ApiModel):
     """gpu asks for nvidia.com/gpu; cpu trains without one."""
     gpus_per_replica: int = api_field(tier=GENERAL, ge=1, le=16, unit="GPUs per pod", requirement="L-03")
     """nvidia.com/gpu limit of each pod; not used on cpu."""
+    gpu_memory: Quantity | None = api_field(default=None, requirement="N-01 N-02")
+    """Memory of one GPU, for example 80Gi: preflight then says beforehand whether the job fits. Unset: read from the GPU at start."""
     processes_per_replica: int | None = api_field(default=None, ge=1, le=16, unit="ranks per pod", requirement="M-01 M-05")
     """Training processes per pod. Unset: gpusPerReplica, 1 on cpu."""
     cpu: Quantity | None = api_field(default=None, requirement="L-16")
@@ -354,6 +365,7 @@ class FineTuneJobSpec(ApiModel):
     dataset: Dataset = api_field(resume=IDENTITY, tier=GENERAL)
     cache: Cache = api_field()
     adapter: Adapter = api_field(tier=GENERAL)
+    quantization: Quantization = api_field(tier=GENERAL)
     precision: Precision = api_field(tier=GENERAL)
     training: Training = api_field(tier=GENERAL)
     replicas: int = api_field(ge=0, le=64, schema_default=1, tier=GENERAL, unit="pods", requirement="L-03 Q-10")

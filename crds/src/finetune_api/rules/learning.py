@@ -44,6 +44,25 @@ ADAPTER_RULES = (
     ),
 )
 
+QUANTIZATION_RULES = (
+    Rule(
+        id="quantization-full",
+        requirement="B-10 X31",
+        path="quantization.mode",
+        message="4bit is for adapters: weights in 4 bits cannot be trained; set adapter.type to lora, or write none or auto",
+        cel=cel.any_of(f"{cel.value('quantization.mode')} != '4bit'", f"{cel.value('adapter.type')} != 'full'"),
+        holds=lambda spec: spec["quantization.mode"] != "4bit" or spec["adapter.type"] != "full",
+    ),
+    Rule(
+        id="quantization-fsdp",
+        requirement="B-10 M-01",
+        path="quantization.mode",
+        message="fsdp cannot split weights in 4 bits; set distributed.strategy to ddp, zero2 or zero3, or write none",
+        cel=cel.any_of(f"{cel.value('quantization.mode')} != '4bit'", f"{cel.value('distributed.strategy')} != 'fsdp'"),
+        holds=lambda spec: spec["quantization.mode"] != "4bit" or spec["distributed.strategy"] != "fsdp",
+    ),
+)
+
 PRECISION_RULES = (
     Rule(
         id="precision-exclusive",
@@ -137,4 +156,4 @@ EVALUATION_RULES = (
     ),
 )
 
-LEARNING_RULES = ADAPTER_RULES + PRECISION_RULES + TRAINING_RULES + EVALUATION_RULES
+LEARNING_RULES = ADAPTER_RULES + QUANTIZATION_RULES + PRECISION_RULES + TRAINING_RULES + EVALUATION_RULES

@@ -28,6 +28,7 @@ FACT_NAMES: Mapping[str, str] = {
     "prepared_key": "the prepared rows",
     "dtype": "the number format (precision)",
     "strategy": "the distribution strategy (distributed.strategy)",
+    "quantization": "the base model's format (quantization.mode)",
     "global_batch": "the global batch (training.batchSize x gradAccumSteps x ranks)",
     "image": "the trainer image (resources.image)",
 }

@@ -17,6 +17,7 @@ from finetune_trainer.store.heartbeat import read_heartbeat
 from finetune_trainer.store.probe import probe_store
 from finetune_trainer.supervisor.attempt import Claim, check_pinned, claim_next_attempt, merge_pinned, read_pinned
 from finetune_trainer.supervisor.events import Started
+from finetune_trainer.supervisor.fitting import pin_way
 from finetune_trainer.supervisor.group_service import GroupService
 from finetune_trainer.supervisor.prepared import (
     PrepareProcess,
@@ -65,6 +66,7 @@ class LeaderStartup:
             choice = pool.submit(self._agree_on_checkpoint, claim)
             weights = fetch_weights(self._inputs, stored)
             known = weights.pinned.model_copy(update={"global_batch": self._inputs.global_batch})
+            known = pin_way(self._inputs, weights, known, stored)
             if stored is not None:
                 check_pinned(stored, known)
             self._group.publish(pinned=known)
@@ -132,7 +134,7 @@ class LeaderStartup:
         self._board.update(phase="Preparing", counter=0)
         rows = self._find_rows(stored.prepared_key) if stored and stored.prepared_key else None
         if rows is not None and stored is not None:
-            known = merge_pinned(known, stored.model_copy(update={"dtype": None, "strategy": None, "versions": {}}))
+            known = merge_pinned(known, stored.model_copy(update={"dtype": None, "versions": {}}))
         else:
             rows, known = self._make_rows(weights, known, stored)
         for condition, message in read_summary(rows).warnings.items():

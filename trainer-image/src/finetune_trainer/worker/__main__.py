@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from finetune_api.contract.run_config import RunConfig
-from finetune_api.strategies import effective_strategy
 from finetune_trainer.protocol import ENV_LINK, ENV_WORKER_PLAN, Failed, WorkerPlan
 from finetune_trainer.worker.logs import set_up_logging
 from finetune_trainer.worker.rank import read_rank
@@ -35,8 +34,7 @@ def main() -> int:
     set_up_logging(config.spec.logging.level, rank.rank)
     worker = start(plan, config, rank, Path(os.environ[ENV_LINK]))
     prepare_environment(os.environ, config, rank)
-    strategy = effective_strategy(config.spec.distributed.strategy, plan.pinned.strategy, rank.world_size)
-    hide_modules(needless_modules(config, strategy))
+    hide_modules(needless_modules(config, plan.pinned))
     try:
         from finetune_trainer.worker.run import run
 

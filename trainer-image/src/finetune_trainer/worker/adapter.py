@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from finetune_api.models.spec import Adapter
 from finetune_trainer.errors import configuration_error
-from finetune_trainer.worker.targets import check_modules, target_modules
+from finetune_trainer.targets import check_modules, target_modules
 
 ADAPTABLE: Final = (torch.nn.Linear, torch.nn.Embedding, Conv1D)
 NOT_OURS: Final = ("base_model_name_or_path", "revision", "inference_mode", "auto_mapping", "peft_version")

@@ -27,6 +27,7 @@ def facts(session: Session, trainer: FineTuneTrainer, formats: Formats) -> dict[
     known: dict[str, object] = {
         "dtype": formats.dtype,
         "autocast": formats.autocast,
+        "quantization": quantization(formats),
         "strategy": session.sharing.name,
         "trainableParameters": trainable,
         "totalParameters": total,
@@ -46,8 +47,18 @@ def facts(session: Session, trainer: FineTuneTrainer, formats: Formats) -> dict[
     return {name: str(value) for name, value in known.items()}
 
 
+def quantization(formats: Formats) -> str:
+    """How the base model is held."""
+    return "4bit" if formats.is_quantized else "none"
+
+
 def pinned(session: Session, formats: Formats) -> Pinned:
     """Return what this attempt adds to the facts frozen by the first one."""
     return session.plan.pinned.model_copy(
-        update={"dtype": formats.dtype, "strategy": session.sharing.name, "global_batch": session.schedule.global_batch}
+        update={
+            "dtype": formats.dtype,
+            "strategy": session.sharing.name,
+            "quantization": quantization(formats),
+            "global_batch": session.schedule.global_batch,
+        }
     )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging
 
 from finetune_api.contract.failures import FailureClass
 from finetune_trainer.errors import TrainerError
-from finetune_trainer.worker.precision import Device, Dtype
+from finetune_trainer.worker.precision import Device, Dtype, Formats
 
 DTYPES: dict[Dtype, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -32,16 +33,32 @@ def find_device(kind: str, local_rank: int) -> Device:
     return Device("gpu", torch.cuda.get_device_name(local_rank), torch.cuda.get_device_capability(local_rank) >= (8, 0))
 
 
-def load_model(directory: Path, dtype: Dtype, device: Device, *, placed: bool) -> PreTrainedModel:
+def four_bits(formats: Formats) -> BitsAndBytesConfig:
+    """Return QLoRA's way of holding a base model: normal floats of 4 bits, their scales quantised once more (B-10)."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=DTYPES[formats.weights],
+    )
+
+
+def load_model(directory: Path, formats: Formats, device: Device, *, placed: bool) -> PreTrainedModel:
     """Load a causal language model.
 
     With ``placed`` its weights go straight from the file to this rank's GPU, so host memory holds no copy per rank; otherwise the strategy
     puts them where it wants them. Raises :class:`TrainerError` (ModelError) when the directory holds no such model.
     """
     logging.disable_progress_bar()
-    placement = {"device_map": {"": torch.cuda.current_device()}} if device.kind == "gpu" and placed else {}
+    options: dict[str, Any] = {}
+    if device.kind == "gpu" and (placed or formats.is_quantized):
+        options["device_map"] = {"": torch.cuda.current_device()}
+    if formats.is_quantized:
+        options["quantization_config"] = four_bits(formats)
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(directory, dtype=DTYPES[dtype], local_files_only=True, **placement)
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            directory, dtype=DTYPES[formats.weights], local_files_only=True, **options
+        )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise

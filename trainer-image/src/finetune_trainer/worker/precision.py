@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from finetune_api.models.spec import FineTuneJobSpec
+from finetune_api.strategies import is_quantized
 from finetune_trainer.errors import configuration_error
 
 Dtype: TypeAlias = Literal["bfloat16", "float16", "float32"]
@@ -31,6 +32,8 @@ class Formats:
     """Format the base model is loaded in."""
     autocast: Literal["no", "bf16", "fp16"]
     tf32: bool
+    is_quantized: bool = False
+    """The base model is held in 4 bits; the rest of it in :attr:`weights`."""
     warnings: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -39,11 +42,11 @@ class Formats:
         return "bf16" if self.autocast == "no" and self.dtype == "bfloat16" else self.autocast
 
 
-def resolve_formats(spec: FineTuneJobSpec, device: Device, pinned: str | None) -> Formats:
-    """Decide the number formats (I-01 to I-04).
+def resolve_formats(spec: FineTuneJobSpec, device: Device, pinned: str | None, pinned_quantization: str | None = None) -> Formats:
+    """Decide the number formats (I-01 to I-07).
 
-    ``pinned`` is the dtype the first attempt used: it stands for ``auto`` later, so that another GPU cannot change a run under its user.
-    Raises :class:`TrainerError` (ConfigurationError) when the device cannot do what is asked.
+    ``pinned`` and ``pinned_quantization`` are what the first attempt used: they stand for ``auto`` later, so that another GPU cannot
+    change a run under its user. Raises :class:`TrainerError` (ConfigurationError) when the device cannot do what is asked.
     """
     precision = spec.precision
     dtype = _dtype(precision.dtype, device, pinned)
@@ -64,7 +67,7 @@ def resolve_formats(spec: FineTuneJobSpec, device: Device, pinned: str | None) -
     autocast: Literal["no", "bf16", "fp16"] = "bf16" if bf16 else "fp16" if fp16 or dtype == "float16" else "no"
     # Gradients of float16 weights cannot be unscaled: whatever is trained stays float32, and full training trains everything.
     weights: Dtype = "float32" if dtype == "float16" and spec.adapter.type == "full" else dtype
-    return Formats(dtype, weights, autocast, tf32, warnings)
+    return Formats(dtype, weights, autocast, tf32, is_quantized(spec.quantization.mode, pinned_quantization), warnings)
 
 
 def _dtype(wanted: str, device: Device, pinned: str | None) -> Dtype:

@@ -49,7 +49,7 @@ def run(start: Start, started: float) -> int:
     # Checksums of our own cover every file; torch's cost six times the time of writing it.
     torch.serialization.set_crc32_options(compute_crc32=False)
     device = find_device(spec.resources.device, start.rank.local_rank)
-    formats = resolve_formats(spec, device, start.plan.pinned.dtype)
+    formats = resolve_formats(spec, device, start.plan.pinned.dtype, start.plan.pinned.quantization)
     rows = load_rows(start.plan)
     session = open_session(start, rows, started)
     args = sft_config(session, formats, is_evaluated=rows.evaluation is not None)
@@ -99,7 +99,7 @@ def load_material(session: Session, rows: PreparedRows, formats: Formats, device
     """
     plan, spec = session.plan, session.spec
     tokenizer = load_tokenizer(plan.tokenizer_dir)
-    model = load_model(plan.model_dir, formats.weights, device, placed=not session.sharing.places_model)
+    model = load_model(plan.model_dir, formats, device, placed=not session.sharing.places_model)
     if spec.adapter.type == "lora":
         config = lora_config(spec.adapter, model, plan.peft_config)
         keeps_dtype = session.sharing.needs_one_dtype

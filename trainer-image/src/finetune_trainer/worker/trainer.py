@@ -170,7 +170,12 @@ class FineTuneTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
             load_sharded_checkpoint(self.model, str(directory), strict=False)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        # Over a 4-bit base TRL trains adapters in bfloat16, and PEFT loads them in float32: the resumed run would be another one.
+        formats = {name: p.dtype for name, p in self.model.named_parameters() if p.requires_grad}
         self._session.sharing.load_checkpoint_weights(lambda: super(FineTuneTrainer, self)._load_from_checkpoint(resume_from_checkpoint, model))
+        for name, parameter in self.model.named_parameters():
+            if name in formats and parameter.dtype != formats[name]:
+                parameter.data = parameter.data.to(formats[name])
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         self._session.sharing.save_optimizer(self, Path(output_dir), lambda: super(FineTuneTrainer, self)._save_optimizer_and_scheduler(output_dir))

@@ -7,7 +7,7 @@ import pytest
 from finetune_api.contract.failures import FailureClass
 from finetune_api.models.spec import LORA_MODULES
 from finetune_trainer.errors import TrainerError
-from finetune_trainer.worker.targets import check_modules, target_modules
+from finetune_trainer.targets import check_modules, target_modules
 from tests.unit.finetune_trainer.worker.conftest import MakeSpec
 
 

@@ -1,0 +1,97 @@
+"""Whether a job fits its GPUs, and what ``auto`` comes to: the first way of training that fits, from the plainest on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from finetune_api.models.spec import FineTuneJobSpec
+from finetune_api.strategies import Strategy, effective_strategy
+from finetune_trainer.estimate.memory import GIB, Footprint, Plan, estimate_memory
+from finetune_trainer.estimate.shape import AdapterShape, ModelShape, adapter_parameters
+
+MARGIN: Final = 1.1
+"""An estimate must leave this much room before it counts as fitting."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a job will need and how it will be trained."""
+
+    parameters: int
+    trainable: int
+    strategy: Strategy
+    is_quantized: bool
+    memory: Footprint | None
+    """None on CPU."""
+    available: int | None
+    """Bytes of one GPU, where known."""
+    reason: str
+    """Why this way, with the numbers (N-03)."""
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether it can run at all; None where the GPU is not known."""
+        if self.memory is None or self.available is None:
+            return None
+        return self.memory.total <= self.available
+
+
+def decide(spec: FineTuneJobSpec, model: ModelShape, adapter: AdapterShape, *, ranks: int, gpu_bytes: int | None) -> Verdict:
+    """Choose quantisation and strategy where the job leaves them to ``auto`` (N-01 to N-05).
+
+    In this order: whole copies in 16 bit, whole copies over a 4-bit base, everything split and in main memory. ``gpu_bytes`` None: nobody
+    knows the GPU yet, so that the first is taken.
+    """
+    trainable = adapter_parameters(model, adapter) if spec.adapter.type == "lora" else model.parameters
+    if spec.resources.device == "cpu":
+        strategy = effective_strategy(spec.distributed.strategy, None, ranks)
+        is_quantized = spec.quantization.mode == "4bit"
+        return Verdict(model.parameters, trainable, strategy, is_quantized, None, None, "CPU: memory is the pod's (resources.memory)")
+    ways = [
+        Verdict(model.parameters, trainable, plan.strategy, plan.is_quantized, estimate_memory(spec, model, plan), gpu_bytes, "")
+        for plan in _ways(spec, trainable, ranks)
+    ]
+    chosen = next((way for way in ways if gpu_bytes is None or _is_roomy(way)), ways[-1] if len(ways) == 1 else _smallest(ways))
+    return Verdict(
+        chosen.parameters, trainable, chosen.strategy, chosen.is_quantized, chosen.memory, gpu_bytes, _reason(spec, chosen, ways[0])
+    )
+
+
+def _ways(spec: FineTuneJobSpec, trainable: int, ranks: int) -> Iterator[Plan]:
+    """What the job allows, plainest first."""
+    mode = spec.quantization.mode
+    half = spec.precision.dtype != "float32" and not (spec.precision.dtype == "float16" and spec.adapter.type == "full")
+    quantizations = [mode == "4bit"] if mode != "auto" or spec.adapter.type == "full" else [False, True]
+    plain = effective_strategy(spec.distributed.strategy, None, ranks)
+    if plain == "fsdp":
+        quantizations = [False]
+    for is_quantized in quantizations:
+        yield Plan(trainable, is_quantized, half, plain, ranks)
+    if spec.distributed.strategy == "auto" and ranks > 1:
+        yield Plan(trainable, quantizations[0], half, "zero3_offload", ranks)
+
+
+def _is_roomy(way: Verdict) -> bool:
+    assert way.memory is not None
+    return way.available is None or way.memory.total * MARGIN <= way.available
+
+
+def _smallest(ways: list[Verdict]) -> Verdict:
+    return min(ways, key=lambda way: way.memory.total if way.memory is not None else 0)
+
+
+def _reason(spec: FineTuneJobSpec, chosen: Verdict, plainest: Verdict) -> str:
+    assert chosen.memory is not None
+    assert plainest.memory is not None
+    how = f"{'4-bit base (QLoRA)' if chosen.is_quantized else 'unquantised'}, strategy {chosen.strategy}"
+    need = f"about {chosen.memory.total / GIB:.1f} GiB per GPU"
+    if chosen.available is None:
+        return f"{how}: {need}; the GPU's memory is not known (resources.gpuMemory), so that nothing was chosen by it"
+    has = f"the GPU has {chosen.available / GIB:.1f} GiB"
+    if not chosen.fits:
+        return f"{how} still needs {need}; {has}"
+    if chosen == plainest:
+        return f"{how} fits: {need}, {has}"
+    return f"{how}: {need}; unquantised with strategy {plainest.strategy} would need {plainest.memory.total / GIB:.1f} GiB, {has}"

@@ -1,0 +1,114 @@
+"""The shape of a model: sizes from its config.json, every tensor from the headers of its safetensors files."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from finetune_api.models.spec import Adapter
+from finetune_trainer.sources.model_directory import CONFIG, ModelFiles
+from finetune_trainer.targets import ALL_LINEAR, target_modules
+
+HEADS: Final = ("lm_head", "output", "embed_out", "score")
+EMBEDDINGS: Final = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in|embeddings?)$")
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Sizes of a decoder model."""
+
+    tensors: Mapping[str, tuple[int, ...]]
+    """Module name (without ``.weight``) -> shape, for every weight matrix; other parameters by their full names."""
+    hidden: int
+    layers: int
+    key_values: int
+    """Width of keys, or values, of all key-value heads."""
+    feed_forward: int
+    vocabulary: int
+    context: int
+
+    @property
+    def parameters(self) -> int:
+        """All parameters; tensors shared by several modules are in the files once."""
+        return sum(math.prod(shape) for shape in self.tensors.values())
+
+    @property
+    def kept_parameters(self) -> int:
+        """Parameters that 4-bit loading leaves as they are: embeddings, head, everything that is no matrix."""
+        return sum(math.prod(shape) for name, shape in self.tensors.items() if len(shape) != 2 or is_head(name) or is_embedding(name))
+
+
+@dataclass(frozen=True)
+class AdapterShape:
+    """What decides on the size of an adapter."""
+
+    rank: int
+    targets: list[str] | str
+    """Last names of modules, or ``all-linear``, or a pattern for whole names."""
+
+
+def read_shape(files: ModelFiles) -> ModelShape | None:
+    """Read a model's shape; None where its weights are in a format without headers, or its config lacks the sizes."""
+    config = json.loads(files.read(CONFIG, 0, files.sizes[CONFIG]))
+    text = config.get("text_config") or config
+    tensors: dict[str, tuple[int, ...]] = {}
+    for name in sorted(name for name in files.sizes if name.endswith(".safetensors") and "/" not in name):
+        tensors |= _tensors(files, name)
+    try:
+        hidden, heads = int(text["hidden_size"]), int(text["num_attention_heads"])
+        head_width = int(text.get("head_dim") or hidden // heads)
+        return ModelShape(
+            tensors=tensors,
+            hidden=hidden,
+            layers=int(text["num_hidden_layers"]),
+            key_values=int(text.get("num_key_value_heads") or heads) * head_width,
+            feed_forward=int(text.get("intermediate_size") or 4 * hidden),
+            vocabulary=int(text["vocab_size"]),
+            context=int(text.get("max_position_embeddings") or 0),
+        ) if tensors else None
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def adapter_shape(adapter: Adapter, peft_config: Path | None) -> AdapterShape:
+    """Take rank and targets from the spec, or from the PEFT file that replaces them. The file has been checked to be JSON."""
+    if peft_config is None:
+        return AdapterShape(adapter.rank, target_modules(adapter))
+    document: dict[str, Any] = json.loads(peft_config.read_text(encoding="utf-8"))
+    return AdapterShape(int(document.get("r", 8)), document.get("target_modules") or [])
+
+
+def adapter_parameters(model: ModelShape, adapter: AdapterShape) -> int:
+    """Count a LoRA adapter's parameters: rank x (inputs + outputs) of every matrix it sits on (AC-75)."""
+    return sum(adapter.rank * sum(shape) for name, shape in model.tensors.items() if len(shape) == 2 and _is_target(name, adapter.targets))
+
+
+def is_head(name: str) -> bool:
+    """Whether a module is the output layer."""
+    return name.rpartition(".")[2] in HEADS
+
+
+def is_embedding(name: str) -> bool:
+    """Whether a module is an embedding."""
+    return bool(EMBEDDINGS.search(name))
+
+
+def _is_target(name: str, targets: list[str] | str) -> bool:
+    if targets == ALL_LINEAR:
+        return not is_head(name) and not is_embedding(name)
+    if isinstance(targets, str):
+        return bool(re.fullmatch(targets, name))
+    return any(name == target or name.endswith(f".{target}") for target in targets)
+
+
+def _tensors(files: ModelFiles, name: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes in one file's header."""
+    (length,) = struct.unpack("<Q", files.read(name, 0, 8))
+    header = json.loads(files.read(name, 8, length))
+    return {key.removesuffix(".weight"): tuple(entry["shape"]) for key, entry in header.items() if key != "__metadata__"}
