@@ -70,6 +70,11 @@ e2e: platform ## Real pods: train, pause, resume, fail, recover
 soak: platform ## The same tests with more seeds (hours)
 	FINETUNE_SOAK=1 FINETUNE_REQUIRE_CLUSTER=1 $(PYTEST) tests/exactness tests/e2e
 
+.PHONY: matrix
+matrix: env ## Every method, adapter and strategy together; rewrites docs/matrix.md
+	FINETUNE_MATRIX=1 $(PYTEST) tests/exactness -m matrix
+	$(RUN) python -m tests.support.matrix
+
 .PHONY: generate
 generate: env ## Rewrite CRDs and reference docs from the models
 	$(RUN) python -m finetune_api generate

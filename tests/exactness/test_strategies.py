@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +12,7 @@ from finetune_api.strategies import STRATEGIES
 from finetune_trainer.protocol import Facts
 from tests.exactness.conftest import MakeRun
 from tests.exactness.harness import Result, Run, evaluations, failure, logged, steps_of, stop_at, stopped_step, weights
+from tests.support.matrix import ENABLED, Cell, record
 
 STEPS = 8
 TOLERANCE = 2e-5
@@ -29,14 +29,22 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "full": {"adapter": {"type": "full"}},
 }
 CELLS = [(strategy, adapter) for strategy in SHARDED for adapter in ADAPTERS]
-PLAIN = [("fsdp", "lora"), ("fsdp", "full"), ("zero1", "lora"), ("zero2", "full"), ("zero2_offload", "lora"), ("zero3", "lora"), ("zero3_offload", "full")]
-CHOSEN = CELLS if os.environ.get("FINETUNE_MATRIX") else PLAIN
+PLAIN = [
+    ("fsdp", "lora"),
+    ("fsdp", "full"),
+    ("zero1", "lora"),
+    ("zero2", "full"),
+    ("zero2_offload", "lora"),
+    ("zero3", "lora"),
+    ("zero3_offload", "full"),
+]
+CHOSEN = CELLS if ENABLED else PLAIN
 """Every strategy in ``make test``, every strategy with every adapter in ``make matrix``."""
 
 
-def spec_of(strategy: str, adapter: str, **changes: Any) -> dict[str, Any]:
+def spec_of(strategy: str, cell: str, **changes: Any) -> dict[str, Any]:
     """A cell's job."""
-    return {**SPEC, **ADAPTERS[adapter], **changes, "distributed": {"strategy": strategy}}
+    return {**SPEC, **ADAPTERS[cell], **changes, "distributed": {"strategy": strategy}}
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +55,7 @@ def references(make_sharded: MakeRun) -> dict[str, Result]:
     return results
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(("strategy", "adapter"), CHOSEN, ids=lambda value: value)
 def test_trains_alike_and_resumes_exactly(make_sharded: MakeRun, references: dict[str, Result], strategy: str, adapter: str) -> None:
     """Losses are ddp's within rounding; a stopped and resumed run has the very numbers of one never stopped (R-08, R-14)."""
@@ -64,6 +73,7 @@ def test_trains_alike_and_resumes_exactly(make_sharded: MakeRun, references: dic
     assert logged(first, second) == logged(whole)
     assert evaluations(first, second) == evaluations(whole)
     assert weights(second) == weights(whole)
+    record(Cell("sft", adapter, strategy, 2), "exact")
 
 
 def assert_close(one: Result, other: Result) -> None:

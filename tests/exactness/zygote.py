@@ -1,6 +1,7 @@
 """Starts processes fast: one that has paid for the imports forks a child per request, which then runs a real entry point.
 
-Its arguments are modules that the imports shall not find. Reads requests as JSON lines ``{"module", "env", "log", "max_file_bytes"}`` from stdin; answers ``{"pid": n}`` at once and
+Its arguments are modules that the imports shall not find.
+Reads requests as JSON lines ``{"module", "env", "log", "max_file_bytes"}`` from stdin; answers ``{"pid": n}`` at once and
 ``{"pid": n, "code": c}`` when that child ends. The module's ``main()`` returns its exit code.
 """
 

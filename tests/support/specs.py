@@ -63,7 +63,13 @@ _WRITTEN_BY_PEOPLE: dict[str, tuple[Any, ...]] = {
     "resources.processesPerReplica": (1, 2, 4),
     "replicas": (0, 1, 2),
 }
-_TEXTS = {"resources.cpu": "500m", "resources.gpuMemory": "80Gi", "resources.memory": "16Gi", "resources.sharedMemory": "1Gi", "cache.sizeLimit": "10Gi"}
+_TEXTS = {
+    "resources.cpu": "500m",
+    "resources.gpuMemory": "80Gi",
+    "resources.memory": "16Gi",
+    "resources.sharedMemory": "1Gi",
+    "cache.sizeLimit": "10Gi",
+}
 
 
 def job_leaves(max_fields: int = 8) -> st.SearchStrategy[dict[str, Any]]:

@@ -226,7 +226,9 @@ def _explain(name: str) -> str:
         instead = REFUSED[name]
         return f"{name} is not accepted, {instead if instead.startswith('leave it out') else f'use {instead}'}"
     close = difflib.get_close_matches(name, [*ACCEPTED, *REFUSED], n=1, cutoff=0.6)
-    return f"{name} is no argument of TRL or transformers" + (f"; did you mean {close[0]}?" if close else f"; known are {', '.join(ACCEPTED)}")
+    return f"{name} is no argument of TRL or transformers" + (
+        f"; did you mean {close[0]}?" if close else f"; known are {', '.join(ACCEPTED)}"
+    )
 
 
 def argument_problems(written: Mapping[str, str] | None, method: str) -> list[Problem]:

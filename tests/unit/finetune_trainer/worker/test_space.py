@@ -12,6 +12,7 @@ import torch
 
 from finetune_trainer.worker.checkpoint import BYTES_PER_PARAMETER, MARGIN_BYTES, has_space
 from finetune_trainer.worker.orders import Bit
+from finetune_trainer.worker.strategies import sharing_of
 
 PARAMETERS = 1000
 
@@ -46,6 +47,7 @@ def test_space(monkeypatch: pytest.MonkeyPatch, free: int, last_save: int, peer:
         plan=SimpleNamespace(output_dir=Path("/output")),
         last_save_bytes=last_save,
         group=Group(peer),
+        sharing=sharing_of("none"),
         warn=lambda condition, message: warnings.append((condition, message)),
     )
     trainer: Any = SimpleNamespace(model=torch.nn.Linear(PARAMETERS, 1, bias=False), state=SimpleNamespace(global_step=7))

@@ -54,9 +54,7 @@ def decide(spec: FineTuneJobSpec, model: ModelShape, adapter: AdapterShape, *, r
         for plan in _ways(spec, trainable, ranks)
     ]
     chosen = next((way for way in ways if gpu_bytes is None or _is_roomy(way)), ways[-1] if len(ways) == 1 else _smallest(ways))
-    return Verdict(
-        chosen.parameters, trainable, chosen.strategy, chosen.is_quantized, chosen.memory, gpu_bytes, _reason(spec, chosen, ways[0])
-    )
+    return Verdict(chosen.parameters, trainable, chosen.strategy, chosen.is_quantized, chosen.memory, gpu_bytes, _reason(chosen, ways[0]))
 
 
 def _ways(spec: FineTuneJobSpec, trainable: int, ranks: int) -> Iterator[Plan]:
@@ -82,7 +80,7 @@ def _smallest(ways: list[Verdict]) -> Verdict:
     return min(ways, key=lambda way: way.memory.total if way.memory is not None else 0)
 
 
-def _reason(spec: FineTuneJobSpec, chosen: Verdict, plainest: Verdict) -> str:
+def _reason(chosen: Verdict, plainest: Verdict) -> str:
     assert chosen.memory is not None
     assert plainest.memory is not None
     how = f"{'4-bit base (QLoRA)' if chosen.is_quantized else 'unquantised'}, strategy {chosen.strategy}"

@@ -30,7 +30,7 @@ def asked_bytes(resources: Resources) -> int | None:
 def driver_bytes(command: tuple[str, ...] = QUERY) -> int | None:
     """Ask the driver's own tool, which container runtimes put beside the driver."""
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=QUERY_SECONDS, check=True).stdout  # noqa: S603  # fixed
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=QUERY_SECONDS, check=True).stdout  # fixed
         return min(int(line) for line in answer.split()) * MIB
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         logger.warning("the GPU's memory is not known: %s", error)

@@ -63,15 +63,19 @@ def read_shape(files: ModelFiles) -> ModelShape | None:
     try:
         hidden, heads = int(text["hidden_size"]), int(text["num_attention_heads"])
         head_width = int(text.get("head_dim") or hidden // heads)
-        return ModelShape(
-            tensors=tensors,
-            hidden=hidden,
-            layers=int(text["num_hidden_layers"]),
-            key_values=int(text.get("num_key_value_heads") or heads) * head_width,
-            feed_forward=int(text.get("intermediate_size") or 4 * hidden),
-            vocabulary=int(text["vocab_size"]),
-            context=int(text.get("max_position_embeddings") or 0),
-        ) if tensors else None
+        return (
+            ModelShape(
+                tensors=tensors,
+                hidden=hidden,
+                layers=int(text["num_hidden_layers"]),
+                key_values=int(text.get("num_key_value_heads") or heads) * head_width,
+                feed_forward=int(text.get("intermediate_size") or 4 * hidden),
+                vocabulary=int(text["vocab_size"]),
+                context=int(text.get("max_position_embeddings") or 0),
+            )
+            if tensors
+            else None
+        )
     except (KeyError, TypeError, ValueError):
         return None
 

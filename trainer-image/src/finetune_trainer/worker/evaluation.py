@@ -25,7 +25,9 @@ class Evaluation(NamedTuple):
 def evaluate(session: Session, rows: Rows, batch_size: int, score: Callable[[Sequence[Any]], torch.Tensor]) -> Evaluation | None:
     """Evaluate all rows; None when the group agreed to stop in the middle, which it is asked after each batch.
 
-    Where weights are split over the ranks, one that has no rows left runs the others' last passes on a blank row. ``score`` returns the sums of :class:`~finetune_trainer.worker.scores.Scores` for a list of rows, on the CPU. Draws no random numbers.
+    Where weights are split over the ranks, one that has no rows left runs the others' last passes on a blank
+    row. ``score`` returns the sums of :class:`~finetune_trainer.worker.scores.Scores` for a list of rows, on the CPU. Draws no random
+    numbers.
     """
     started = time.monotonic()
     world, rank = session.rank.world_size, session.rank.rank

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
 import torch.distributed as dist
@@ -25,7 +25,7 @@ LOADING_SECONDS: Final = 1800
 class Group:
     """Agreement among ranks on a CPU group of its own, so that it can never mix with gradients."""
 
-    def __init__(self, rank: Rank, cpu: dist.ProcessGroup | None, store: dist.Store | None) -> None:
+    def __init__(self, rank: Rank, cpu: dist.ProcessGroup | None, store: Any) -> None:
         self.world_size = rank.world_size
         self._rank, self._cpu, self._store = rank.rank, cpu, store
 

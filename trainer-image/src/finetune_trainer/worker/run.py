@@ -120,7 +120,7 @@ def open_session(start: Start, rows: PreparedRows, started: float) -> Session:
     resume.check_global_batch(plan, schedule.global_batch, rank, spec.training.batch_size)
     resume.check_ranks(plan, sharing.name, rank)
     if plan.resume is not None:
-        resume.check_complete(plan.resume.directory, spec.adapter.type, sharing.optimizer_files(rank.world_size))
+        resume.check_complete(plan.resume.directory, spec.adapter.type, sharing.optimizer_files())
     progress, usage = resume.restore_progress(plan)
     return Session(
         plan=plan,

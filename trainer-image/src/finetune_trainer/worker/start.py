@@ -91,7 +91,7 @@ def prepare_environment(environment: MutableMapping[str, str], config: RunConfig
 def needless_modules(config: RunConfig, pinned: Pinned) -> list[str]:
     """Optional modules that peft, transformers and trl import wherever they are installed, and that this run has no use for."""
     spec = config.spec
-    wanted = {tracker.type for tracker in spec.logging.trackers}
+    wanted: set[str] = {tracker.type for tracker in spec.logging.trackers}
     if spec.training.optimizer in EIGHT_BIT or is_quantized(spec.quantization.mode, pinned.quantization):
         wanted.add("bitsandbytes")
     if effective_strategy(spec.distributed.strategy, pinned.strategy, config.topology.world_size) in ZERO:

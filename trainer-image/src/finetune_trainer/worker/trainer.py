@@ -172,13 +172,17 @@ class FineTuneTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         # Over a 4-bit base TRL trains adapters in bfloat16, and PEFT loads them in float32: the resumed run would be another one.
         formats = {name: p.dtype for name, p in self.model.named_parameters() if p.requires_grad}
-        self._session.sharing.load_checkpoint_weights(lambda: super(FineTuneTrainer, self)._load_from_checkpoint(resume_from_checkpoint, model))
+        self._session.sharing.load_checkpoint_weights(
+            lambda: super(FineTuneTrainer, self)._load_from_checkpoint(resume_from_checkpoint, model)
+        )
         for name, parameter in self.model.named_parameters():
             if name in formats and parameter.dtype != formats[name]:
                 parameter.data = parameter.data.to(formats[name])
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        self._session.sharing.save_optimizer(self, Path(output_dir), lambda: super(FineTuneTrainer, self)._save_optimizer_and_scheduler(output_dir))
+        self._session.sharing.save_optimizer(
+            self, Path(output_dir), lambda: super(FineTuneTrainer, self)._save_optimizer_and_scheduler(output_dir)
+        )
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
         checkpoint.save(self._session, self, lambda: super(FineTuneTrainer, self)._save_checkpoint(model, trial))

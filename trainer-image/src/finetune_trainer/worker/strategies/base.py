@@ -76,7 +76,7 @@ class Sharing:
         optimizer = trainer.optimizer
         optimizer.load_state_dict(torch.load(directory / "optimizer.pt", map_location="cpu", weights_only=True))
 
-    def optimizer_files(self, world_size: int) -> tuple[str, ...]:
+    def optimizer_files(self) -> tuple[str, ...]:
         """Return files without which a checkpoint cannot be resumed."""
         return ("optimizer.pt",)
 

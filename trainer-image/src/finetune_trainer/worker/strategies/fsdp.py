@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-import torch.distributed.checkpoint as dcp
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 from peft import PeftModel
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
     get_optimizer_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 
 from finetune_api.models.spec import FineTuneJobSpec
@@ -69,8 +71,8 @@ class FullySharded(Sharing):
         """Write this rank's part of the optimizer; rank 0 adds the table of contents and the scheduler."""
         directory.mkdir(parents=True, exist_ok=True)
         state = get_optimizer_state_dict(trainer.model, trainer.plain_optimizer, options=StateDictOptions(cpu_offload=True))
-        writer = dcp.FileSystemWriter(directory / OPTIMIZER_DIRECTORY)
-        dcp.save({"optimizer": state}, storage_writer=writer, process_group=trainer.cpu_group)
+        writer = FileSystemWriter(directory / OPTIMIZER_DIRECTORY)
+        save({"optimizer": state}, storage_writer=writer, process_group=trainer.cpu_group)
         if trainer.args.should_save:
             torch.save(trainer.lr_scheduler.state_dict(), directory / "scheduler.pt")
 
@@ -78,10 +80,10 @@ class FullySharded(Sharing):
         """Read this rank's part, whatever number of ranks wrote it."""
         optimizer = trainer.plain_optimizer
         state = {"optimizer": get_optimizer_state_dict(trainer.model, optimizer)}
-        dcp.load(state, storage_reader=dcp.FileSystemReader(directory / OPTIMIZER_DIRECTORY), process_group=trainer.cpu_group)
+        load(state, storage_reader=FileSystemReader(directory / OPTIMIZER_DIRECTORY), process_group=trainer.cpu_group)
         set_optimizer_state_dict(trainer.model, optimizer, state["optimizer"])
 
-    def optimizer_files(self, world_size: int) -> tuple[str, ...]:
+    def optimizer_files(self) -> tuple[str, ...]:
         """Return the table of contents of the optimizer's parts."""
         return (f"{OPTIMIZER_DIRECTORY}/.metadata",)
 

@@ -102,7 +102,7 @@ class Zero(Sharing):
     def load_optimizer(self, trainer: FineTuneTrainer, directory: Path) -> None:
         """DeepSpeed has brought the moments back together with the weights."""
 
-    def optimizer_files(self, world_size: int) -> tuple[str, ...]:
+    def optimizer_files(self) -> tuple[str, ...]:
         """Return the file that names the folder of the parts; DeepSpeed refuses a folder that lacks one."""
         return ("latest",)
 
