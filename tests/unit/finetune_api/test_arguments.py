@@ -45,7 +45,7 @@ def test_a_name_is_accepted_or_refused_never_both() -> None:
 
 def test_refusals_name_fields_that_exist() -> None:
     words = {word.strip(",;") for text in REFUSED.values() for word in text.split() if "." in word.strip(",;")}
-    assert {word for word in words if word not in FIELDS} == set()
+    assert {word for word in words if not any(f"{field}.".startswith(f"{word}.") for field in FIELDS)} == set()
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_leftovers_are_folders_without_a_manifest_of_older_attempts_and_skipped_
         ("optimizer_0/__0_0.distcp", True),
         ("global_step5/zero_pp_rank_0_mp_rank_00_optim_states.pt", True),
         ("adapter_model.safetensors", False),
-        ("global_step5/mp_rank_00_model_states.pt", False),
+        ("global_step5/mp_rank_00_model_states.pt", True),
         ("trainer_state.json", False),
     ],
 )
