@@ -11,7 +11,8 @@ from finetune_trainer.store.base import Store
 from finetune_trainer.store.ledger import Ledger, StoredCheckpoint, manifest_key
 
 OPTIMIZER_FILE = re.compile(r"optimizer\.(pt|bin)|optimizer_\d+/.*|global_step\d+/.*")
-"""What training needs and inference does not (DeepSpeed's folder repeats weights that lie beside it in the plain format); by far the largest part beside full weights."""
+"""What training needs and inference does not (DeepSpeed's folder repeats weights that lie beside it in the plain format);
+by far the largest part beside full weights."""
 
 
 @dataclass(frozen=True)
