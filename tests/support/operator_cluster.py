@@ -101,6 +101,10 @@ class FakeCluster:
         self.waiting_reason: str | None = None
         """Why containers cannot start."""
         self.posts_arrive = True
+        self.used_seconds = 0.0
+        """The trainers' clock: a second a step, through all attempts."""
+        self.checkpoint_seconds: tuple[float, float] | None = None
+        """How long a save and an upload take, as the trainer measures it."""
         self.wake: float | None = 0.0
         self.crashes = 0
         self.reconciler = self.new_operator()
@@ -445,6 +449,7 @@ class FakeCluster:
                 if trainer.step >= TOTAL_STEPS:
                     break
                 trainer.step += 1
+                self.used_seconds += 1
                 if trainer.step % save_every == 0:
                     self._save(trainer, "steps")
         if trainer.step >= TOTAL_STEPS and not trainer.finished:
@@ -496,7 +501,9 @@ class FakeCluster:
             checkpoints=reports,
             parent=trainer.parent,
             facts={"dtype": "float32"},
-            usage=UsageSeconds(productive=float(trainer.step)),
+            usage=UsageSeconds(productive=self.used_seconds),
+            save_seconds=self.checkpoint_seconds[0] if self.checkpoint_seconds else None,
+            upload_seconds=self.checkpoint_seconds[1] if self.checkpoint_seconds else None,
             stopped=trainer.stopped,
             finished=finished,
             acknowledged=trainer.acknowledged,

@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Look": (look.watch, look.describe, look.curve),
-    "Change": (act.pause, act.resume, act.stop, act.cancel, act.retry, act.checkpoint),
+    "Change": (act.pause, act.resume, act.stop, act.cancel, act.retry, act.checkpoint, act.promote),
     "Without a cluster": (check.validate, check.plan, local.run_local),
 }
 for panel, commands in PANELS.items():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from finetune_api.constants import ANNOTATION_REQUEST
+from finetune_api.constants import ANNOTATION_PROMOTED, ANNOTATION_REQUEST
 from finetune_api.models.status import FINAL_PHASES, Phase
 from finetune_cli.errors import CliError
 from finetune_cli.job import Job
@@ -22,22 +22,47 @@ def build_pause(job: Job) -> Patch:
     return {"spec": {"suspend": True}}
 
 
-def build_resume(job: Job, token: str) -> Patch:
-    """Take away whatever holds the job: suspend, zero replicas, a stop, or a pause by a limit."""
+def build_resume(job: Job, token: str, resume_from: str | None = None) -> Patch:
+    """Take away whatever holds the job: suspend, zero replicas, a stop, a pause by a limit. ``resume_from``: start at that checkpoint."""
     _refuse_final(job, "resumed")
     _refuse_failed(job)
-    spec: Patch = {}
+    spec: Patch = {"checkpoint": {"resumeFrom": resume_from}} if resume_from is not None else {}
     if job.spec.get("suspend", False):
         spec["suspend"] = False
     if job.spec.get("replicas") == 0:
         spec["replicas"] = job.status.last_replicas or 1
     if job.spec.get("desiredState", "Running") == "Stopped":
         spec["desiredState"] = "Running"
-    if spec:
-        return {"spec": spec}
-    if job.phase in {Phase.PAUSED, Phase.STOPPED}:
-        return _request("resume", token)
-    raise CliError(f"nothing holds {job.ref}: its phase is {job.phase}")
+    held = job.status.hold is not None
+    rests = job.phase in {Phase.PAUSED, Phase.STOPPED}
+    if not held and not rests and set(spec) <= {"checkpoint"}:
+        raise CliError(f"nothing holds {job.ref}: its phase is {job.phase}")
+    patch: Patch = {"spec": spec} if spec else {}
+    return patch | (_request("resume", token) if held or not spec else {})
+
+
+def build_promote(job: Job, name: str) -> Patch:
+    """Keep what a cancelled job wrote beyond ``output.retentionDays``; ``name`` says what it became."""
+    if job.phase is not Phase.CANCELLED:
+        raise CliError(f"only what a cancelled job wrote is removed after a time; the phase of {job.ref} is {job.phase}")
+    if job.status.artifacts_removed_at is not None:
+        raise CliError(f"what {job.ref} wrote was removed at {job.status.artifacts_removed_at}")
+    return {"metadata": {"annotations": {ANNOTATION_PROMOTED: name}}}
+
+
+def checkpoint_uri(other: Job, step: int | None) -> str:
+    """Address of a checkpoint of another job: the newest, or the one of a step.
+
+    Raises:
+        CliError: it is not known; the message names those that are.
+    """
+    ledger = other.status.checkpoints
+    known = {checkpoint.step: checkpoint for checkpoint in (*ledger.recent, *filter(None, (ledger.best, ledger.latest))) if checkpoint.resumable}
+    found = ledger.latest if step is None else known.get(step)
+    if found is None or not found.resumable:
+        steps = ", ".join(f"checkpoint-{number}" for number in sorted(known)) or "none"
+        raise CliError(f"{other.ref} has no resumable {'checkpoint' if step is None else f'checkpoint-{step}'}; its status knows {steps}")
+    return found.uri
 
 
 def build_stop(job: Job) -> Patch:

@@ -40,12 +40,16 @@ def next_step(job: Job) -> str:
     """The command a person most likely wants now."""
     name = f"{job.ref.name} -n {job.ref.namespace}"
     match job.phase:
+        case Phase.PAUSED if job.status.hold is not None:
+            return f"raise spec.limits, then kubectl finetune resume {name}"
         case Phase.PAUSED | Phase.STOPPED:
             return f"kubectl finetune resume {name}"
         case Phase.FAILED:
             return f"follow the advice above, then kubectl finetune retry {name}"
         case Phase.SUCCEEDED:
             return f"kubectl finetune curve {name}"
+        case Phase.CANCELLED if job.status.artifacts_expire_at is not None and job.status.artifacts_removed_at is None:
+            return f"kubectl finetune promote {name}, or what it wrote is removed at {job.status.artifacts_expire_at}"
         case Phase.CANCELLED:
             return f"kubectl delete finetunejob {name}"
         case _:

@@ -21,6 +21,8 @@ ANNOTATION_REQUEST = f"{GROUP}/request"
 """``<resume|retry|checkpoint>/<token>``; each token acts once."""
 ANNOTATION_ALLOW_DELETE = f"{GROUP}/allow-delete-running"
 """``true`` lets a running job be deleted."""
+ANNOTATION_PROMOTED = f"{GROUP}/promoted"
+"""Set (to the name of what was made of it) on a cancelled job whose artefacts are kept beyond output.retentionDays."""
 ANNOTATION_OPERATOR_VERSION = f"{GROUP}/operator-version"
 FINALIZER = f"{GROUP}/cleanup"
 

@@ -68,7 +68,9 @@ BASE: Final[Mapping[str, Any]] = {
     "logging.trackers": [],
     "output.retain": "Keep",
     "output.cleanupTimeoutSeconds": 600,
+    "output.retentionDays": 30,
     "secrets": {},
+    "limits": {},
 }
 
 METHOD: Final[Mapping[str, Mapping[str, Any]]] = {"sft": {}}

@@ -16,6 +16,7 @@ from finetune_operator.plan.decide import plan
 from finetune_operator.plan.decision import Plan
 from finetune_operator.plan.observed import JobObject
 from finetune_operator.plan.rest import is_settled
+from finetune_operator.plan.retention import rests_for
 from finetune_operator.queue import RetryLater
 from finetune_operator.settings import PlanSettings
 
@@ -75,6 +76,8 @@ class Reconciler:
     async def _act(self, job: JobObject, known: Circumstances) -> float | None:
         if is_settled(job):
             return NEVER
+        if (seconds := rests_for(job, self._now())) is not None:
+            return seconds
         observed = await observe(self._client, job, known)
         decision = plan(observed, now=self._now(), settings=self._settings)
         await self._carry_out(observed.job, decision)

@@ -1,6 +1,16 @@
 import pytest
 
-from finetune_cli.actions import build_cancel, build_checkpoint, build_pause, build_resume, build_retry, build_stop, request_of
+from finetune_cli.actions import (
+    build_cancel,
+    build_checkpoint,
+    build_pause,
+    build_promote,
+    build_resume,
+    build_retry,
+    build_stop,
+    checkpoint_uri,
+    request_of,
+)
 from finetune_cli.errors import CliError
 from tests.unit.finetune_cli.builders import make_job
 
@@ -63,3 +73,49 @@ def test_requests_that_would_do_nothing_are_refused() -> None:
         build_retry(make_job("Training"), "t")
     with pytest.raises(CliError, match="while a job trains"):
         build_checkpoint(make_job("Paused"), "t")
+
+
+HOLD = {"reason": "LimitReached", "message": "used up", "since": "2026-11-21T08:00:00Z"}
+
+
+def test_resume_after_a_limit_is_a_request_beside_whatever_else_holds() -> None:
+    """OP-12: the operator's own pause is left by the request, the user's by the spec."""
+    request = {"metadata": {"annotations": {ANNOTATION: "resume/t1"}}}
+    assert build_resume(make_job("Paused", hold=HOLD), "t1") == request
+    assert build_resume(make_job("Paused", spec={"suspend": True}, hold=HOLD), "t1") == {"spec": {"suspend": False}} | request
+
+
+def test_resume_from_a_checkpoint_writes_the_wish() -> None:
+    """R-06: with whatever holds the job taken away in the same patch."""
+    patch = build_resume(make_job("Paused", spec={"suspend": True}), "t1", "checkpoint-500")
+    assert patch == {"spec": {"checkpoint": {"resumeFrom": "checkpoint-500"}, "suspend": False}}
+    with pytest.raises(CliError, match="nothing holds"):
+        build_resume(make_job("Training"), "t1", "checkpoint-500")
+
+
+def checkpoint(step: int, *, resumable: bool = True) -> dict[str, object]:
+    return {
+        "step": step, "attempt": 1, "uri": f"s3://finetune/other/a1/checkpoint-{step}", "createdAt": "2026-11-21T08:00:00Z", "trigger": "steps",
+        "resumable": resumable,
+    }  # fmt: skip
+
+
+def test_another_jobs_checkpoint_by_name() -> None:
+    """R-06: the newest, or the one of a step; one that keeps its weights only cannot be resumed from."""
+    ledger = {"latest": checkpoint(300), "recent": [checkpoint(100, resumable=False), checkpoint(200), checkpoint(300)]}
+    other = make_job("Succeeded", checkpoints=ledger)
+    assert checkpoint_uri(other, None) == "s3://finetune/other/a1/checkpoint-300"
+    assert checkpoint_uri(other, 200) == "s3://finetune/other/a1/checkpoint-200"
+    with pytest.raises(CliError, match="no resumable checkpoint-100; its status knows checkpoint-200, checkpoint-300"):
+        checkpoint_uri(other, 100)
+    with pytest.raises(CliError, match="its status knows none"):
+        checkpoint_uri(make_job("Starting"), None)
+
+
+def test_promote_keeps_what_a_cancelled_job_wrote() -> None:
+    """Q-08, AC-58."""
+    assert build_promote(make_job("Cancelled"), "support-bot") == {"metadata": {"annotations": {"finetune.dev/promoted": "support-bot"}}}
+    with pytest.raises(CliError, match="the phase of"):
+        build_promote(make_job("Training"), "x")
+    with pytest.raises(CliError, match="was removed at 2026"):
+        build_promote(make_job("Cancelled", artifactsRemovedAt="2026-12-21T08:00:00Z"), "x")

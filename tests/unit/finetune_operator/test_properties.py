@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Coroutine
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from finetune_api.contract.failures import EXIT_PEER_LOST, EXIT_STOPPED, EXIT_UNKNOWN, EXIT_USER_ERROR, FailureClass
 from finetune_api.models.status import FINAL_PHASES, RESTING_PHASES, Phase
-from finetune_operator.plan.phase import may_follow
+from finetune_api.lifecycle import PHASES, may_follow
 from tests.support.fake_api import Call, CrashError
 from tests.support.operator_cluster import NAMESPACE, FakeCluster, failure
 
@@ -34,6 +35,7 @@ class JobLife(RuleBasedStateMachine):
         self.cluster = FakeCluster()
         self.seen = 0
         self.phase = Phase.PENDING
+        self.grown: dict[str, float] = {}
         self.requests = 0
         self.writes_to_crash = -1
         self.cluster.api.fault = self.fault
@@ -76,6 +78,39 @@ class JobLife(RuleBasedStateMachine):
     def time_passes(self, seconds: int) -> None:
         self.cluster.clock.advance(seconds)
         self.look()
+
+    @rule(seconds=st.sampled_from([-3600, -90, -5, 86400]))
+    def clock_jumps(self, seconds: int) -> None:
+        """A wall clock set by hand or by NTP."""
+        self.cluster.clock.advance(seconds)
+
+    @rule()
+    def all_is_quiet(self) -> None:
+        """No phase flaps once things are quiet, and a plan that was carried out leaves nothing to do."""
+        if self.writes_to_crash >= 0:
+            return
+
+        async def work() -> None:
+            for _ in range(60):
+                before = self.cluster.fingerprint()
+                await self.cluster.reconcile()
+                self.cluster.step()
+                if self.cluster.fingerprint() == before and self.cluster.wake != 0:
+                    break
+            phase, writes = self.cluster.phase, self.writes()
+            for _ in range(2):
+                await self.cluster.reconcile()
+            assert self.writes() == writes, [call for call in self.cluster.api.calls if call.is_write][writes:]
+            assert self.cluster.phase == phase
+
+        self.do(work())
+
+    def writes(self) -> int:
+        return len([call for call in self.cluster.api.calls if call.is_write])
+
+    @rule(seconds=st.sampled_from([None, 60, 90, 1000]))
+    def set_limit(self, seconds: int | None) -> None:
+        self.cluster.edit({"limits": {"maxActiveSeconds": seconds}})
 
     @rule(steps=st.integers(1, 30))
     def train(self, steps: int) -> None:
@@ -175,6 +210,35 @@ class JobLife(RuleBasedStateMachine):
         self.seen = len(self.cluster.api.history)
 
     @invariant()
+    def a_resting_job_has_no_pods(self) -> None:
+        manifest = self.cluster.api.get("finetunejobs", self.cluster.key.name)
+        if manifest is None or Phase(self.cluster.phase) not in RESTING_PHASES:
+            return
+        alive = [
+            pod["metadata"]["name"]
+            for pod in self.cluster.pods()
+            if pod["status"].get("phase") in ("Pending", "Running") and pod["spec"].get("nodeName") not in self.cluster.lost_nodes
+        ]
+        assert alive == []
+
+    @invariant()
+    def phases_without_pods_have_none(self) -> None:
+        status = (self.cluster.api.get("finetunejobs", self.cluster.key.name) or {}).get("status") or {}
+        if not PHASES[Phase(status.get("phase", "Pending"))].holds_pods:
+            assert status.get("replicas", 0) == 0
+
+    @invariant()
+    def attempts_and_usage_only_grow(self) -> None:
+        manifest = self.cluster.api.get("finetunejobs", self.cluster.key.name)
+        if manifest is None:
+            return
+        status = self.cluster.status
+        numbers = status.usage.model_dump(exclude={"clocks", "lost_steps"})
+        now = {**numbers, "run": status.run, "attempts": status.attempt_count, "generation": status.observed_generation}
+        assert all(now[name] >= before for name, before in self.grown.items()), (self.grown, now)
+        self.grown = now
+
+    @invariant()
     def spec_is_the_users(self) -> None:
         writes = [call for call in self.cluster.api.calls if call.is_write and "/finetunejobs/" in call.path]
         assert all("spec" not in (call.body or {}) for call in writes)
@@ -187,7 +251,31 @@ class JobLife(RuleBasedStateMachine):
         self.cluster.cordoned, self.cluster.posts_arrive = False, True
         self.cluster.dead_nodes.clear()
         self.cluster.lost_nodes.clear()
-        self.do(self.finish())
+        endings = (self.finish, self.finish, self.cancel, self.delete)
+        self.do(endings[self.requests % len(endings)]())
+
+    async def cancel(self) -> None:
+        """Cancelled from wherever it is: no pods, artefacts kept for their time, then nothing is left and nothing is written any more."""
+        self.cluster.edit({"desiredState": "Cancelled", "pausePolicy": {"ifUnsaved": "Discard"}})
+        for _ in range(200):
+            await self.cluster.reconcile()
+            self.cluster.step()
+            await self.cluster.train(1)
+            self.cluster.clock.advance(20)
+            if self.cluster.phase in FINAL_PHASES:
+                break
+        assert self.cluster.phase in FINAL_PHASES, (self.cluster.phase, self.cluster.status.reason)
+        phase = self.cluster.phase
+        self.cluster.clock.advance(31 * 86400)
+        await self.cluster.settle(rounds=100, advance=True)
+        assert self.cluster.phase == phase
+        assert {key[0] for key in self.cluster.api.objects} <= {"finetunejobs", "events"}
+
+    async def delete(self) -> None:
+        """Deletion ends, and takes everything along."""
+        self.cluster.api.delete(("finetunejobs", NAMESPACE, self.cluster.key.name))
+        await self.cluster.settle_until_gone()
+        assert {key[0] for key in self.cluster.api.objects} <= {"events"}
 
     async def finish(self) -> None:
         spec: dict[str, Any] = {
@@ -195,6 +283,7 @@ class JobLife(RuleBasedStateMachine):
             "replicas": 1,
             "desiredState": "Running",
             "training": None,
+            "limits": None,
             "pausePolicy": {"ifUnsaved": "Discard"},
         }
         self.cluster.edit(spec)
@@ -205,6 +294,9 @@ class JobLife(RuleBasedStateMachine):
             if self.cluster.phase == Phase.FAILED:
                 self.requests += 1
                 self.cluster.annotate(**{"finetune.dev/request": f"retry/{self.requests}"})
+            if self.cluster.status.hold is not None:
+                self.requests += 1
+                self.cluster.annotate(**{"finetune.dev/request": f"resume/{self.requests}"})
             if self.cluster.status.reason == "EditRefused":
                 self.edit_identity()
             self.cluster.clock.advance(5 + round_number)
@@ -221,7 +313,7 @@ class JobLife(RuleBasedStateMachine):
 
 TestJobLife = JobLife.TestCase
 TestJobLife.settings = settings(
-    max_examples=40,
+    max_examples=2000 if os.environ.get("FINETUNE_SOAK") == "1" else 40,
     stateful_step_count=30,
     deadline=None,
     derandomize=True,

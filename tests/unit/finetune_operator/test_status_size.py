@@ -6,7 +6,7 @@ import json
 
 from finetune_api.contract.failures import EXIT_USER_ERROR, FailureClass
 from finetune_api.models.status import AttemptStatus, CheckpointsStatus, CheckpointStatus, FailureStatus
-from finetune_operator.cluster.apply import status_document
+from finetune_operator.plan.document import status_document
 from tests.support.operator_cluster import FakeCluster
 
 OUTPUT = "s3://finetune/research-team/sft-support-assistant/d75d126b-8ed6-43e1-8611-6638ff6c2d84"

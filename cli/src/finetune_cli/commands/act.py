@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable
 from typing import Annotated
@@ -9,9 +10,21 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from finetune_api.models.sources import RESUME_PATTERN
 from finetune_api.models.status import Phase
-from finetune_cli.actions import Patch, build_cancel, build_checkpoint, build_pause, build_resume, build_retry, build_stop
-from finetune_cli.job import Job
+from finetune_cli.actions import (
+    Patch,
+    build_cancel,
+    build_checkpoint,
+    build_pause,
+    build_promote,
+    build_resume,
+    build_retry,
+    build_stop,
+    checkpoint_uri,
+)
+from finetune_cli.errors import CliError
+from finetune_cli.job import Job, JobRef
 from finetune_cli.options import Context, Kubeconfig, Name, Namespace, Target, open_target
 from finetune_cli.waiting import UNDER_WAY, CheckpointTaken, PhaseReached
 from finetune_cli.watch import Until, follow_job
@@ -27,9 +40,25 @@ def pause(name: Name, namespace: Namespace = None, kubeconfig: Kubeconfig = None
     _change(open_target(name, namespace, kubeconfig, context), build_pause, _until(Phase.PAUSED), wait=wait)
 
 
-def resume(name: Name, namespace: Namespace = None, kubeconfig: Kubeconfig = None, context: Context = None, wait: Wait = True) -> None:
-    """Go on after a pause or a stop, whichever way it came about."""
-    _change(open_target(name, namespace, kubeconfig, context), lambda job: build_resume(job, new_token()), _until(*UNDER_WAY), wait=wait)
+def resume(
+    name: Name,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    wait: Wait = True,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="CHECKPOINT",
+            help="Where to start: latest, checkpoint-500, a URI, another job's name, or name/checkpoint-500. Sets spec.checkpoint.resumeFrom.",
+        ),
+    ] = None,
+) -> None:
+    """Go on after a pause or a stop, whichever way it came about. After a pause by a limit: raise the limit first."""
+    target = open_target(name, namespace, kubeconfig, context)
+    wish = _checkpoint_source(target, source) if source is not None else None
+    _change(target, lambda job: build_resume(job, new_token(), wish), _until(*UNDER_WAY), wait=wait)
 
 
 def stop(name: Name, namespace: Namespace = None, kubeconfig: Kubeconfig = None, context: Context = None, wait: Wait = True) -> None:
@@ -60,6 +89,29 @@ def checkpoint(name: Name, namespace: Namespace = None, kubeconfig: Kubeconfig =
     """Save a checkpoint now and go on training."""
     target = open_target(name, namespace, kubeconfig, context)
     _change(target, lambda job: build_checkpoint(job, new_token()), lambda before, _patched, _patch: CheckpointTaken(before), wait=wait)
+
+
+def promote(
+    name: Name,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    model: Annotated[str, typer.Option("--as", help="What it became; noted with the job.")] = "kept",
+) -> None:
+    """Keep what a cancelled job wrote beyond output.retentionDays."""
+    target = open_target(name, namespace, kubeconfig, context)
+    _change(target, lambda job: build_promote(job, model), _until(Phase.CANCELLED), wait=False)
+
+
+def _checkpoint_source(target: Target, text: str) -> str:
+    """``spec.checkpoint.resumeFrom`` for what a person wrote; another job's name becomes the address of its checkpoint."""
+    if re.fullmatch(RESUME_PATTERN, text):
+        return text
+    other, _, step = text.partition("/")
+    if step and not re.fullmatch(r"checkpoint-[0-9]+", step):
+        raise CliError(f"--from {text}: write latest, checkpoint-500, a URI, another job's name, or name/checkpoint-500")
+    cluster, ref = target
+    return checkpoint_uri(cluster.job(JobRef(other, ref.namespace)), int(step.removeprefix("checkpoint-")) if step else None)
 
 
 def new_token() -> str:

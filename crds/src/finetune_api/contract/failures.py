@@ -36,7 +36,9 @@ class FailureClass(StrEnum):
     PREEMPTED = "Preempted"
     PEER_LOST = "PeerLost"
     STALLED = "Stalled"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
     CHECKPOINT_INCOMPLETE = "CheckpointIncomplete"
+    QUANTIZATION_UNAVAILABLE = "QuantizationUnavailable"
     UNKNOWN = "Unknown"
 
 
@@ -108,8 +110,18 @@ REACTIONS: dict[FailureClass, Reaction] = {
     FailureClass.STALLED: Reaction(
         EXIT_UNKNOWN, Retry.COUNTED, "No progress was made for too long; the stacks of all ranks are in the log."
     ),
+    FailureClass.DEADLINE_EXCEEDED: Reaction(
+        EXIT_UNKNOWN,
+        Retry.COUNTED,
+        "A time limit set on the pods from outside (a queue, a policy) ended them: raise it. spec.limits ends in a pause instead, never here.",
+    ),
     FailureClass.CHECKPOINT_INCOMPLETE: Reaction(
         EXIT_USER_ERROR, Retry.NEVER, "The checkpoint to resume from lacks the named file: choose another one in checkpoint.resumeFrom."
+    ),
+    FailureClass.QUANTIZATION_UNAVAILABLE: Reaction(
+        EXIT_USER_ERROR,
+        Retry.NEVER,
+        "Quantization needs a CUDA GPU and the bitsandbytes library in the image: train without it, or choose another GPU or image.",
     ),
     FailureClass.UNKNOWN: Reaction(EXIT_UNKNOWN, Retry.COUNTED, "See the last log lines; kubectl logs of the failed pod has them all."),
 }

@@ -112,6 +112,10 @@ class FineTuneProgress(ContractModel):
     warnings: dict[str, str] = {}
     """Condition type -> message, e.g. ConditionalWritesUnsupported, CheckpointSkipped, CheckpointRejected, ExcessiveTruncation."""
     usage: UsageSeconds | None = None
+    save_seconds: float | None = None
+    """How long training waited for the newest save."""
+    upload_seconds: float | None = None
+    """From the newest save to its checkpoint being complete in the store."""
     stopped: Stopped | None = None
     finished: Finished | None = None
     acknowledged: list[str] = []

@@ -149,6 +149,11 @@ class UsageSeconds(ContractModel):
     """Steps trained again because they were lost."""
     evaluating: float = 0.0
 
+    @property
+    def total(self) -> float:
+        """All of them: how long the group was at work."""
+        return self.starting + self.productive + self.checkpointing + self.replayed + self.evaluating
+
 
 class Manifest(ContractModel):
     """Makes a checkpoint exist. Written last, create-if-absent."""

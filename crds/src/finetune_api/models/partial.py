@@ -35,7 +35,7 @@ class InputModel(ApiModel):
         return {name: value for name, value in written.items() if value is not None or name not in known}
 
 
-JOB_ONLY = frozenset({"displayName", "presetRef", *(path.split(".")[0] for path in SCHEMA)})
+JOB_ONLY = frozenset({"displayName", "presetRef", "limits", *(path.split(".")[0] for path in SCHEMA)})
 """Top-level fields that belong to one job; no preset may set them."""
 
 Keep = Callable[[str], bool]

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import StringConstraints
 
 from finetune_api.models.base import ApiModel, Name, Quantity, ResumeClass, SecretRef, Tier, api_field
+from finetune_api.models.lifecycle import Limits, PausePolicy, Retry
 from finetune_api.models.sources import Cache, CheckpointSource, ConfigUri, Dataset, Model, PresetRef, StoreUri, Tokenizer
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Evaluation",
     "FineTuneJobSpec",
     "HuggingFaceSecret",
+    "Limits",
     "Logging",
     "Model",
     "Output",
@@ -316,6 +318,8 @@ class Output(ApiModel):
     """What happens to the job's objects in the store when the job is deleted."""
     cleanup_timeout_seconds: int = api_field(ge=30, le=86400, unit="seconds", requirement="Q-09")
     """With retain Delete: how long the deletion of the job waits for the store."""
+    retention_days: int = api_field(ge=0, le=3650, unit="days", requirement="Q-08 OP-15 AC-58")
+    """How long what a cancelled job wrote stays in the store; the annotation finetune.dev/promoted keeps it for good."""
 
 
 class HuggingFaceSecret(ApiModel):
@@ -330,26 +334,6 @@ class Secrets(ApiModel):
 
     huggingface: HuggingFaceSecret | None = api_field(default=None)
     """Token for gated or private models and datasets."""
-
-
-class PausePolicy(ApiModel):
-    """How a pause, stop or cancel gives up its pods."""
-
-    timeout_seconds: int = api_field(ge=10, le=86400, unit="seconds", schema_default=600, requirement="Q-11")
-    """How long to wait for the checkpoint of a pause to be complete in the store."""
-    if_unsaved: Literal["Wait", "Discard"] = api_field(schema_default="Wait", requirement="Q-11")
-    """After the timeout: Wait keeps the pods until the checkpoint is complete, Discard gives them up and says how many steps are lost."""
-    grace_seconds: int = api_field(ge=10, le=3600, unit="seconds", schema_default=120, requirement="Q-11")
-    """terminationGracePeriodSeconds of the pods: time to save on drain, preemption and forced deletion."""
-
-
-class Retry(ApiModel):
-    """What happens after a failure of the infrastructure; user errors are never retried."""
-
-    limit: int = api_field(ge=0, le=100, schema_default=3, requirement="OP-11")
-    """Restarts without a new checkpoint in between; a new checkpoint sets the count back. Drains and preemptions are not counted."""
-    backoff_seconds: int = api_field(ge=1, le=3600, unit="seconds", schema_default=10, requirement="OP-11")
-    """Wait before the first restart; doubles each time, at most 5 minutes."""
 
 
 class FineTuneJobSpec(ApiModel):
@@ -384,3 +368,4 @@ class FineTuneJobSpec(ApiModel):
     secrets: Secrets = api_field()
     pause_policy: PausePolicy = api_field()
     retry: Retry = api_field()
+    limits: Limits = api_field()

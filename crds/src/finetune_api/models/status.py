@@ -198,6 +198,21 @@ class UsageStatus(StatusModel):
     """Evaluation."""
     lost_steps: int = 0
     """Steps trained more than once, over all attempts."""
+    active_seconds: float = 0.0
+    """Seconds the rank group was at work, over all attempts; paused time is free."""
+    clocks: Annotated[list[float], Field(max_length=5)] = []
+    """Wall seconds starting, productive, checkpointing, replayed, evaluating as last reported: what is reported again counts once."""
+
+
+class HoldStatus(StatusModel):
+    """A pause the operator itself decided on; only the request resume ends it."""
+
+    reason: Short
+    """Why, in one word: LimitReached."""
+    message: Text
+    """What was reached, and how to go on."""
+    since: Time
+    """When."""
 
 
 class FailureStatus(StatusModel):
@@ -299,10 +314,16 @@ class FineTuneJobStatus(StatusModel):
     """Restarts after failures."""
     pause: PauseStatus | None = None
     """The last pause, stop or cancel."""
+    hold: HoldStatus | None = None
+    """Why the operator paused the job by itself (a limit); ended by the request resume."""
     failure: FailureStatus | None = None
     """Why the job failed, or why its last run did."""
     artifacts: Artifacts = Artifacts()
     """What a finished job leaves."""
+    artifacts_expire_at: Time | None = None
+    """When what a cancelled job wrote is removed from the store, unless it is promoted before."""
+    artifacts_removed_at: Time | None = None
+    """When that was done."""
     last_handled_request: Short | None = None
     """Last value of the annotation finetune.dev/request that was acted on."""
     replicas: int = 0

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from finetune_api.models.status import FineTuneJobStatus
+from finetune_api.models.status import RESTING_PHASES, FineTuneJobStatus
 from finetune_operator.cluster.client import Client
 from finetune_operator.cluster.errors import TakenError
 from finetune_operator.cluster.observe import is_owned_by
 from finetune_operator.cluster.resources import CONFIG_MAPS, FINETUNE_JOBS, JOBS, SERVICES, Resource
 from finetune_operator.plan.decision import CreateRun, CreateVerb, DeleteJob, DeleteLeftover, Operation, PublishCa, SetFinalizers
+from finetune_operator.plan.document import status_document
 from finetune_operator.plan.names import ANNOTATION_DIGEST
 from finetune_operator.plan.observed import JobObject, Manifest
 
@@ -88,32 +89,13 @@ async def write_status(client: Client, job: JobObject, status: FineTuneJobStatus
     wanted = status_document(status)
     stored = {key: value for key, value in job.stored_status.items() if key != "progress"}
     patch = merge_patch(stored, wanted)
+    if status.phase in RESTING_PHASES and (job.stored_status.get("progress") or {}).get("eta"):
+        patch["progress"] = {"eta": None, "etaSeconds": None}
     if not patch:
         return False
     metadata = {"uid": job.uid, "resourceVersion": job.resource_version}
     await client.patch_status(FINETUNE_JOBS, job.namespace, job.name, {"metadata": metadata, "status": patch})
     return True
-
-
-ALWAYS_WRITTEN = {"phase", "run", "replicas", "last_replicas", "attempt_count", "observed_generation"}
-"""Fields that columns, /scale and kstatus read; all others are left out while they have their default: etcd pays for every byte."""
-
-
-def status_document(status: FineTuneJobStatus) -> Manifest:
-    """The status as stored, without ``progress`` (another writer's) and without defaults and empty parts."""
-    document = status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True, exclude={"progress"})
-    compact = _without_empty(document)
-    assert isinstance(compact, dict)
-    return {**compact, **status.model_dump(mode="json", by_alias=True, include=ALWAYS_WRITTEN)}
-
-
-def _without_empty(value: Any) -> Any:
-    if isinstance(value, dict):
-        items = {key: _without_empty(item) for key, item in value.items()}
-        return {key: item for key, item in items.items() if item not in ({}, [])}
-    if isinstance(value, list):
-        return [_without_empty(item) for item in value]
-    return value
 
 
 def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> Manifest:

@@ -22,6 +22,7 @@ from finetune_operator.plan.configmap import read_last_run
 from finetune_operator.plan.decide import needs_spec
 from finetune_operator.plan.names import run_of
 from finetune_operator.plan.observed import JobObject, LastRun, Leftover, Manifest, Observed, Pod, PresetFound, Workload
+from finetune_operator.plan.retention import is_retained
 from finetune_operator.plan.specs import no_cluster_presets
 
 
@@ -62,7 +63,7 @@ async def observe(client: Client, job: JobObject, known: Circumstances) -> Obser
     pods = await _pods(client, job) if job.status.run > 0 or verbs else []
     wants_spec = needs_spec(job)
     asks_store = workload is None or job.deleted_at is not None
-    unfinished = job.status.phase not in FINAL_PHASES or job.deleted_at is not None
+    unfinished = job.status.phase not in FINAL_PHASES or job.deleted_at is not None or is_retained(job)
     wants_last_run = job.status.run > 0 and unfinished and (wants_spec or asks_store)
     return Observed(
         job=job,
@@ -116,7 +117,7 @@ async def _verbs(client: Client, job: JobObject, workload: Workload | None, *, t
         names["inspect"] = verb_name(job.name, "inspect", status.run)
     if thorough or (not open_run and _may_have_preflight(job)):
         names["preflight"] = verb_name(job.name, "preflight", status.run + 1)
-    if job.deleted_at is not None and FINALIZER in job.finalizers:
+    if (job.deleted_at is not None and FINALIZER in job.finalizers) or is_retained(job):
         names["cleanup"] = verb_name(job.name, "cleanup", status.run)
     found = {verb: _ours(job, await client.get(JOBS, job.namespace, name)) for verb, name in names.items()}
     return {verb: each for verb, each in found.items() if each is not None}

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
+from finetune_api.lifecycle import PHASES, Health
 from finetune_api.models.status import Condition, ConditionType, Phase
-from finetune_operator.plan.phase import TABLE, Health
 
 Verdict = Literal["True", "False", "Unknown"]
 
@@ -53,7 +53,7 @@ def kstatus(phase: Phase, *, stalled_by_edit: bool) -> dict[ConditionType, Verdi
     ``stalled_by_edit``: the spec now asks for what this job cannot become (a refused or invalid edit). The pods go on, but GitOps must see
     that the desired state is not reached.
     """
-    health = Health.FAILED if stalled_by_edit else TABLE[phase].health
+    health = Health.FAILED if stalled_by_edit else PHASES[phase].health
     return {
         ConditionType.READY: "True" if health is Health.CURRENT else "False",
         ConditionType.RECONCILING: "True" if health is Health.IN_PROGRESS else "False",

@@ -17,6 +17,7 @@ from finetune_operator.plan.removal import remove
 from finetune_operator.plan.rest import between_runs, tidy_finished
 from finetune_operator.plan.specs import Accepted, Refused, judge_spec
 from finetune_operator.plan.status import finish_status
+from finetune_operator.plan.usage import hold_at_limit, limit_message
 from finetune_operator.settings import PlanSettings
 
 
@@ -32,6 +33,7 @@ def plan(observed: Observed, *, now: datetime, settings: PlanSettings) -> Plan:
         return draft.done()
     merge_report(draft)
     _take_request(draft)
+    hold_at_limit(draft)
     verdict = _judge(draft)
     if draft.attempt is not None:
         live(draft)
@@ -48,7 +50,7 @@ def needs_spec(job: JobObject) -> bool:
         return False
     edited = status.observed_generation != job.generation or not conditions.is_true(status.conditions, ConditionType.VALID)
     open_run = bool(status.attempts) and status.attempts[-1].ended_at is None
-    may_start = not open_run and desire_of(job) is Desire.RUN and (status.failure is None or open_request(job) is not None)
+    may_start = not open_run and ((desire_of(job) is Desire.RUN and status.failure is None) or open_request(job) is not None)
     return edited or may_start
 
 
@@ -96,6 +98,9 @@ def _take_request(draft: Draft) -> None:
     elif request.verb == "retry":
         draft.change(failure=None, finished_at=None, retry=RetryStatus(checkpoint_step=draft.status.retry.checkpoint_step))
         draft.say("RetryRequested", f"{request.text}: the job is started again.", key=request.text)
+    elif request.verb == "resume":
+        draft.change(hold=None)
+        draft.say("ResumeRequested", f"{request.text}: the job goes on.", key=request.text)
     elif request.text not in draft.report.acknowledged:
         return
     else:
@@ -108,8 +113,10 @@ def _refuse_request(draft: Draft, request: Request) -> str:
     match request.verb:
         case "retry":
             return "" if draft.status.failure is not None else "the job has not failed"
+        case "resume" if draft.status.hold is None:
+            return "nothing is paused by a limit; a pause of the spec ends with spec.suspend false and spec.replicas above 0"
         case "resume":
-            return "nothing is paused by a budget or a limit; a pause of the spec ends with spec.suspend false and spec.replicas above 0"
+            return limit_message(draft)
         case "checkpoint":
             trains = draft.attempt is not None and draft.status.phase not in (Phase.PAUSING, Phase.STOPPING)
             return "" if trains else "the job is not training"

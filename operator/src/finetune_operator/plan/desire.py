@@ -1,12 +1,13 @@
-"""What the user wants now. Order: Cancelled > Stopped > suspend > replicas 0 > Running."""
+"""What is wanted now. Order: Cancelled > Stopped > suspend > replicas 0 > a hold of the operator (limits) > Running."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from finetune_api.constants import ANNOTATION_REQUEST
+from finetune_api.models.status import HoldStatus
 from finetune_operator.plan.observed import JobObject
 
 
@@ -20,11 +21,16 @@ class Desire(StrEnum):
 
 
 def desire_of(job: JobObject) -> Desire:
-    """Read the levers in their order."""
-    state = job.spec.get("desiredState", "Running")
+    """What the job as read wants."""
+    return wanted(job.spec, job.status.hold)
+
+
+def wanted(spec: Mapping[str, Any], hold: HoldStatus | None) -> Desire:
+    """Read the levers in their order; a hold is a pause that the spec does not know of."""
+    state = spec.get("desiredState", "Running")
     if state != "Running":
         return Desire.CANCEL if state == "Cancelled" else Desire.STOP
-    paused = job.spec.get("suspend", False) or job.spec.get("replicas", 1) == 0
+    paused = spec.get("suspend", False) or spec.get("replicas", 1) == 0 or hold is not None
     return Desire.PAUSE if paused else Desire.RUN
 
 

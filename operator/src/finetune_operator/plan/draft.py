@@ -9,6 +9,7 @@ from typing import Any, Literal
 from finetune_api.models.status import AttemptStatus, Condition, FineTuneJobStatus, Phase
 from finetune_operator.plan import conditions
 from finetune_operator.plan.decision import Event, Operation, Plan
+from finetune_operator.plan.desire import Desire, wanted
 from finetune_operator.plan.observed import JobObject, Observed
 from finetune_operator.plan.report import Report, read_report
 from finetune_operator.settings import PlanSettings
@@ -44,6 +45,11 @@ class Draft:
     def _progress_is_current(self) -> bool:
         progress = self.status.progress
         return progress is not None and progress.run == self.status.run
+
+    @property
+    def desire(self) -> Desire:
+        """What is wanted, with what was decided in this very look."""
+        return wanted(self.job.spec, self.status.hold)
 
     # --- attempts ---
 

@@ -7,7 +7,7 @@ from finetune_api.contract.store import CheckpointRef, checkpoint_prefix
 from finetune_api.contract.termination import TerminationMessage
 from finetune_api.models.status import Artifacts, CheckpointStatus, ConditionType, Phase
 from finetune_operator.plan.conditions import START_BLOCKED
-from finetune_operator.plan.desire import Desire, desire_of
+from finetune_operator.plan.desire import Desire
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.failure import Culprit
 from finetune_operator.plan.merge import merge_checkpoints
@@ -40,6 +40,7 @@ def succeed(draft: Draft, answer: TerminationMessage | None = None) -> None:
         artifacts=Artifacts(final_uri=uri, kind=kind, source=finished.source if finished is not None else None, step=step),
         finished_at=draft.now_text,
         failure=None,
+        hold=None,
         pause=draft.status.pause if active_ask(draft.status) is None else None,
     )
     stopped_early = " (stopped early)" if finished is not None and finished.early_stopped else ""
@@ -62,7 +63,7 @@ def fail_or_retry(draft: Draft, culprit: Culprit) -> None:
     _take_over(draft, culprit.answer)
     reaction = REACTIONS[culprit.failure_class].retry
     ask = active_ask(draft.status)
-    if reaction is not Retry.NEVER and (ask is not None or desire_of(draft.job) is not Desire.RUN):
+    if reaction is not Retry.NEVER and (ask is not None or draft.desire is not Desire.RUN):
         answer = culprit.answer
         if answer is not None and answer.exit_code == EXIT_STOPPED and answer.checkpoint is not None:
             step = answer.step if answer.step is not None else answer.checkpoint.step
@@ -87,7 +88,7 @@ def fail_or_retry(draft: Draft, culprit: Culprit) -> None:
     counted = "" if free else f" Restart {budget.used} of {policy.limit}."
     draft.say(
         culprit.failure_class if free else "Retrying",
-        f"{culprit.message} The job {goes_on}.{counted}",
+        f"{culprit.failure_class}: {culprit.message} The job {goes_on}.{counted}",
         kind="Warning",
         key=str(draft.status.run),
     )
@@ -115,5 +116,5 @@ def note_checkpoint(draft: Draft, ref: CheckpointRef) -> None:
     draft.change(checkpoints=known.model_copy(update={"latest": added, "recent": recent}))
     merge_checkpoints(draft, [])
     draft.condition(
-        ConditionType.CHECKPOINT_READY, "True", "Saved", f"checkpoint-{ref.step} of attempt {ref.attempt} is complete in the store"
+        ConditionType.CHECKPOINT_READY, "True", "CheckpointSaved", f"checkpoint-{ref.step} of attempt {ref.attempt} is complete in the store"
     )

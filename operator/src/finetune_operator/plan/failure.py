@@ -71,11 +71,18 @@ def read_message(text: str) -> TerminationMessage | None:
 
 def find_culprit(pods: Sequence[Pod], workload: Workload | None = None) -> Culprit:
     """The pod that failed first and was no mere victim of the others. Without any pod left: they were deleted from outside."""
+    if workload is not None and workload.message.startswith(f"{FailureClass.DEADLINE_EXCEEDED}:"):
+        return Culprit(FailureClass.DEADLINE_EXCEEDED, f"The Job's time was over ({workload.message}).", answer=_answer_of(pods))
     ended = [pod for pod in pods if pod.ended and pod.exit_code != EXIT_DONE]
     if not ended:
         why = f" ({workload.message})" if workload is not None and workload.message else ""
         return Culprit(FailureClass.PREEMPTED, f"The pods were deleted from outside{why}.")
     return judge(min(ended, key=_blame))
+
+
+def _answer_of(pods: Sequence[Pod]) -> TerminationMessage | None:
+    """The last words of pod 0, which knows the newest checkpoint."""
+    return next((read_message(pod.termination_message) for pod in pods if pod.index == 0), None)
 
 
 def judge(pod: Pod) -> Culprit:

@@ -7,7 +7,7 @@ from finetune_api.contract.failures import FailureClass
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.contract.termination import TerminationMessage
 from finetune_api.models.status import Phase
-from finetune_operator.plan.desire import Desire, desire_of
+from finetune_operator.plan.desire import Desire
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.ending import fail_or_retry, note_checkpoint, succeed
 from finetune_operator.plan.failure import Culprit
@@ -48,7 +48,7 @@ def vanished(draft: Draft) -> None:
         return
     answer = ask_store(draft)
     if isinstance(answer, Pending):
-        desired = desire_of(draft.job) is Desire.RUN and active_ask(draft.status) is None
+        desired = draft.desire is Desire.RUN and active_ask(draft.status) is None
         phase = Phase.STARTING if desired else ending_phase(draft)
         name = verb_name(draft.job.name, "inspect", draft.status.run)
         draft.show(phase, "Inspecting", f"The Job of run {draft.status.run} is gone; {name} looks what is in the store.")

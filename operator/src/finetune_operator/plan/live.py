@@ -8,7 +8,7 @@ from finetune_api.contract.failures import FailureClass
 from finetune_api.contract.termination import TerminationMessage
 from finetune_api.models.status import ConditionType, Phase
 from finetune_operator.plan.blocked import blocked_message, look_for_blocked
-from finetune_operator.plan.desire import Desire, desire_of
+from finetune_operator.plan.desire import Desire
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.ending import close_attempt, fail, fail_or_retry, note_checkpoint, succeed
 from finetune_operator.plan.failure import Culprit, find_culprit, read_message
@@ -21,11 +21,13 @@ from finetune_operator.plan.pause import (
     ask_for_pause,
     discards,
     ending_phase,
-    none_started,
+    nothing_to_save,
     timeout_passed,
 )
 from finetune_operator.plan.report import activity
 from finetune_operator.plan.retry import OUTCOME_PAUSED
+from finetune_operator.plan.unschedulable import describe_missing
+from finetune_operator.plan.usage import count_usage
 
 _PHASES = {
     "Training": Phase.TRAINING,
@@ -44,15 +46,18 @@ def live(draft: Draft) -> None:
         return
     pods = tuple(pod for pod in draft.observed.pods if pod.owner_uid == workload.uid)
     lost = [pod for pod in pods if is_lost(pod, draft.now, draft.settings.lost_pod_seconds)]
+    answer = _answer_of_rank_0(pods)
+    if answer is not None and answer.usage is not None:
+        count_usage(draft, answer.usage)
     if workload.complete or (draft.report.finished is not None and workload.ended):
-        succeed(draft, _answer_of_rank_0(pods))
+        succeed(draft, answer)
     elif lost:
         _node_lost(draft, lost)
     elif workload.failed:
         fail_or_retry(draft, find_culprit(pods, workload))
     elif workload.failing or workload.deleting:
         _wait_for_end(draft, workload)
-    elif active_ask(draft.status) is not None or desire_of(draft.job) is not Desire.RUN:
+    elif active_ask(draft.status) is not None or draft.desire is not Desire.RUN:
         _pausing(draft, pods)
     else:
         _starting_or_running(draft, pods, workload)
@@ -71,7 +76,7 @@ def _node_lost(draft: Draft, lost: list[Pod]) -> None:
 
 def _wait_for_end(draft: Draft, workload: Workload) -> None:
     """The first pod failed (or somebody deleted the Job): the others are ending."""
-    if active_ask(draft.status) is not None or desire_of(draft.job) is not Desire.RUN:
+    if active_ask(draft.status) is not None or draft.desire is not Desire.RUN:
         draft.show(ending_phase(draft), "PodsEnding", workload.message)
     else:
         draft.show(draft.phase, "PodsEnding", workload.message or "The run's Job was deleted; its pods are ending.")
@@ -88,11 +93,11 @@ def _pausing(draft: Draft, pods: tuple[Pod, ...]) -> None:
         answer_ask(draft, saved=stopped.saved, step=stopped.step, lost_steps=stopped.lost_steps, seconds=stopped.seconds)
         close_attempt(draft, OUTCOME_PAUSED, to_step=stopped.step)
         draft.show(phase, "Releasing", f"Stopped at step {stopped.step}; the pods are being released.")
-    elif none_started(pods):
+    elif nothing_to_save(draft, pods):
         latest = draft.status.checkpoints.latest
         answer_ask(draft, saved=False, step=latest.step if latest is not None else 0)
         close_attempt(draft, OUTCOME_PAUSED)
-        draft.show(phase, "Releasing", "No pod had started; they are being removed.")
+        draft.show(phase, "Releasing", "Nothing was trained yet; the pods are being removed.")
     elif not timeout_passed(draft, ask):
         draft.show(phase, "AwaitingCheckpoint", "The trainer was asked to save a checkpoint and stop.")
     elif discards(draft):
@@ -129,7 +134,7 @@ def _running(draft: Draft, pods: Sequence[Pod], workload: Workload) -> None:
     if workload.suspended:
         _queued(draft, "AwaitingQuota", "The run waits for its queue.")
     elif unschedulable is not None:
-        _queued(draft, FailureClass.UNSCHEDULABLE, unschedulable)
+        _queued(draft, FailureClass.UNSCHEDULABLE, describe_missing(unschedulable))
     elif not started:
         draft.show(_starting(draft), "AwaitingPods", f"{sum(pod.started for pod in pods)} of {workload.completions} pods have started.")
     else:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
-
 from finetune_api.advice import OUTSIDE_RECOMMENDED, SETTING_IGNORED
 from finetune_api.contract.progress import CheckpointReport
-from finetune_api.contract.store import BestCheckpoint, UsageSeconds, checkpoint_prefix
-from finetune_api.models.status import AttemptStatus, CheckpointsStatus, CheckpointStatus, ConditionType, UsageStatus
+from finetune_api.contract.store import BestCheckpoint, checkpoint_prefix
+from finetune_api.models.status import AttemptStatus, CheckpointsStatus, CheckpointStatus, ConditionType
 from finetune_operator.plan.conditions import START_BLOCKED
-from finetune_operator.plan.draft import Draft, annotations_of
-from finetune_operator.plan.names import ANNOTATION_RANKS, ANNOTATION_USAGE_BASE
+from finetune_operator.plan.draft import Draft
+from finetune_operator.plan.notice import SLOW_CHECKPOINT, judge_notice
+from finetune_operator.plan.usage import count_usage
 
 MAX_RECENT = 5
 MAX_ATTEMPTS = 10
 MAX_FACTS = 32
-OWN_CONDITIONS = frozenset({*ConditionType, START_BLOCKED, OUTSIDE_RECOMMENDED, SETTING_IGNORED})
+OWN_CONDITIONS = frozenset({*ConditionType, START_BLOCKED, SLOW_CHECKPOINT, OUTSIDE_RECOMMENDED, SETTING_IGNORED})
 """Condition types of the operator; all others are the trainer's warnings."""
 CHECKPOINT_EVENT_SECONDS = 60.0
 
@@ -31,7 +30,9 @@ def merge_report(draft: Draft) -> None:
     if draft.report.facts:
         draft.change(facts=dict(list({**draft.status.facts, **draft.report.facts}.items())[-MAX_FACTS:]))
     if draft.report.usage is not None:
-        draft.change(usage=_usage(draft, draft.report.usage))
+        count_usage(draft, draft.report.usage)
+    draft.change(usage=draft.status.usage.model_copy(update={"lost_steps": _lost_steps(draft)}))
+    judge_notice(draft)
     _merge_warnings(draft)
 
 
@@ -56,7 +57,10 @@ def append_attempt(draft: Draft, attempt: AttemptStatus) -> None:
 def merge_checkpoints(draft: Draft, reports: list[CheckpointReport]) -> None:
     """Add complete checkpoints; the newest attempt's highest step is the latest."""
     known = {(c.attempt, c.step): c for c in draft.status.checkpoints.recent}
+    oldest = min(known, default=(0, 0))
     for report in reports:
+        if (report.attempt, report.step) < oldest:
+            continue
         checkpoint = CheckpointStatus(
             step=report.step,
             attempt=report.attempt,
@@ -77,7 +81,7 @@ def merge_checkpoints(draft: Draft, reports: list[CheckpointReport]) -> None:
     latest = draft.status.checkpoints.latest
     if latest is not None:
         message = f"checkpoint-{latest.step} of attempt {latest.attempt} is complete in the store"
-        draft.condition(ConditionType.CHECKPOINT_READY, "True", "Saved", message)
+        draft.condition(ConditionType.CHECKPOINT_READY, "True", "CheckpointSaved", message)
 
 
 def _announce(draft: Draft, checkpoint: CheckpointStatus) -> None:
@@ -103,42 +107,6 @@ def _merge_best(draft: Draft, best: BestCheckpoint | None) -> None:
             step=best.step, attempt=best.attempt, uri=uri, created_at=draft.now_text, trigger="steps", eval_loss=best.value
         )
     draft.change(checkpoints=CheckpointsStatus(latest=ledger.latest, best=found, recent=ledger.recent))
-
-
-def wall_seconds(usage: UsageSeconds) -> dict[str, float]:
-    """Wall seconds of the group by use, named as in the status."""
-    return {
-        "starting_seconds": usage.starting,
-        "productive_seconds": usage.productive,
-        "checkpointing_seconds": usage.checkpointing,
-        "replayed_seconds": usage.replayed,
-        "evaluating_seconds": usage.evaluating,
-    }
-
-
-def usage_base(draft: Draft) -> dict[str, float]:
-    """Usage so far and the group's clocks it stands for, noted with the next run: that run may have another number of ranks."""
-    reported = draft.report.usage
-    clocks = wall_seconds(reported) if reported is not None else {}
-    own = draft.status.usage.model_dump(exclude={"lost_steps"})
-    return {**{f"used.{name}": value for name, value in own.items() if value}, **{f"clock.{name}": v for name, v in clocks.items() if v}}
-
-
-def _usage(draft: Draft, reported: UsageSeconds) -> UsageStatus:
-    """GPU seconds (ranks' seconds on CPU): what was used before this run, plus its clocks times its ranks."""
-    annotations = annotations_of(draft)
-    base: dict[str, float] = json.loads(annotations.get(ANNOTATION_USAGE_BASE, "{}"))
-    ranks = int(annotations.get(ANNOTATION_RANKS, "1"))
-    values = {
-        name: round(
-            max(
-                base.get(f"used.{name}", 0.0) + max(0.0, clock - base.get(f"clock.{name}", 0.0)) * ranks, getattr(draft.status.usage, name)
-            ),
-            1,
-        )
-        for name, clock in wall_seconds(reported).items()
-    }
-    return UsageStatus(**values, lost_steps=_lost_steps(draft))
 
 
 def _lost_steps(draft: Draft) -> int:

@@ -147,6 +147,8 @@ class Pod:
     waiting_message: str = ""
     started: bool = False
     """Whether the trainer container runs or has run."""
+    started_at: datetime | None = None
+    """When the trainer container started, while it runs."""
     ended: bool = False
     """Whether no container runs: terminated, or never started in a pod that is over."""
     exit_code: int | None = None
@@ -206,7 +208,8 @@ def _container(status: Manifest) -> dict[str, Any]:
         }
     if waiting:
         return {"ended": over, "waiting": waiting.get("reason", ""), "waiting_message": waiting.get("message", "")}
-    return {"started": "running" in state, "ended": over}
+    running = state.get("running") or {}
+    return {"started": "running" in state, "started_at": parse_time(running.get("startedAt")), "ended": over}
 
 
 def _number(text: str | None) -> int | None:

@@ -14,11 +14,12 @@ from typing import Literal
 
 from finetune_api.defaults import SCHEMA
 from finetune_api.models.status import ConditionType, FineTuneJobStatus, PauseStatus, Phase
-from finetune_operator.plan.desire import Desire, desire_of
+from finetune_operator.plan.desire import Desire
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.observed import Pod, parse_time
 
 USER_REQUESTED = "UserRequested"
+_BEFORE_LOADING = frozenset({"Starting", "Preparing"})
 
 
 def active_ask(status: FineTuneJobStatus) -> PauseStatus | None:
@@ -28,7 +29,7 @@ def active_ask(status: FineTuneJobStatus) -> PauseStatus | None:
 
 def ending_phase(draft: Draft) -> Phase:
     """What the job shows while it gives up its pods."""
-    if desire_of(draft.job) in (Desire.STOP, Desire.CANCEL):
+    if draft.desire in (Desire.STOP, Desire.CANCEL):
         return Phase.STOPPING
     asked_to_stop = draft.status.pause is not None and draft.status.pause.action == "stop" and active_ask(draft.status) is not None
     return Phase.STOPPING if asked_to_stop else Phase.PAUSING
@@ -44,6 +45,9 @@ def answer_ask(draft: Draft, *, saved: bool, step: int | None, lost_steps: int =
     if lost_steps:
         message = f"No complete checkpoint of the step the job was paused at: {lost_steps} steps are lost."
         draft.condition(ConditionType.CHECKPOINT_READY, "False", "CheckpointTimedOut", message)
+    elif saved:
+        message = f"checkpoint-{step}, where the job was paused, is complete in the store"
+        draft.condition(ConditionType.CHECKPOINT_READY, "True", "CheckpointSaved", message)
 
 
 def ask_for_pause(draft: Draft) -> PauseStatus:
@@ -51,23 +55,29 @@ def ask_for_pause(draft: Draft) -> PauseStatus:
     ask = active_ask(draft.status)
     if ask is not None:
         return ask
-    action: Literal["pause", "stop"] = "pause" if desire_of(draft.job) is Desire.PAUSE else "stop"
+    action: Literal["pause", "stop"] = "pause" if draft.desire is Desire.PAUSE else "stop"
     ask = PauseStatus(command_id=f"{action}-{draft.status.run}-{draft.job.generation}", action=action, requested_at=draft.now_text)
     draft.change(pause=ask)
     draft.say("PauseRequested", f"The trainer is asked to {action}: it saves a checkpoint, then its pods are released.", key=ask.command_id)
     return ask
 
 
-def none_started(pods: tuple[Pod, ...]) -> bool:
-    """Whether no trainer container has run, so that there is nothing to save and nobody to ask."""
-    return not any(pod.started for pod in pods)
+def nothing_to_save(draft: Draft, pods: tuple[Pod, ...]) -> bool:
+    """Whether no step can have been made: no trainer container has run, or the trainer has not even begun to load the model.
+
+    Before that it has no workers, and they take longer to start than its next post: nobody needs to be asked.
+    """
+    if not any(pod.started for pod in pods):
+        return True
+    progress = draft.status.progress
+    return progress is not None and progress.run == draft.status.run and progress.phase in _BEFORE_LOADING
 
 
 def timeout_passed(draft: Draft, ask: PauseStatus) -> bool:
     """Whether the ask is older than ``pausePolicy.timeoutSeconds``; asks to be called again if not."""
     asked = parse_time(ask.requested_at)
     assert asked is not None
-    deadline = asked + timedelta(seconds=_policy(draft, "timeoutSeconds"))
+    deadline = asked + timedelta(seconds=policy_seconds(draft, "timeoutSeconds"))
     if draft.now < deadline:
         draft.wake_at(deadline)
         return False
@@ -79,5 +89,6 @@ def discards(draft: Draft) -> bool:
     return str((draft.job.spec.get("pausePolicy") or {}).get("ifUnsaved", SCHEMA["pausePolicy.ifUnsaved"])) == "Discard"
 
 
-def _policy(draft: Draft, name: str) -> int:
+def policy_seconds(draft: Draft, name: str) -> int:
+    """A number of ``pausePolicy``, as it is now."""
     return int((draft.job.spec.get("pausePolicy") or {}).get(name, SCHEMA[f"pausePolicy.{name}"]))

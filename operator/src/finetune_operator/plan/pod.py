@@ -49,12 +49,13 @@ def build_pod_spec(config: RunConfig, config_map: str, verb: str, settings: Plan
 
 
 def _container(config: RunConfig, verb: str, mounts: list[Manifest], settings: PlanSettings) -> Manifest:
+    image = config.spec.resources.image or settings.trainer_image
     return {
         "name": env.TRAINER_CONTAINER,
-        "image": config.spec.resources.image or settings.trainer_image,
+        "image": image,
         "imagePullPolicy": settings.image_pull_policy,
         "args": [verb],
-        "env": _environment(config, verb),
+        "env": _environment(config, verb, image),
         "ports": [{"name": "metrics", "containerPort": env.METRICS_PORT}] if verb == "train" else [],
         "resources": _resources(config) if verb == "train" else {"requests": {"cpu": "100m", "memory": "256Mi"}},
         "securityContext": {
@@ -68,7 +69,7 @@ def _container(config: RunConfig, verb: str, mounts: list[Manifest], settings: P
     }
 
 
-def _environment(config: RunConfig, verb: str) -> list[Manifest]:
+def _environment(config: RunConfig, verb: str, image: str) -> list[Manifest]:
     from_pod = {
         env.ENV_POD_NAME: "metadata.name",
         env.ENV_POD_UID: "metadata.uid",
@@ -76,6 +77,7 @@ def _environment(config: RunConfig, verb: str) -> list[Manifest]:
         env.ENV_NODE_NAME: "spec.nodeName",
     }
     entries: list[Manifest] = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in from_pod.items()]
+    entries.append({"name": env.ENV_IMAGE, "value": image})
     entries.append({"name": "HOME", "value": env.WORK_DIR})
     threads = _threads(config)
     if verb == "train" and threads is not None:

@@ -33,6 +33,8 @@ class Report(ContractModel):
     facts: dict[str, str] = {}
     warnings: dict[str, str] = {}
     usage: UsageSeconds | None = None
+    save_seconds: float | None = None
+    upload_seconds: float | None = None
     stopped: Stopped | None = None
     finished: Finished | None = None
     acknowledged: list[str] = []
@@ -48,7 +50,9 @@ class Merged(NamedTuple):
 
 def report_of(post: FineTuneProgress, merged: Merged) -> str:
     """Compact JSON of what ``post`` says beyond what was merged, at most :data:`MAX_REPORT_CHARS`."""
-    new = [c for c in post.checkpoints[-5:] if (c.attempt, c.step, c.resumable) not in merged.checkpoints]
+    oldest = min(((attempt, step) for attempt, step, _ in merged.checkpoints), default=(0, 0))
+    unknown = [c for c in post.checkpoints[-5:] if (c.attempt, c.step, c.resumable) not in merged.checkpoints]
+    new = [c for c in unknown if (c.attempt, c.step) >= oldest]
     report = Report(
         checkpoints=[c.model_copy(update={"eval_loss": short(c.eval_loss)}) for c in new],
         best=post.best.model_copy(update={"value": short(post.best.value)}) if post.best is not None else None,
@@ -59,6 +63,8 @@ def report_of(post: FineTuneProgress, merged: Merged) -> str:
         usage=UsageSeconds(**{name: round(value, 1) for name, value in post.usage.model_dump().items()})
         if post.usage is not None
         else None,
+        save_seconds=short(post.save_seconds, 3),
+        upload_seconds=short(post.upload_seconds, 3),
         stopped=post.stopped,
         finished=post.finished.model_copy(update={"metrics": {}}) if post.finished is not None else None,
         acknowledged=post.acknowledged[-4:],

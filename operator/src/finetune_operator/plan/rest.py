@@ -9,15 +9,17 @@ from finetune_api.contract.failures import FailureClass
 from finetune_api.models.status import FINAL_PHASES, ConditionType, Phase
 from finetune_operator.plan import conditions
 from finetune_operator.plan.decision import DeleteJob, DeleteLeftover
-from finetune_operator.plan.desire import Desire, desire_of
+from finetune_operator.plan.desire import Desire
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.inspect import confirm_pause
 from finetune_operator.plan.observed import JobObject, Leftover, parse_time
 from finetune_operator.plan.pause import USER_REQUESTED, ending_phase
+from finetune_operator.plan.retention import is_retained, retain, set_expiry
 from finetune_operator.plan.retry import OUTCOME_PAUSED
 from finetune_operator.plan.specs import Accepted, Refused
-from finetune_operator.plan.start import delete_verb, start
+from finetune_operator.plan.start import start
 from finetune_operator.plan.status import living_pods
+from finetune_operator.plan.verbs import delete_verb
 
 DONE = "Done"
 """Reason of Reconciling=False once nothing of a finished job is left to clear away."""
@@ -27,7 +29,7 @@ KEEPING_PODS = "KeepingPods"
 def between_runs(draft: Draft, verdict: Accepted | Refused | None) -> None:
     """Decide on a job without a run under way."""
     failed = draft.status.failure is not None
-    if failed and desire_of(draft.job) is not Desire.CANCEL and _kept(draft):
+    if failed and draft.desire is not Desire.CANCEL and _kept(draft):
         _show_failure(draft)
         return
     if not _swept(draft):
@@ -36,10 +38,12 @@ def between_runs(draft: Draft, verdict: Accepted | Refused | None) -> None:
     if not confirm_pause(draft):
         return
     _sweep_verbs(draft)
-    match desire_of(draft.job):
+    match draft.desire:
         case Desire.CANCEL:
             draft.change(finished_at=draft.now_text)
             draft.show(Phase.CANCELLED, "Cancelled", _where(draft, "Cancelled"))
+            if draft.status.run > 0:
+                set_expiry(draft)
             draft.wake_in(0)
         case _ if failed:
             _show_failure(draft)
@@ -53,7 +57,11 @@ def between_runs(draft: Draft, verdict: Accepted | Refused | None) -> None:
 
 def _rest(draft: Draft, phase: Phase, word: str) -> None:
     arrived = draft.status.phase is not phase
-    draft.show(phase, USER_REQUESTED, _where(draft, word))
+    hold = draft.status.hold if phase is Phase.PAUSED else None
+    if hold is not None:
+        draft.show(phase, hold.reason, f"{_where(draft, word)} {hold.message}")
+    else:
+        draft.show(phase, USER_REQUESTED, _where(draft, word))
     if arrived:
         draft.say(word, draft.message, key=str(draft.status.run))
 
@@ -80,11 +88,11 @@ def _show_ending(draft: Draft) -> None:
     """Phase while the last run's pods go."""
     last = draft.last_attempt
     outcome = last.outcome if last is not None else None
-    if draft.status.failure is not None and draft.status.phase is Phase.FAILED and desire_of(draft.job) is not Desire.CANCEL:
+    if draft.status.failure is not None and draft.status.phase is Phase.FAILED and draft.desire is not Desire.CANCEL:
         _show_failure(draft)
-    elif draft.status.failure is not None and desire_of(draft.job) is Desire.RUN:
+    elif draft.status.failure is not None and draft.desire is Desire.RUN:
         draft.show(Phase.STARTING, draft.status.failure.failure_class, draft.status.failure.message)
-    elif desire_of(draft.job) is not Desire.RUN:
+    elif draft.desire is not Desire.RUN:
         draft.show(ending_phase(draft), "Releasing", "The pods are being released.")
     elif outcome == OUTCOME_PAUSED:
         draft.show(Phase.RESUMING, "AwaitingPodsGone", "The next run starts when the last pod is gone.")
@@ -120,21 +128,24 @@ def _swept(draft: Draft) -> bool:
     return False
 
 
-def delete_leftovers(draft: Draft, *, keep_config: bool) -> None:
+def delete_leftovers(draft: Draft, *, keep_config: bool, spared: str | None = None) -> None:
     """Remove ConfigMaps and Services, as :func:`clearable` says."""
-    for leftover in clearable(draft, keep_config=keep_config):
+    for leftover in clearable(draft, keep_config=keep_config, spared=spared):
         draft.do(DeleteLeftover(kind=leftover.kind, name=leftover.name, uid=leftover.uid))
 
 
-def clearable(draft: Draft, *, keep_config: bool) -> tuple[Leftover, ...]:
-    """What may go. The last run's ConfigMap stays while it is needed: the next run must fit to it, a cleanup is made from it."""
+def clearable(draft: Draft, *, keep_config: bool, spared: str | None = None) -> tuple[Leftover, ...]:
+    """What may go. The last run's ConfigMap stays while it is needed: the next run must fit to it, a cleanup is made from it.
+
+    ``spared``: name of a verb that is under way.
+    """
     kept = run_name(draft.job.name, draft.status.run) if keep_config else None
-    return tuple(each for each in draft.observed.leftovers or () if (each.kind, each.name) != ("ConfigMap", kept))
+    return tuple(each for each in draft.observed.leftovers or () if (each.kind, each.name) != ("ConfigMap", kept) and each.name != spared)
 
 
 def _sweep_verbs(draft: Draft) -> None:
     """Remove verbs whose answer is in the status, or is not wanted any more."""
-    starting = desire_of(draft.job) is Desire.RUN and draft.status.failure is None
+    starting = draft.desire is Desire.RUN and draft.status.failure is None
     for verb, workload in draft.observed.verbs.items():
         if not workload.deleting and (verb == "inspect" or not starting):
             delete_verb(draft, workload)
@@ -149,15 +160,21 @@ def tidy_finished(draft: Draft) -> None:
         draft.wake_at(until)
         draft.condition(ConditionType.RECONCILING, "False", KEEPING_PODS, "The ended pods are kept for their logs for a while.")
         return
-    cleans_up = FINALIZER in draft.job.finalizers
-    delete_leftovers(draft, keep_config=cleans_up)
-    for each in (workload, *draft.observed.verbs.values()):
-        if each is not None and not each.deleting:
+    retained = is_retained(draft.job)
+    keep_config = FINALIZER in draft.job.finalizers or retained
+    cleanup = draft.observed.verbs.get("cleanup") if retained else None
+    spared = cleanup.name if cleanup is not None else None
+    delete_leftovers(draft, keep_config=keep_config, spared=spared)
+    left = [each for each in (workload, *draft.observed.verbs.values()) if each is not None and each is not cleanup]
+    for each in left:
+        if not each.deleting:
             draft.do(DeleteJob(name=each.name, uid=each.uid, propagation="Background"))
-    if workload is None and not draft.observed.verbs and not clearable(draft, keep_config=cleans_up):
+    if left or clearable(draft, keep_config=keep_config, spared=spared):
+        draft.wake_in(1)
+    elif not retained:
         draft.condition(ConditionType.RECONCILING, "False", DONE)
     else:
-        draft.wake_in(1)
+        retain(draft)
 
 
 def is_settled(job: JobObject) -> bool:

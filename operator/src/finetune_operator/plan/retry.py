@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -46,6 +47,11 @@ def after_failure(status: FineTuneJobStatus, failure_class: FailureClass, policy
 
 def _backoff(policy: RetryPolicy, exponent: int) -> float:
     return min(policy.backoff_seconds * 2.0 ** min(exponent, 16), policy.max_backoff_seconds)
+
+
+def count_disruptions(attempts: Sequence[AttemptStatus]) -> int:
+    """How many of the attempts a drain, a preemption or a dead node ended."""
+    return sum(attempt.outcome in (FailureClass.NODE_LOST, FailureClass.PREEMPTED) for attempt in attempts)
 
 
 def _fruitless(attempts: list[AttemptStatus]) -> int:

@@ -9,18 +9,18 @@ from finetune_api.models.status import AttemptStatus, Phase
 from finetune_api.resolve import identity_digest
 from finetune_operator.plan.blocked import look_for_blocked
 from finetune_operator.plan.configmap import build_config_map
-from finetune_operator.plan.decision import CreateRun, DeleteJob, DeleteLeftover, PublishCa, SetFinalizers
+from finetune_operator.plan.decision import CreateRun, PublishCa, SetFinalizers
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.ending import fail
 from finetune_operator.plan.failure import Culprit, find_culprit
-from finetune_operator.plan.merge import append_attempt, usage_base
+from finetune_operator.plan.merge import append_attempt
 from finetune_operator.plan.names import ANNOTATION_DIGEST
 from finetune_operator.plan.observed import COMPONENT_TRAINER, Workload, parse_time
 from finetune_operator.plan.retry import OUTCOME_PAUSED, RetryPolicy, after_failure
 from finetune_operator.plan.run_config import build_run_config, config_digest, output_uri, preflight_digest
 from finetune_operator.plan.service import build_service
 from finetune_operator.plan.specs import Accepted, Refused
-from finetune_operator.plan.verbs import build_verb, verb_pod
+from finetune_operator.plan.verbs import build_verb, delete_verb, verb_pod
 from finetune_operator.plan.workload import build_job
 
 INVALID_LOOK_AGAIN_SECONDS = 30.0
@@ -121,14 +121,6 @@ def _preflight_again(draft: Draft, culprit: Culprit) -> None:
         draft.wake_in(0)
 
 
-def delete_verb(draft: Draft, workload: Workload) -> None:
-    """Remove a verb's objects."""
-    for leftover in draft.observed.leftovers or ():
-        if leftover.name == workload.name:
-            draft.do(DeleteLeftover(kind=leftover.kind, name=leftover.name, uid=leftover.uid))
-    draft.do(DeleteJob(name=workload.name, uid=workload.uid, propagation="Background"))
-
-
 def _create(draft: Draft, verdict: Accepted, config: RunConfig) -> None:
     """Make the run and note it; the status is written only when all of its objects exist."""
     job, settings, run = draft.job, draft.settings, config.run
@@ -142,7 +134,7 @@ def _create(draft: Draft, verdict: Accepted, config: RunConfig) -> None:
                 job, config, name, COMPONENT_TRAINER, settings, asked_grad_accum_steps=verdict.asked_grad_accum_steps
             ),
             service=build_service(job, run, settings),
-            job=build_job(job, config, settings, reason=reason, usage_base=usage_base(draft)),
+            job=build_job(job, config, settings, reason=reason),
         ),
     )
     draft.change(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from finetune_api.models.status import ConditionType, Phase
 from finetune_operator.plan import conditions
+from finetune_operator.plan.document import fit_status
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.lost import is_lost
 from finetune_operator.plan.names import pod_selector
@@ -44,6 +45,7 @@ def finish_status(draft: Draft) -> None:
         message if suspended else "",
     )
     _outcome(draft, message)
+    draft.status = fit_status(draft.status, draft.job.stored_status.get("progress") or {})
 
 
 def _outcome(draft: Draft, message: str) -> None:

@@ -8,7 +8,8 @@ from finetune_api.constants import verb_name
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.contract.termination import TerminationMessage
 from finetune_operator.plan.configmap import build_config_map
-from finetune_operator.plan.decision import CreateVerb
+from finetune_operator.plan.decision import CreateVerb, DeleteJob, DeleteLeftover
+from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.failure import read_message
 from finetune_operator.plan.names import ANNOTATION_DIGEST, labels, metadata
 from finetune_operator.plan.observed import JobObject, Observed, Pod, Workload
@@ -52,3 +53,11 @@ def verb_answer(observed: Observed, workload: Workload) -> TerminationMessage | 
     """What an ended verb left behind; None when it left nothing readable."""
     pod = verb_pod(observed, workload)
     return read_message(pod.termination_message) if pod is not None else None
+
+
+def delete_verb(draft: Draft, workload: Workload) -> None:
+    """Remove a verb's objects."""
+    for leftover in draft.observed.leftovers or ():
+        if leftover.name == workload.name:
+            draft.do(DeleteLeftover(kind=leftover.kind, name=leftover.name, uid=leftover.uid))
+    draft.do(DeleteJob(name=workload.name, uid=workload.uid, propagation="Background"))

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-
 from finetune_api.constants import run_name
 from finetune_api.contract.run_config import RunConfig
 from finetune_operator.plan.names import (
+    ANNOTATION_DEVICES,
     ANNOTATION_DIGEST,
-    ANNOTATION_RANKS,
     ANNOTATION_START_REASON,
-    ANNOTATION_USAGE_BASE,
     labels,
     metadata,
 )
@@ -21,14 +17,13 @@ from finetune_operator.plan.run_config import config_digest
 from finetune_operator.settings import PlanSettings
 
 
-def build_job(job: JobObject, config: RunConfig, settings: PlanSettings, *, reason: str, usage_base: Mapping[str, float]) -> Manifest:
-    """Job of a run. ``reason`` says why it is started; ``usage_base`` is the usage before it, to which its own is added."""
+def build_job(job: JobObject, config: RunConfig, settings: PlanSettings, *, reason: str) -> Manifest:
+    """Job of a run. ``reason`` says why it is started."""
     name = run_name(job.name, config.run)
     annotations = {
         ANNOTATION_DIGEST: config_digest(config),
         ANNOTATION_START_REASON: reason,
-        ANNOTATION_RANKS: str(config.topology.world_size),
-        ANNOTATION_USAGE_BASE: json.dumps(dict(usage_base), sort_keys=True),
+        ANNOTATION_DEVICES: str(count_devices(config)),
     }
     pod = build_pod_spec(config, name, "train", settings)
     return {
@@ -44,3 +39,9 @@ def build_job(job: JobObject, config: RunConfig, settings: PlanSettings, *, reas
             "template": {"metadata": {"labels": labels(job, COMPONENT_TRAINER, config.run)}, "spec": {**pod, "subdomain": name}},
         },
     }
+
+
+def count_devices(config: RunConfig) -> int:
+    """GPUs the run holds, ranks on CPU: the unit of its usage."""
+    topology = config.topology
+    return topology.replicas * config.spec.resources.gpus_per_replica if topology.device == "gpu" else topology.world_size

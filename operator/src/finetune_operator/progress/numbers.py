@@ -13,7 +13,7 @@ def progress_of(post: ProgressPost, merged: Merged, *, before: StatusProgress | 
     if post.finetune is None:
         return _of_stock_client(post.trainer_status, before, run=run, now=now)
     ours = post.finetune
-    eta = _eta_seconds(post)
+    eta = _eta_seconds(post) if ours.stopped is None and ours.finished is None else None
     return StatusProgress(
         run=ours.run,
         attempt=ours.attempt,

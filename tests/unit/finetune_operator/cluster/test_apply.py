@@ -65,7 +65,7 @@ def run_of(job: JobObject, spec: dict[str, Any] | None = None) -> CreateRun:
         run=1,
         config_map=build_config_map(job, config, "demo-r1", "trainer", SETTINGS),
         service=build_service(job, 1, SETTINGS),
-        job=build_job(job, config, SETTINGS, reason="Created", usage_base={}),
+        job=build_job(job, config, SETTINGS, reason="Created"),
     )
 
 

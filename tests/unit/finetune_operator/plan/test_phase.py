@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
+from finetune_api.lifecycle import PHASES, TRANSITIONS, may_follow
 from finetune_api.models.status import FINAL_PHASES, Condition, ConditionType, Phase
 from finetune_operator.plan import conditions
-from finetune_operator.plan.phase import TABLE, may_follow
 
 
 def test_every_phase_has_a_row() -> None:
-    assert set(TABLE) == set(Phase)
+    assert set(PHASES) == set(Phase)
 
 
 @pytest.mark.parametrize("phase", sorted(FINAL_PHASES))
@@ -53,3 +53,13 @@ def test_transition_time_moves_with_the_status_alone() -> None:
     assert (same[0].last_transition_time, same[0].message) == ("2026-01-01T00:00:00Z", "two")
     assert other[0].last_transition_time == "2026-02-02T00:00:00Z"
     assert conditions.without(same, "Ready") == []
+
+
+def test_a_way_is_listed_once() -> None:
+    pairs = [(way.before, way.after) for way in TRANSITIONS]
+    assert len(pairs) == len(set(pairs))
+
+
+def test_every_phase_but_the_first_is_reached_and_every_open_one_is_left() -> None:
+    assert {way.after for way in TRANSITIONS} == set(Phase)
+    assert {way.before for way in TRANSITIONS} == set(Phase) - FINAL_PHASES

@@ -52,7 +52,7 @@ def mounts(spec: dict[str, Any] | None = None) -> dict[str, tuple[Manifest, bool
 def test_the_job_of_a_run() -> None:
     """Design §4: Indexed, Never, backoffLimit 0, podReplacementPolicy Failed, as many completions as pods, no TTL."""
     config = make_config({"replicas": 2})
-    job = build_job(make_job(), config, SETTINGS, reason="Created", usage_base={"used.productive_seconds": 3.0})
+    job = build_job(make_job(), config, SETTINGS, reason="Created")
     template = job["spec"].pop("template")
     assert job == {
         "apiVersion": "batch/v1",

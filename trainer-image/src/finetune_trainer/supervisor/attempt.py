@@ -64,6 +64,7 @@ def claim_next_attempt(store: Store, config: RunConfig, environment: PodEnvironm
             pod_uid=environment.pod_uid,
             pod_name=environment.pod_name,
             node=environment.node_name,
+            image=environment.image,
             started_at=timestamp(datetime.now(UTC)),
             parent=candidates[0] if candidates else None,
             resume_from=wish,

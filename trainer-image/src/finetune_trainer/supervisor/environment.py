@@ -39,6 +39,8 @@ class PodEnvironment:
     pod_uid: str
     node_name: str
     pod_index: int
+    image: str | None = None
+    """The image this runs in; None in local runs."""
     metrics_port: int | None = env.METRICS_PORT
     """None: no metrics server."""
     group_port: int = GROUP_PORT
@@ -74,6 +76,7 @@ def pod_environment(variables: Mapping[str, str]) -> PodEnvironment:
         pod_uid=variables.get(env.ENV_POD_UID) or pod_name,
         node_name=variables.get(env.ENV_NODE_NAME) or "local",
         pod_index=int(variables.get(env.ENV_POD_INDEX) or 0),
+        image=variables.get(env.ENV_IMAGE) or None,
         metrics_port=int(variables.get(env.ENV_METRICS_PORT) or env.METRICS_PORT),
         group_port=int(variables.get(env.ENV_GROUP_PORT) or GROUP_PORT),
     )

@@ -103,6 +103,7 @@ class Uploader:
             self._hooks.emit(UploadFailed(saved.step, error))
             return
         self._board.measure(names.CHECKPOINT_SAVE_DURATION, saved.seconds)
+        self._board.update(save_seconds=saved.seconds)
         self._board.count(names.CHECKPOINT_STALL, saved.seconds)
         self.queue.offer(save_of(saved, staged, names_here))
         self._rotate_locally(saved)
@@ -168,6 +169,7 @@ class Uploader:
                 return
         manifest = commit(self._store, save, parts, self._facts, now=datetime.now(UTC))
         self._board.measure(names.CHECKPOINT_UPLOAD_DURATION, time.monotonic() - started)
+        self._board.update(upload_seconds=time.monotonic() - started)
         self._board.warn(FAILING_CONDITION, "")
         self._hooks.emit(CheckpointCommitted(save.step, manifest))
         self._attach()

@@ -1,0 +1,104 @@
+"""What the GPUs were used for, and the limits on it.
+
+The trainer's clocks are monotonic and run through all attempts; the operator multiplies what is new in them by the GPUs of the run that
+reports it. Nothing is timed here, so that an operator that was away or restarted counts neither twice nor too little. Paused, queued and
+pending time has no pods and is in no clock.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from finetune_api.contract.store import UsageSeconds
+from finetune_api.models.status import HoldStatus, UsageStatus
+from finetune_operator.plan.desire import Desire
+from finetune_operator.plan.draft import Draft, annotations_of
+from finetune_operator.plan.names import ANNOTATION_DEVICES
+from finetune_operator.plan.observed import parse_time
+
+LIMIT_REACHED = "LimitReached"
+_LONGEST_LOOK_SECONDS = 60.0
+"""Clocks are extrapolated between two reports; at least this often they are compared again."""
+_USES = ("starting", "productive", "checkpointing", "replayed", "evaluating")
+
+
+def count_usage(draft: Draft, reported: UsageSeconds) -> None:
+    """Add what is new in the trainer's clocks. A report that was counted, or is older, adds nothing."""
+    usage = draft.status.usage
+    before = usage.clocks or [0.0] * len(_USES)
+    clocks = [max(old, round(getattr(reported, use), 1)) for use, old in zip(_USES, before, strict=True)]
+    added = [new - old for new, old in zip(clocks, before, strict=True)]
+    if not any(added):
+        return
+    devices = _devices(draft)
+    values = {
+        f"{use}_seconds": round(getattr(usage, f"{use}_seconds") + seconds * devices, 1) for use, seconds in zip(_USES, added, strict=True)
+    }
+    draft.change(
+        usage=UsageStatus(
+            **values, lost_steps=usage.lost_steps, active_seconds=round(usage.active_seconds + sum(added), 1), clocks=clocks
+        )
+    )
+
+
+def gpu_seconds(usage: UsageStatus) -> float:
+    """GPU seconds of all uses."""
+    return sum(getattr(usage, f"{use}_seconds") for use in _USES)
+
+
+def hold_at_limit(draft: Draft) -> None:
+    """Decide on a pause when a limit is reached; else ask to be called again when it may be."""
+    if draft.status.hold is not None or draft.status.failure is not None or (draft.attempt is None and draft.desire is not Desire.RUN):
+        return
+    left = _seconds_left(draft, _unreported_seconds(draft))
+    if left is None or (left > 0 and draft.attempt is None):
+        return
+    if left > 0:
+        draft.wake_in(min(max(left, 1.0), _LONGEST_LOOK_SECONDS))
+        return
+    draft.change(hold=HoldStatus(reason=LIMIT_REACHED, message=limit_message(draft), since=draft.now_text))
+    draft.say(LIMIT_REACHED, limit_message(draft), kind="Warning", key=draft.now_text)
+    draft.wake_in(0)
+
+
+def limit_message(draft: Draft) -> str:
+    """Which limits are used up, and how to go on; empty while there is room."""
+    usage, limits = draft.status.usage, draft.job.spec.get("limits") or {}
+    unreported = _unreported_seconds(draft)
+    parts = []
+    seconds = usage.active_seconds + unreported
+    if (most := limits.get("maxActiveSeconds")) is not None and seconds >= most:
+        parts.append(f"spec.limits.maxActiveSeconds is {most}, and the pods were at work for {seconds:.0f} s")
+    hours = (gpu_seconds(usage) + unreported * _devices(draft)) / 3600
+    if (most := limits.get("maxGpuHours")) is not None and hours >= most:
+        parts.append(f"spec.limits.maxGpuHours is {most:g}, and {hours:.2f} were used")
+    return f"{'; '.join(parts)}. Raise it, then request resume (kubectl finetune resume {draft.job.name})." if parts else ""
+
+
+def _seconds_left(draft: Draft, unreported: float) -> float | None:
+    """Seconds the pods may still be at work; None without a limit."""
+    usage, limits = draft.status.usage, draft.job.spec.get("limits") or {}
+    left = []
+    if (most := limits.get("maxActiveSeconds")) is not None:
+        left.append(most - usage.active_seconds - unreported)
+    if (most := limits.get("maxGpuHours")) is not None:
+        left.append((most * 3600 - gpu_seconds(usage)) / _devices(draft) - unreported)
+    return min(left, default=None)
+
+
+def _unreported_seconds(draft: Draft) -> float:
+    """Time the pods have been at work since the last report, or since they started when none came; 0 while none is."""
+    at_work = [pod.started_at for pod in draft.observed.pods if pod.run == draft.status.run and pod.started_at and not pod.ended]
+    if draft.attempt is None or not at_work:
+        return 0.0
+    progress = draft.status.progress
+    since = min(at_work)
+    reported = parse_time(progress.updated_at) if progress is not None and progress.run == draft.status.run else None
+    if reported is not None:
+        since = max(since, reported)
+    return max(0.0, (draft.now - since) / timedelta(seconds=1))
+
+
+def _devices(draft: Draft) -> int:
+    """GPUs of the run (ranks on CPU)."""
+    return max(1, int(annotations_of(draft).get(ANNOTATION_DEVICES, "1")))
