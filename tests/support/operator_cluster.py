@@ -225,7 +225,7 @@ class FakeCluster:
     def edit(self, spec: Mapping[str, Any]) -> None:
         self.api.change("finetunejobs", NAMESPACE, self.key.name, {"spec": dict(spec)})
 
-    def annotate(self, **annotations: str) -> None:
+    def annotate(self, **annotations: str | None) -> None:
         self.api.change("finetunejobs", NAMESPACE, self.key.name, {"metadata": {"annotations": annotations}})
 
     # --- the cluster ---

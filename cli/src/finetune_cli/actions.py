@@ -57,7 +57,9 @@ def checkpoint_uri(other: Job, step: int | None) -> str:
         CliError: it is not known; the message names those that are.
     """
     ledger = other.status.checkpoints
-    known = {checkpoint.step: checkpoint for checkpoint in (*ledger.recent, *filter(None, (ledger.best, ledger.latest))) if checkpoint.resumable}
+    known = {
+        checkpoint.step: checkpoint for checkpoint in (*ledger.recent, *filter(None, (ledger.best, ledger.latest))) if checkpoint.resumable
+    }
     found = ledger.latest if step is None else known.get(step)
     if found is None or not found.resumable:
         steps = ", ".join(f"checkpoint-{number}" for number in sorted(known)) or "none"

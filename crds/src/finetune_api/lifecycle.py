@@ -49,18 +49,41 @@ _ASKED = "the trainer saves, the pods go when the checkpoint is complete in the 
 PHASES: dict[Phase, PhaseRow] = {
     _P.PENDING: PhaseRow(Health.FAILED, "the spec cannot be run; the condition Valid says why", pause=_LEFT_AT_ONCE),
     _P.VALIDATING: PhaseRow(Health.IN_PROGRESS, "a GPU-free preflight looks at data, secrets, bucket and model", pause=_LEFT_AT_ONCE),
-    _P.QUEUED: PhaseRow(Health.CURRENT, "no node or no quota is free; nothing is held", True, "no container runs: the pods go at once"),
-    _P.STARTING: PhaseRow(
-        Health.IN_PROGRESS, "pods start, fetch model and data; or a run failed and the next follows", True, "nothing is trained: the pods go at once"
+    _P.QUEUED: PhaseRow(
+        Health.CURRENT, "no node or no quota is free; nothing is held", holds_pods=True, pause="no container runs: the pods go at once"
     ),
-    _P.TRAINING: PhaseRow(Health.CURRENT, "optimizer steps are made", True, _ASKED),
-    _P.EVALUATING: PhaseRow(Health.CURRENT, "the evaluation set is run", True, f"{_ASKED}; the evaluation is caught up first on resume"),
-    _P.EXPORTING: PhaseRow(Health.CURRENT, "training is done; its result is written", True, "it is finished: a stop at the last step is a finish"),
-    _P.PAUSING: PhaseRow(Health.IN_PROGRESS, "the trainer was asked to save; its pods are kept until it has", True, "already under way"),
+    _P.STARTING: PhaseRow(
+        Health.IN_PROGRESS,
+        "pods start, fetch model and data; or a run failed and the next follows",
+        holds_pods=True,
+        pause="nothing is trained: the pods go at once",
+    ),
+    _P.TRAINING: PhaseRow(Health.CURRENT, "optimizer steps are made", holds_pods=True, pause=_ASKED),
+    _P.EVALUATING: PhaseRow(
+        Health.CURRENT, "the evaluation set is run", holds_pods=True, pause=f"{_ASKED}; the evaluation is caught up first on resume"
+    ),
+    _P.EXPORTING: PhaseRow(
+        Health.CURRENT,
+        "training is done; its result is written",
+        holds_pods=True,
+        pause="it is finished: a stop at the last step is a finish",
+    ),
+    _P.PAUSING: PhaseRow(
+        Health.IN_PROGRESS, "the trainer was asked to save; its pods are kept until it has", holds_pods=True, pause="already under way"
+    ),
     _P.PAUSED: PhaseRow(Health.CURRENT, "no pods; resumable. Reason UserRequested or LimitReached", pause="already so"),
-    _P.RESUMING: PhaseRow(Health.IN_PROGRESS, "as Starting, after a pause", True, "nothing new is trained: the pods go at once"),
-    _P.STOPPING: PhaseRow(Health.IN_PROGRESS, "as Pausing, on the way to Stopped or Cancelled", True, "goes on; then Paused or Stopped as asked"),
-    _P.STOPPED: PhaseRow(Health.CURRENT, "no pods; the spec may be edited, desiredState Running goes on", pause="Paused once it runs again"),
+    _P.RESUMING: PhaseRow(
+        Health.IN_PROGRESS, "as Starting, after a pause", holds_pods=True, pause="nothing new is trained: the pods go at once"
+    ),
+    _P.STOPPING: PhaseRow(
+        Health.IN_PROGRESS,
+        "as Pausing, on the way to Stopped or Cancelled",
+        holds_pods=True,
+        pause="goes on; then Paused or Stopped as asked",
+    ),
+    _P.STOPPED: PhaseRow(
+        Health.CURRENT, "no pods; the spec may be edited, desiredState Running goes on", pause="Paused once it runs again"
+    ),
     _P.CANCELLED: PhaseRow(Health.CURRENT, "final; what it wrote is kept for output.retentionDays", pause="no effect"),
     _P.FAILED: PhaseRow(Health.FAILED, "status.failure says why; the request retry goes on", pause="kept until a retry"),
     _P.SUCCEEDED: PhaseRow(Health.CURRENT, "final; status.artifacts names the result", pause="no effect"),
@@ -91,13 +114,13 @@ TRANSITIONS: tuple[Transition, ...] = (
     *_ways(_P.VALIDATING, _P.FAILED, "the preflight found what no retry mends"),
     # a run
     *_ways((_P.STARTING, _P.RESUMING, *_AT_WORK), _P.QUEUED, "no node fits, or the queue has no quota"),
-    *_ways(_P.QUEUED, (_P.STARTING, _P.RESUMING), "nodes or quota were found"),
+    *_ways(_P.QUEUED, (_P.STARTING, _P.RESUMING), "nodes or quota were found, or the next run follows a failed one"),
     *_ways((_P.QUEUED, _P.STARTING, _P.RESUMING, _P.EVALUATING), _P.TRAINING, "the trainer makes steps"),
     *_ways((_P.QUEUED, _P.STARTING, _P.RESUMING, _P.TRAINING), _P.EVALUATING, "the trainer evaluates"),
     *_ways((_P.QUEUED, _P.STARTING, _P.RESUMING, _P.TRAINING, _P.EVALUATING), _P.EXPORTING, "training is done"),
     *_ways((*_WITH_PODS, *_ENDING), _P.SUCCEEDED, "all ranks finished; the result is complete in the store"),
     # failures
-    *_ways((_P.QUEUED, *_AT_WORK, _P.RESUMING), _P.STARTING, "the run ended by itself; the next one follows after the back-off"),
+    *_ways((*_AT_WORK, _P.RESUMING), _P.STARTING, "the run ended by itself; the next one follows after the back-off"),
     *_ways((*_WITH_PODS, *_ENDING), _P.FAILED, "a failure that no retry mends, or the retry budget is used up"),
     *_ways(_P.FAILED, (_P.VALIDATING, _P.STARTING, _P.PENDING), "request retry"),
     # giving up the pods
@@ -106,10 +129,16 @@ TRANSITIONS: tuple[Transition, ...] = (
     *_ways(_P.FAILED, _P.STOPPING, "desiredState Cancelled; what the failed run left is removed"),
     *_ways(_ENDING, _P.PAUSED, "the last pod is gone; a pause is wanted"),
     *_ways(_ENDING, _P.STOPPED, "the last pod is gone; desiredState Stopped"),
-    *_ways((*_ENDING, *_BEFORE_PODS, _P.STARTING, _P.RESUMING, *_RESTING, _P.FAILED), _P.CANCELLED, "no pod is left; desiredState Cancelled"),
+    *_ways(
+        (*_ENDING, *_BEFORE_PODS, _P.STARTING, _P.RESUMING, *_RESTING, _P.FAILED), _P.CANCELLED, "no pod is left; desiredState Cancelled"
+    ),
     *_ways(_ENDING, (_P.RESUMING, _P.STARTING), "the pause was taken back while it was carried out, or the run ended otherwise first"),
     # without pods
-    *_ways((*_BEFORE_PODS, _P.STARTING, _P.RESUMING, _P.STOPPED, _P.FAILED), _P.PAUSED, "suspend, replicas 0, or a limit was reached; there are no pods"),
+    *_ways(
+        (*_BEFORE_PODS, _P.STARTING, _P.RESUMING, _P.STOPPED, _P.FAILED),
+        _P.PAUSED,
+        "suspend, replicas 0, or a limit was reached; there are no pods",
+    ),
     *_ways((*_BEFORE_PODS, _P.STARTING, _P.RESUMING, _P.PAUSED, _P.FAILED), _P.STOPPED, "desiredState Stopped; there are no pods"),
     *_ways(_RESTING, (_P.RESUMING, _P.STARTING), "the pause ended; the next run was created"),
 )

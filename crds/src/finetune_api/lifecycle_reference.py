@@ -61,7 +61,8 @@ def _diagram() -> Iterator[str]:
 
 def _phases() -> Iterator[str]:
     yield "\n## Phases\n"
-    yield "*kstatus* is what Flux, Argo CD and `helm --wait` make of it: Current is Ready=True, InProgress Reconciling=True, Failed Stalled=True.\n"
+    yield "*kstatus* is what Flux, Argo CD and `helm --wait` make of it: Current is Ready=True, InProgress Reconciling=True,"
+    yield "Failed Stalled=True.\n"
     yield "| phase | meaning | kstatus | pods | a pause here |"
     yield "|---|---|---|---|---|"
     for phase, row in PHASES.items():

@@ -36,7 +36,7 @@ def test_presets_have_what_no_single_job_owns() -> None:
     """K-14: a preset is a partial spec; what belongs to one job is not in it."""
     of_job, of_preset = ({path for path, _ in leaf_fields(model)} for model in (JobInput, PresetInput))
     assert of_job - of_preset == {path for path in of_job if path.split(".")[0] in JOB_ONLY}
-    assert {"displayName", "presetRef", "replicas", "suspend", "desiredState", "pausePolicy", "retry"} == JOB_ONLY
+    assert {"displayName", "presetRef", "replicas", "suspend", "desiredState", "pausePolicy", "retry", "limits"} == JOB_ONLY
 
 
 def test_presets_require_nothing() -> None:
@@ -58,7 +58,7 @@ def test_constraints_survive_the_derivation() -> None:
 
 
 def test_table_of_defaults_names_fields_that_exist() -> None:
-    leaves = {path for path, _ in leaf_fields(FineTuneJobSpec)} | {"cache", "secrets"}
+    leaves = {path for path, _ in leaf_fields(FineTuneJobSpec)} | {"cache", "limits", "secrets"}
     assert set(BASE) | set(SCHEMA) <= leaves
 
 

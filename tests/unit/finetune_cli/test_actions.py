@@ -12,7 +12,7 @@ from finetune_cli.actions import (
     request_of,
 )
 from finetune_cli.errors import CliError
-from tests.unit.finetune_cli.builders import make_job
+from tests.unit.finetune_cli.builders import make_checkpoint, make_job
 
 ANNOTATION = "finetune.dev/request"
 
@@ -93,19 +93,12 @@ def test_resume_from_a_checkpoint_writes_the_wish() -> None:
         build_resume(make_job("Training"), "t1", "checkpoint-500")
 
 
-def checkpoint(step: int, *, resumable: bool = True) -> dict[str, object]:
-    return {
-        "step": step, "attempt": 1, "uri": f"s3://finetune/other/a1/checkpoint-{step}", "createdAt": "2026-11-21T08:00:00Z", "trigger": "steps",
-        "resumable": resumable,
-    }  # fmt: skip
-
-
 def test_another_jobs_checkpoint_by_name() -> None:
     """R-06: the newest, or the one of a step; one that keeps its weights only cannot be resumed from."""
-    ledger = {"latest": checkpoint(300), "recent": [checkpoint(100, resumable=False), checkpoint(200), checkpoint(300)]}
+    ledger = {"latest": make_checkpoint(300), "recent": [make_checkpoint(100, resumable=False), make_checkpoint(200), make_checkpoint(300)]}
     other = make_job("Succeeded", checkpoints=ledger)
-    assert checkpoint_uri(other, None) == "s3://finetune/other/a1/checkpoint-300"
-    assert checkpoint_uri(other, 200) == "s3://finetune/other/a1/checkpoint-200"
+    assert checkpoint_uri(other, None) == "s3://finetune/demo/a1/checkpoint-300"
+    assert checkpoint_uri(other, 200) == "s3://finetune/demo/a1/checkpoint-200"
     with pytest.raises(CliError, match="no resumable checkpoint-100; its status knows checkpoint-200, checkpoint-300"):
         checkpoint_uri(other, 100)
     with pytest.raises(CliError, match="its status knows none"):

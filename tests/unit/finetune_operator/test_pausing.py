@@ -156,7 +156,7 @@ async def test_cancelled_is_final(cluster: FakeCluster) -> None:
     await training(cluster)
     cluster.edit({"desiredState": "Cancelled"})
     await cluster.until(lambda: cluster.phase == "Cancelled", train=1)
-    await cluster.settle(advance=True, rounds=10)
+    await cluster.settle(advance=True, rounds=40)
     assert {key[0] for key in cluster.api.objects} == {"finetunejobs", "events"}
     cluster.edit({"desiredState": "Running"})
     cluster.annotate(**{"finetune.dev/request": "retry/1"})

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from finetune_api.contract.failures import EXIT_PEER_LOST, EXIT_STOPPED, EXIT_UNKNOWN, EXIT_USER_ERROR, FailureClass
-from finetune_api.models.status import FINAL_PHASES, RESTING_PHASES, Phase
 from finetune_api.lifecycle import PHASES, may_follow
+from finetune_api.models.status import FINAL_PHASES, RESTING_PHASES, Phase
 from tests.support.fake_api import Call, CrashError
 from tests.support.operator_cluster import NAMESPACE, FakeCluster, failure
 
@@ -269,7 +269,8 @@ class JobLife(RuleBasedStateMachine):
         self.cluster.clock.advance(31 * 86400)
         await self.cluster.settle(rounds=100, advance=True)
         assert self.cluster.phase == phase
-        assert {key[0] for key in self.cluster.api.objects} <= {"finetunejobs", "events"}
+        left = [key for key in self.cluster.api.objects if key[0] not in ("finetunejobs", "events")]
+        assert left == [], (left, self.cluster.condition("Reconciling"), self.cluster.wake, self.cluster.story()[-6:])
 
     async def delete(self) -> None:
         """Deletion ends, and takes everything along."""

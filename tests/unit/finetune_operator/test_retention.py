@@ -34,12 +34,15 @@ async def test_kept_on_day_29_gone_on_day_31(cluster: FakeCluster) -> None:
     await cancelled(cluster)
     assert cluster.status.artifacts_expire_at is not None
     await days_pass(cluster, 29)
-    assert (cluster.status.artifacts_removed_at, cluster.jobs("cleanup")) == (None, [])
-    assert cluster.status.checkpoints.latest is not None
+    kept = cluster.status
+    assert (kept.artifacts_removed_at, cluster.jobs("cleanup")) == (None, [])
+    assert kept.checkpoints.latest is not None
     await days_pass(cluster, 2)
-    assert cluster.status.artifacts_removed_at is not None
-    assert cluster.status.checkpoints.latest is None
+    removed = cluster.status
+    assert removed.artifacts_removed_at is not None
+    assert removed.checkpoints.latest is None
     assert "ArtifactsRemoved" in cluster.story()
+    await cluster.settle(rounds=20, advance=True)
     assert {key[0] for key in cluster.api.objects} == {"finetunejobs", "events"}
     assert cluster.phase == "Cancelled"
 
@@ -61,7 +64,7 @@ async def test_promoted_artefacts_stay(cluster: FakeCluster) -> None:
     await cluster.settle()
     await days_pass(cluster, 40)
     assert (cluster.status.artifacts_removed_at, cluster.status.artifacts_expire_at) == (None, None)
-    cluster.annotate(**{"finetune.dev/promoted": None})  # type: ignore[dict-item]
+    cluster.annotate(**{"finetune.dev/promoted": None})
     await cluster.settle(rounds=40)
     assert cluster.status.artifacts_removed_at is not None
 

@@ -51,7 +51,7 @@ def resume(
         typer.Option(
             "--from",
             metavar="CHECKPOINT",
-            help="Where to start: latest, checkpoint-500, a URI, another job's name, or name/checkpoint-500. Sets spec.checkpoint.resumeFrom.",
+            help="Where to start: latest, checkpoint-500, a URI, another job's name, or name/checkpoint-500. Sets checkpoint.resumeFrom.",
         ),
     ] = None,
 ) -> None:

@@ -113,7 +113,7 @@ REACTIONS: dict[FailureClass, Reaction] = {
     FailureClass.DEADLINE_EXCEEDED: Reaction(
         EXIT_UNKNOWN,
         Retry.COUNTED,
-        "A time limit set on the pods from outside (a queue, a policy) ended them: raise it. spec.limits ends in a pause instead, never here.",
+        "A time limit set on the pods from outside (a queue, a policy) ended them: raise it. spec.limits would pause the job instead.",
     ),
     FailureClass.CHECKPOINT_INCOMPLETE: Reaction(
         EXIT_USER_ERROR, Retry.NEVER, "The checkpoint to resume from lacks the named file: choose another one in checkpoint.resumeFrom."

@@ -22,8 +22,7 @@ class PausePolicy(ApiModel):
 
 
 class Limits(ApiModel):
-    """What the job may use in all, pauses not counted. At a limit the job is paused with a checkpoint; the request resume, after raising
-    the limit, goes on."""
+    """What the job may use in all, pauses not counted. At a limit it is paused with a checkpoint; raise the limit and request resume."""
 
     max_active_seconds: int | None = api_field(default=None, ge=60, le=31536000, unit="seconds", requirement="O-11 OP-12")
     """Seconds its pods may be at work, over all attempts."""

@@ -117,7 +117,8 @@ async def _verbs(client: Client, job: JobObject, workload: Workload | None, *, t
         names["inspect"] = verb_name(job.name, "inspect", status.run)
     if thorough or (not open_run and _may_have_preflight(job)):
         names["preflight"] = verb_name(job.name, "preflight", status.run + 1)
-    if (job.deleted_at is not None and FINALIZER in job.finalizers) or is_retained(job):
+    removed = job.status.artifacts_removed_at is not None
+    if (job.deleted_at is not None and FINALIZER in job.finalizers) or is_retained(job) or removed:
         names["cleanup"] = verb_name(job.name, "cleanup", status.run)
     found = {verb: _ours(job, await client.get(JOBS, job.namespace, name)) for verb, name in names.items()}
     return {verb: each for verb, each in found.items() if each is not None}

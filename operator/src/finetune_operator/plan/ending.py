@@ -116,5 +116,8 @@ def note_checkpoint(draft: Draft, ref: CheckpointRef) -> None:
     draft.change(checkpoints=known.model_copy(update={"latest": added, "recent": recent}))
     merge_checkpoints(draft, [])
     draft.condition(
-        ConditionType.CHECKPOINT_READY, "True", "CheckpointSaved", f"checkpoint-{ref.step} of attempt {ref.attempt} is complete in the store"
+        ConditionType.CHECKPOINT_READY,
+        "True",
+        "CheckpointSaved",
+        f"checkpoint-{ref.step} of attempt {ref.attempt} is complete in the store",
     )

@@ -27,16 +27,17 @@ def judge_notice(draft: Draft) -> None:
         return
     minutes = suggested_minutes(save, upload, _seconds_between_disruptions(draft))
     message = (
-        f"Saving and uploading a checkpoint takes {_round(save + upload)} s, a node that ends gives {notice} s (pausePolicy.{name}): what was"
-        f" trained since the last complete checkpoint is lost then. Save every {minutes} minutes (checkpoint.intervalMinutes)."
+        f"Saving and uploading a checkpoint takes {_round(save + upload)} s, a node that ends gives {notice} s (pausePolicy.{name}): what"
+        f" was trained since the last complete checkpoint is lost then. Save every {minutes} minutes (checkpoint.intervalMinutes)."
     )
     draft.condition(SLOW_CHECKPOINT, "True", "Measured", message)
     draft.say(SLOW_CHECKPOINT, message, kind="Warning", key=str(draft.status.run))
 
 
 def suggested_minutes(save: float, upload: float, between_disruptions: float) -> int:
-    """Minutes between saves that cost least in all: sqrt(2 x time lost by a save x time between disruptions) (J. W. Young, CACM 17(9), 1974).
+    """Minutes between saves that cost least in all: sqrt(2 x time a save takes x time between disruptions).
 
+    J. W. Young, "A first order approximation to the optimum checkpoint interval", CACM 17(9), 1974.
     Never below the time a checkpoint takes to be complete, else saves would pile up. All arguments in seconds.
     """
     best = math.sqrt(2 * max(save, 0.1) * between_disruptions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _REASON = re.compile(
-    r"(?P<nodes>\d+) (?:Insufficient (?P<resource>[^\s,.]+)"
+    r"(?P<nodes>\d+) (?:Insufficient (?P<resource>[^\s,]*[^\s,.])"
     r"|node\(s\) had untolerated taint (?P<taint>\{[^}]*\})"
     r"|node\(s\) (?P<selector>didn't match Pod's node affinity/selector)"
     r"|node\(s\) (?P<cordoned>were unschedulable))"

@@ -35,15 +35,13 @@ def count_usage(draft: Draft, reported: UsageSeconds) -> None:
         f"{use}_seconds": round(getattr(usage, f"{use}_seconds") + seconds * devices, 1) for use, seconds in zip(_USES, added, strict=True)
     }
     draft.change(
-        usage=UsageStatus(
-            **values, lost_steps=usage.lost_steps, active_seconds=round(usage.active_seconds + sum(added), 1), clocks=clocks
-        )
+        usage=UsageStatus(**values, lost_steps=usage.lost_steps, active_seconds=round(usage.active_seconds + sum(added), 1), clocks=clocks)
     )
 
 
 def gpu_seconds(usage: UsageStatus) -> float:
     """GPU seconds of all uses."""
-    return sum(getattr(usage, f"{use}_seconds") for use in _USES)
+    return float(sum(getattr(usage, f"{use}_seconds") for use in _USES))
 
 
 def hold_at_limit(draft: Draft) -> None:

@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune_api.models.status import FineTuneJobStatus, Phase
-from finetune_operator.cluster.apply import ExistsError, apply, merge_patch, status_document, write_status
+from finetune_operator.cluster.apply import ExistsError, apply, merge_patch, write_status
 from finetune_operator.cluster.client import Client
 from finetune_operator.cluster.errors import ConflictError, TakenError
 from finetune_operator.plan.configmap import build_config_map
 from finetune_operator.plan.decision import CreateRun, DeleteJob, SetFinalizers
+from finetune_operator.plan.document import status_document
 from finetune_operator.plan.observed import JobObject
 from finetune_operator.plan.service import build_service
 from finetune_operator.plan.workload import build_job

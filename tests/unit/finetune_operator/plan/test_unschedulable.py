@@ -9,8 +9,7 @@ from finetune_operator.plan.unschedulable import describe_missing
     ("message", "missing"),
     [
         (
-            "0/5 nodes are available: 1 node(s) had untolerated taint {gpu: true}, 4 Insufficient nvidia.com/gpu. "
-            "preemption: 0/5 nodes are available: 4 No preemption victims found for incoming pod.",
+            "0/5 nodes are available: 1 node(s) had untolerated taint {gpu: true}, 4 Insufficient nvidia.com/gpu. preemption: 0/5 nodes",
             "Missing: a toleration of {gpu: true} (1 node), nvidia.com/gpu (4 nodes). ",
         ),
         ("0/2 nodes are available: 2 Insufficient memory.", "Missing: memory (2 nodes). "),
