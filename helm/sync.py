@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Copy into the chart what is made elsewhere: CRDs and presets from ``crds/``, the tiny model of the Helm test from ``examples/``.
+"""Copy into the chart what is made elsewhere.
+
+CRDs and presets come from ``crds/``, the tiny model of the Helm test from ``examples/``, dashboards and alerts from ``monitoring/``.
 
 A CRD becomes a template, because files in a chart's ``crds/`` folder are never upgraded::
 
@@ -16,6 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+
+from finetune_monitoring.documents import FOLDER, documents
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 CHART: Final = ROOT / "helm" / "finetune-operator"
@@ -91,12 +95,14 @@ def copies(root: Path = ROOT) -> Iterator[tuple[str, str]]:
         yield f"templates/presets/{source.name}", GENERATED % f"crds/presets/{source.name}" + preset_template(preset)
     tiny_model = (root / "examples" / "tiny_model.py").read_text(encoding="utf-8")
     yield "files/test/tiny_model.py", COPIED % "examples/tiny_model.py" + tiny_model
+    yield from documents().items()
 
 
 def differences(chart: Path = CHART, root: Path = ROOT) -> list[str]:
     """Paths in the chart that are missing, stale, or have lost their source."""
     wanted = dict(copies(root))
-    present = {f"{folder}/{file.name}" for folder in ("templates/crds", "templates/presets") for file in (chart / folder).glob("*.yaml")}
+    folders = ("templates/crds", "templates/presets", FOLDER, f"{FOLDER}/dashboards")
+    present = {f"{folder}/{file.name}" for folder in folders for file in (chart / folder).glob("*.*")}
     stale = {path for path, text in wanted.items() if not (chart / path).exists() or (chart / path).read_text(encoding="utf-8") != text}
     return sorted(stale | (present - wanted.keys()))
 

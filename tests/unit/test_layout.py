@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.manifests import ROOT
 
-PROJECTS = ("operator", "crds", "cli", "cluster", "trainer-image")
+PROJECTS = ("operator", "crds", "cli", "cluster", "monitoring", "trainer-image")
 
 
 @pytest.mark.parametrize("project", PROJECTS)

@@ -20,6 +20,7 @@ import kopf
 from aiohttp import web
 
 from finetune_api.constants import GROUP, PLURAL, VERSION
+from finetune_api.contract import metrics as names
 from finetune_operator import health
 from finetune_operator.clocks import Clocks, system_clocks
 from finetune_operator.cluster.client import Client, KubernetesTransport
@@ -29,7 +30,8 @@ from finetune_operator.cluster.lease import Election, LeaseLock, LeaseSettings
 from finetune_operator.cluster.observe import JobKey
 from finetune_operator.feed import JobFeed, JobLookup
 from finetune_operator.handlers import build_registry
-from finetune_operator.metrics import JobCollector, OperatorMetrics
+from finetune_operator.job_metrics import JobCollector, JobHistory
+from finetune_operator.metrics import OperatorMetrics
 from finetune_operator.plan.report import News
 from finetune_operator.progress.bucket import TokenBucket
 from finetune_operator.progress.jwks import JwksAuthenticator
@@ -63,7 +65,8 @@ class Operator:
         self._fenced = self._client.fenced(self._lock.check)
         """For what only the leader may write."""
         self._leading = False
-        self._feed = JobFeed(self._mark, self._forget)
+        history = JobHistory(self._metrics.registry, is_leader=self._lock.is_leader, now=clocks.now)
+        self._feed = JobFeed(self._mark, self._forget, on_change=history.changed)
         self._tls = TlsKeeper(self._client, _tls_settings(settings, directory), may_write=self._may_issue, now=clocks.now)
         self._publisher = CaPublisher(self._fenced, lambda: self._tls.ca)
         self._events = EventWriter(self._fenced, identity=settings.identity, now=clocks.now)
@@ -103,18 +106,12 @@ class Operator:
 
     def _register_gauges(self) -> None:
         watch = self._metrics.watch
-        watch("finetune_operator_leader", "1 on the replica that leads.", lambda: float(self._lock.is_leader()))
-        watch("finetune_operator_workqueue_depth", "Jobs that wait to be looked at.", lambda: self._queue.depth)
-        watch(
-            "finetune_operator_workqueue_oldest_seconds", "How long the longest waiting job has waited.", lambda: self._queue.oldest_seconds
-        )
-        watch("finetune_operator_progress_pending", "Jobs whose newest numbers are not in their status yet.", lambda: self._writer.pending)
-        watch(
-            "finetune_operator_progress_oldest_seconds",
-            "Age of the oldest numbers not in a status yet.",
-            lambda: self._writer.oldest_seconds,
-        )
-        watch("finetune_operator_jobs_known", "FineTuneJobs the watch knows of.", lambda: len(self._feed))
+        watch(names.LEADER, lambda: float(self._lock.is_leader()))
+        watch(names.QUEUE_DEPTH, lambda: self._queue.depth)
+        watch(names.QUEUE_OLDEST, lambda: self._queue.oldest_seconds)
+        watch(names.PROGRESS_PENDING, lambda: self._writer.pending)
+        watch(names.PROGRESS_OLDEST, lambda: self._writer.oldest_seconds)
+        watch(names.JOBS_KNOWN, lambda: len(self._feed))
         self._metrics.registry.register(JobCollector(self._feed, is_leader=self._lock.is_leader))
 
     # --- between parts ---

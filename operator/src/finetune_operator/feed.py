@@ -16,6 +16,7 @@ from finetune_operator.plan.desire import Request, request_in
 from finetune_operator.plan.observed import Manifest, parse_time
 from finetune_operator.plan.report import Merged, News, news_in
 from finetune_operator.plan.rest import DONE
+from finetune_operator.shown import Shown, read_shown
 
 EventType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"] | None
 """Of a watch event; None for an object of the first listing."""
@@ -37,12 +38,12 @@ class Known:
     run: int
     attempts: int
     settled: bool
-    method: str
     progress: StatusProgress | None
     pause: PauseStatus | None
     request: Request | None
     pause_policy: Mapping[str, Any]
     merged: Merged
+    shown: Shown
 
     @property
     def updated_at(self) -> datetime | None:
@@ -50,12 +51,21 @@ class Known:
         return parse_time(self.progress.updated_at) if self.progress is not None else None
 
 
+OnChange = Callable[[JobKey, Known | None, Known | None], None]
+"""Told of each event of a job: as it was known before, and as it is now; None for unknown and gone."""
+
+
+def _ignore(_key: JobKey, _before: Known | None, _now: Known | None) -> None:
+    """Nobody listens."""
+
+
 class JobFeed:
     """The jobs this replica knows of. ``mark`` is told of every job that should be looked at, with a delay."""
 
-    def __init__(self, mark: Callable[[JobKey, float], None], forget: Callable[[JobKey], None]) -> None:
+    def __init__(self, mark: Callable[[JobKey, float], None], forget: Callable[[JobKey], None], *, on_change: OnChange = _ignore) -> None:
         self._mark = mark
         self._forget = forget
+        self._on_change = on_change
         self._known: dict[JobKey, Known] = {}
 
     def __len__(self) -> int:
@@ -77,11 +87,11 @@ class JobFeed:
         metadata = manifest["metadata"]
         key = JobKey(metadata["namespace"], metadata["name"])
         if kind == "DELETED":
-            self._known.pop(key, None)
-            self._forget(key)
+            self.drop(key)
             return
         before, now = self._known.get(key), read_known(manifest)
         self._known[key] = now
+        self._on_change(key, before, now)
         if before is None:
             changed = not now.settled
         else:
@@ -96,8 +106,8 @@ class JobFeed:
             self._known[key] = replace(known, news=known.news | news)
 
     def drop(self, key: JobKey) -> None:
-        """A job that was found to be gone (its DELETED event was missed)."""
-        self._known.pop(key, None)
+        """A job is gone."""
+        self._on_change(key, self._known.pop(key, None), None)
         self._forget(key)
 
     def child_event(self, manifest: Manifest) -> None:
@@ -149,7 +159,6 @@ def read_known(manifest: Manifest) -> Known:
         and _is_cleared(status)
         and "deletionTimestamp" not in metadata
         and status.get("observedGeneration") == metadata.get("generation"),
-        method=spec.get("method") or "sft",
         progress=progress.model_copy(update={"report": None}) if progress is not None else None,
         pause=pause,
         request=None if final else request_in(annotations, status.get("lastHandledRequest")),
@@ -157,6 +166,7 @@ def read_known(manifest: Manifest) -> Known:
         merged=Merged()
         if final
         else Merged(frozenset((c["attempt"], c["step"], c.get("resumable", True)) for c in recent), dict(status.get("facts") or {})),
+        shown=read_shown(manifest),
     )
 
 

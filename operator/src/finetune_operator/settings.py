@@ -40,6 +40,10 @@ class PlanSettings(BaseModel):
     finished_retention_seconds: float = 3600.0
     """How long the ended pods of a finished job are kept for kubectl logs."""
     max_backoff_seconds: float = 300.0
+    scrape_annotations: bool = True
+    """Whether trainer pods carry the annotations prometheus.io/scrape, for a Prometheus without PodMonitors."""
+    grafana_url: str | None = None
+    """Base URL of Grafana; status.dashboardURL is made from it. None: no dashboard is shown."""
     cluster_presets: bool = True
     """False: this installation may not read ClusterFineTunePresets (namespaced mode without the read-only ClusterRole)."""
 
@@ -100,6 +104,9 @@ class Settings(BaseSettings):
     resync_seconds: float = Field(default=600.0, ge=10)
     """Every job that is not finished is looked at at least this often."""
     shutdown_seconds: float = Field(default=10.0, gt=0)
+    scrape_annotations: bool = True
+    grafana_url: str | None = None
+    """Base URL of the Grafana that has the chart's dashboards."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     start_patience_seconds: float = Field(default=60.0, ge=0)
@@ -111,6 +118,16 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         """Read a comma-separated list."""
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("grafana_url")
+    @classmethod
+    def _base_url(cls, value: str | None) -> str | None:
+        """People click on what is made from it."""
+        if not value:
+            return None
+        if not value.startswith(("https://", "http://")):
+            raise ValueError(f"FINETUNE_OPERATOR_GRAFANA_URL is {value!r}; it must start with https:// or http://")
+        return value.rstrip("/")
 
     @field_validator("progress_url")
     @classmethod

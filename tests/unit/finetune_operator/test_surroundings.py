@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from prometheus_client import generate_latest
 from pydantic import ValidationError
 
 from finetune_operator import health
-from finetune_operator.feed import JobFeed
 from finetune_operator.logs import JsonFormatter
-from finetune_operator.metrics import JobCollector, OperatorMetrics
+from finetune_operator.metrics import OperatorMetrics
 from finetune_operator.settings import Settings
-from tests.support.operator_cluster import job_manifest
 
 REQUIRED = {
     "FINETUNE_OPERATOR_TRAINER_IMAGE": "trainer:1",
@@ -57,6 +53,7 @@ def test_the_storage_endpoint_is_a_url(monkeypatch: pytest.MonkeyPatch, endpoint
         ({"RENEW_DEADLINE_SECONDS": "20"}, "RENEW_DEADLINE_SECONDS"),
         ({"WORKERS": "0"}, "greater than or equal to 1"),
         ({"TRAINER_IMAGE": ""}, "at least 1 character"),
+        ({"GRAFANA_URL": "grafana.example.com"}, "must start with https://"),
     ],
 )
 def test_a_setting_that_cannot_work_is_named(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], message: str) -> None:
@@ -84,52 +81,6 @@ def test_an_exception_is_a_field_not_more_lines() -> None:
     text = JsonFormatter().format(record)
     assert "\n" not in text
     assert "ValueError: boom" in json.loads(text)["exception"]
-
-
-def feed_with(*jobs: dict[str, Any]) -> JobFeed:
-    feed = JobFeed(lambda _key, _delay: None, lambda _key: None)
-    for job in jobs:
-        feed.job_event(None, job)
-    return feed
-
-
-def training_job(name: str = "demo") -> dict[str, Any]:
-    job = job_manifest(name)
-    job["metadata"] |= {"uid": f"uid-{name}", "resourceVersion": "1", "generation": 1}
-    progress = {"run": 2, "step": 40, "totalSteps": 100, "percent": 40, "loss": 1.5, "updatedAt": "2026-11-21T08:00:00Z"}
-    return {**job, "status": {"phase": "Training", "reason": "Training", "run": 2, "attemptCount": 3, "progress": progress}}
-
-
-def scrape(feed: JobFeed, *, leads: bool = True) -> str:
-    metrics = OperatorMetrics("1.2.3")
-    metrics.registry.register(JobCollector(feed, is_leader=lambda: leads))
-    return generate_latest(metrics.registry).decode()
-
-
-def test_a_job_s_last_numbers_outlive_its_pods() -> None:
-    """T-08: the operator re-exports progress."""
-    text = scrape(feed_with(training_job()))
-    for line in (
-        'finetune_job_info{method="sft",name="demo",namespace="default",uid="uid-demo"} 1.0',
-        'finetune_job_phase{name="demo",namespace="default",phase="Training",reason="Training"} 1.0',
-        'finetune_job_progress_ratio{name="demo",namespace="default"} 0.4',
-        'finetune_job_loss{name="demo",namespace="default"} 1.5',
-        'finetune_job_attempts{name="demo",namespace="default"} 3.0',
-        'finetune_jobs{phase="Training"} 1.0',
-        'finetune_jobs{phase="Failed"} 0.0',
-    ):
-        assert line in text
-    assert "finetune_job_eval_loss{" not in text
-
-
-def test_a_job_that_is_gone_leaves_no_series() -> None:
-    feed = feed_with(training_job())
-    feed.job_event("DELETED", training_job())
-    assert 'name="demo"' not in scrape(feed)
-
-
-def test_only_the_leader_tells_of_jobs() -> None:
-    assert "finetune_job_info" not in scrape(feed_with(training_job()), leads=False)
 
 
 async def test_health_and_readiness_name_what_is_wrong() -> None:

@@ -55,9 +55,17 @@ MATRIX: Mapping[str, Values] = {
     "own-certificate": {"tls": {"existingSecret": "cert-manager-made"}},
     "crds-not-kept": {"crds": {"keep": False}},
     "monitored": {
-        "metrics": {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}, "podMonitor": {"enabled": True}},
+        "metrics": {
+            "scrapeAnnotations": False,
+            "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+            "podMonitor": {"enabled": True},
+            "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}, "ruleLabels": {"team": "ml"}},
+        },
+        "grafana": {"url": "https://grafana.example.com/", "grafanaDashboard": {"enabled": True}},
         "networkPolicy": {"enabled": True, "metricsFrom": [{"namespaceSelector": {}}]},
     },
+    "without-dashboards": {"grafana": {"dashboards": {"enabled": False}}},
+    "dashboards-elsewhere": {"grafana": {"dashboards": {"namespace": "monitoring", "folder": ""}}},
     "everything-placed": {
         "fullnameOverride": "ml-operator",
         "commonLabels": {"team": "ml"},

@@ -124,6 +124,10 @@ class StepReport(ContractModel):
     tokens_per_second: float | None = None
     step_seconds: float | None = None
     tokens_seen: int | None = None
+    gpu_memory_bytes: int | None = None
+    """Most memory this rank had allocated at once; None on CPU."""
+    mfu: float | None = None
+    """Model FLOPs utilization, 0-1; None where the GPU's peak is not known."""
     replayed: bool = False
 
 

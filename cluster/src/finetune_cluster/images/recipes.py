@@ -11,6 +11,7 @@ _WORKSPACE = (
     "uv.lock",
     "cli/pyproject.toml",
     "cluster/pyproject.toml",
+    "monitoring/pyproject.toml",
     "operator/pyproject.toml",
     "trainer-image/pyproject.toml",
 )

@@ -99,6 +99,10 @@ class FineTuneProgress(ContractModel):
     tokens_per_second: float | None = None
     step_seconds: float | None = None
     tokens_seen: int | None = None
+    gpu_memory_bytes: int | None = None
+    """Most GPU memory rank 0 had allocated at once; None on CPU."""
+    mfu: float | None = None
+    """Model FLOPs utilization, 0-1; None where the GPU's peak is not known."""
     checkpoints: list[CheckpointReport] = []
     """Newest last, at most 5."""
     best: BestCheckpoint | None = None

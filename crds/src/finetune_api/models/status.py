@@ -324,6 +324,8 @@ class FineTuneJobStatus(StatusModel):
     """When what a cancelled job wrote is removed from the store, unless it is promoted before."""
     artifacts_removed_at: Time | None = None
     """When that was done."""
+    dashboard_url: Annotated[Uri | None, Field(alias="dashboardURL")] = None
+    """The job's dashboard in Grafana, where the operator knows Grafana's address."""
     last_handled_request: Short | None = None
     """Last value of the annotation finetune.dev/request that was acted on."""
     replicas: int = 0

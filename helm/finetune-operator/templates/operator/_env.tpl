@@ -21,6 +21,8 @@
   "TLS_SECRET" (include "finetune-operator.tlsSecret" .)
   "LEASE_NAME" $fullname
   "LOG_LEVEL" .Values.operator.logLevel
+  "GRAFANA_URL" .Values.grafana.url
+  "SCRAPE_ANNOTATIONS" .Values.metrics.scrapeAnnotations
 }}
 {{- range $key, $value := .Values.operator.settings }}
 {{- $_ := set $settings ($key | snakecase | upper) $value }}

@@ -10,12 +10,19 @@ from finetune_operator.plan.lost import is_lost
 from finetune_operator.plan.names import pod_selector
 from finetune_operator.plan.observed import Pod
 
+DASHBOARD_UID = "finetune-job"
+"""Stable uid of the dashboard of one job, as the chart ships it."""
 _SUSPENDED = frozenset({Phase.PAUSED, Phase.STOPPED})
 
 
 def living_pods(draft: Draft) -> tuple[Pod, ...]:
     """Trainer pods that run or may run: neither ended nor lost."""
     return tuple(pod for pod in draft.observed.pods if not pod.ended and not is_lost(pod, draft.now, draft.settings.lost_pod_seconds))
+
+
+def dashboard_url(base: str | None, namespace: str, name: str) -> str | None:
+    """Address of a job's dashboard (T-10)."""
+    return f"{base}/d/{DASHBOARD_UID}?var-namespace={namespace}&var-name={name}" if base else None
 
 
 def finish_status(draft: Draft) -> None:
@@ -26,6 +33,7 @@ def finish_status(draft: Draft) -> None:
         reason=draft.reason[:256] or None,
         replicas=len(living_pods(draft)),
         selector=pod_selector(draft.job.name),
+        dashboard_url=dashboard_url(draft.settings.grafana_url, draft.job.namespace, draft.job.name),
     )
     message = draft.message or _default_message(draft)
     valid = conditions.find(draft.status.conditions, ConditionType.VALID)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from finetune_api.constants import run_name
+from finetune_api.contract import env
 from finetune_api.contract.run_config import RunConfig
 from finetune_operator.plan.names import (
     ANNOTATION_DEVICES,
@@ -36,7 +37,7 @@ def build_job(job: JobObject, config: RunConfig, settings: PlanSettings, *, reas
             "parallelism": config.topology.replicas,
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
-            "template": {"metadata": {"labels": labels(job, COMPONENT_TRAINER, config.run)}, "spec": {**pod, "subdomain": name}},
+            "template": {"metadata": _pod_metadata(job, config, settings), "spec": {**pod, "subdomain": name}},
         },
     }
 
@@ -45,3 +46,12 @@ def count_devices(config: RunConfig) -> int:
     """GPUs the run holds, ranks on CPU: the unit of its usage."""
     topology = config.topology
     return topology.replicas * config.spec.resources.gpus_per_replica if topology.device == "gpu" else topology.world_size
+
+
+def _pod_metadata(job: JobObject, config: RunConfig, settings: PlanSettings) -> Manifest:
+    """Labels of a run's pods, and where a Prometheus that goes by annotations finds their metrics."""
+    annotations = {f"prometheus.io/{name}": value for name, value in _SCRAPE.items()} if settings.scrape_annotations else {}
+    return {"labels": labels(job, COMPONENT_TRAINER, config.run), "annotations": annotations}
+
+
+_SCRAPE = {"scrape": "true", "port": str(env.METRICS_PORT), "path": "/metrics"}

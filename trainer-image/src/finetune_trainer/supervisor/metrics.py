@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -15,31 +15,30 @@ from finetune_trainer.supervisor.board import Board
 
 logger = logging.getLogger(__name__)
 
-PROGRESS_GAUGES = {
-    names.LOSS: ("loss", "Training loss, last reading"),
-    names.EVAL_LOSS: ("eval_loss", "Evaluation loss, last evaluation"),
-    names.LEARNING_RATE: ("learning_rate", "Learning rate"),
-    names.GRAD_NORM: ("grad_norm", "Gradient norm before clipping"),
-    names.TOKENS_PER_SECOND: ("tokens_per_second", "Tokens trained per second, all ranks"),
-    names.STEP: ("step", "Optimizer steps done"),
-    names.TOTAL_STEPS: ("total_steps", "Optimizer steps planned"),
-    names.EPOCH: ("epoch", "Passes over the data done"),
-    names.STEP_DURATION: ("step_seconds", "Duration of the last optimizer step"),
-    names.ATTEMPT: ("attempt", "Number of the attempt"),
-    names.RUN: ("run", "Number of the run"),
+PROGRESS_GAUGES: dict[names.Metric, str] = {
+    names.LOSS: "loss",
+    names.EVAL_LOSS: "eval_loss",
+    names.LEARNING_RATE: "learning_rate",
+    names.GRAD_NORM: "grad_norm",
+    names.TOKENS_PER_SECOND: "tokens_per_second",
+    names.STEP: "step",
+    names.TOTAL_STEPS: "total_steps",
+    names.EPOCH: "epoch",
+    names.STEP_DURATION: "step_seconds",
+    names.GPU_MEMORY: "gpu_memory_bytes",
+    names.MFU: "mfu",
+    names.ATTEMPT: "attempt",
+    names.RUN: "run",
 }
-MEASURED_GAUGES = {
-    names.CHECKPOINT_SAVE_DURATION: "Duration of the last save to local disk",
-    names.CHECKPOINT_UPLOAD_DURATION: "Duration of the last upload of a checkpoint",
-    names.CHECKPOINT_BYTES: "Size of the last committed checkpoint",
-    names.CHECKPOINT_LAST_STEP: "Step of the last committed checkpoint",
-    names.CHECKPOINT_LAST_SUCCESS: "When the last checkpoint was committed",
-}
-COUNTERS = {
-    names.CHECKPOINT_STALL: "Time training waited for saves",
-    names.CHECKPOINTS_SKIPPED: "Saves replaced by a newer one or without space",
-    names.UPLOAD_ERRORS: "Failed tries to upload a checkpoint",
-}
+"""Gauges read from the progress document: metric -> field."""
+MEASURED_GAUGES = (
+    names.CHECKPOINT_SAVE_DURATION,
+    names.CHECKPOINT_UPLOAD_DURATION,
+    names.CHECKPOINT_BYTES,
+    names.CHECKPOINT_LAST_STEP,
+    names.CHECKPOINT_LAST_SUCCESS,
+)
+COUNTERS = (names.CHECKPOINT_STALL, names.CHECKPOINTS_SKIPPED, names.UPLOAD_ERRORS)
 
 
 class BoardCollector(Collector):
@@ -47,39 +46,35 @@ class BoardCollector(Collector):
 
     def __init__(self, board: Board, job: JobIdentity) -> None:
         self._board = board
-        self._values = (job.namespace, job.name)
+        self._job = (job.namespace, job.name)
 
     def collect(self) -> Iterator[Metric]:
         """Read the board once."""
         progress, values = self._board.snapshot(), self._board.values()
-        for name, (field, text) in PROGRESS_GAUGES.items():
+        for metric, field in PROGRESS_GAUGES.items():
             value: float | None = getattr(progress, field)
             if value is not None:
-                yield self._gauge(name, text, value)
-        for name, text in MEASURED_GAUGES.items():
-            if name in values:
-                yield self._gauge(name, text, values[name])
-        for name, text in COUNTERS.items():
-            yield self._counter(name, text, values.get(name, 0.0))
+                yield self._gauge(metric, value)
+        for metric in MEASURED_GAUGES:
+            if metric in values:
+                yield self._gauge(metric, values[metric])
+        for metric in COUNTERS:
+            yield self._counter(metric, {(): values.get(metric, 0.0)})
         if progress.tokens_seen is not None:
-            yield self._counter(names.TOKENS_TOTAL, "Tokens trained, all attempts", progress.tokens_seen)
-        phase = GaugeMetricFamily(names.PHASE, "1 for the current phase", labels=[*names.LABELS, "phase"])
-        phase.add_metric([*self._values, progress.phase], 1)
-        yield phase
+            yield self._counter(names.TOKENS_TOTAL, {(): progress.tokens_seen})
+        yield self._gauge(names.PHASE, 1, progress.phase)
         if progress.usage is not None:
-            usage = CounterMetricFamily(names.USAGE_SECONDS, "Wall time of the rank group by use", labels=[*names.LABELS, "use"])
-            for use, seconds in progress.usage.model_dump().items():
-                usage.add_metric([*self._values, use], seconds)
-            yield usage
+            yield self._counter(names.USAGE_SECONDS, {(use,): seconds for use, seconds in progress.usage.model_dump().items()})
 
-    def _gauge(self, name: str, text: str, value: float) -> Metric:
-        family = GaugeMetricFamily(name, text, labels=names.LABELS)
-        family.add_metric(self._values, value)
+    def _gauge(self, metric: names.Metric, value: float, *labels: str) -> Metric:
+        family = GaugeMetricFamily(metric, metric.help, labels=metric.labels)
+        family.add_metric([*self._job, *labels], value)
         return family
 
-    def _counter(self, name: str, text: str, value: float) -> Metric:
-        family = CounterMetricFamily(name, text, labels=names.LABELS)
-        family.add_metric(self._values, value)
+    def _counter(self, metric: names.Metric, values: Mapping[tuple[str, ...], float]) -> Metric:
+        family = CounterMetricFamily(metric, metric.help, labels=metric.labels)
+        for labels, value in values.items():
+            family.add_metric([*self._job, *labels], value)
         return family
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from finetune_api.contract.failures import FailureClass
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.protocol import StepReport
+from finetune_trainer.worker.gpu import GpuMeter
 from finetune_trainer.worker.order import rows_digest
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ class Recorder:
         self._values: torch.Tensor | None = None
         self._grad_norm: torch.Tensor | None = None
         self._epoch_rows: tuple[int, NDArray[np.int64]] | None = None
+        self.meter: GpuMeter | None = None
+        """Set once the model is there."""
         self._file: TextIO | None = None
         if session.rank.is_first:
             session.plan.metrics_file.parent.mkdir(parents=True, exist_ok=True)
@@ -119,6 +122,7 @@ class Recorder:
         if latest is None or not session.rank.is_first:
             return
         unread = sum(self._tokens(pending.step) for pending in self._pending)
+        speed = self._tokens(latest.step) / latest.seconds
         session.link.send(
             StepReport(
                 step=latest.step,
@@ -127,9 +131,11 @@ class Recorder:
                 loss=loss,
                 grad_norm=grad_norm,
                 learning_rate=latest.learning_rate,
-                tokens_per_second=self._tokens(latest.step) / latest.seconds,
+                tokens_per_second=speed,
                 step_seconds=latest.seconds,
                 tokens_seen=session.progress.tokens_seen + unread,
+                gpu_memory_bytes=self.meter.peak_memory() if self.meter is not None else None,
+                mfu=self.meter.utilization(speed) if self.meter is not None else None,
                 replayed=latest.step <= session.plan.lost_until_step,
             )
         )

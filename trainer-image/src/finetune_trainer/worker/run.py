@@ -18,8 +18,9 @@ from finetune_trainer.worker import resume
 from finetune_trainer.worker.adapter import add_adapter, lora_config, public_name
 from finetune_trainer.worker.arguments import sft_config
 from finetune_trainer.worker.conductor import Conductor
-from finetune_trainer.worker.facts import facts, pinned
+from finetune_trainer.worker.facts import facts, parameter_counts, pinned
 from finetune_trainer.worker.final import save_final
+from finetune_trainer.worker.gpu import gpu_meter
 from finetune_trainer.worker.group import open_group
 from finetune_trainer.worker.heartbeat import Heartbeat
 from finetune_trainer.worker.model import find_device, load_model
@@ -60,6 +61,8 @@ def run(start: Start, started: float) -> int:
     conductor = Conductor(session, recorder)
     trainer = FineTuneTrainer(session, conductor, material, args)
     conductor.attach(trainer)
+    trainable, total = parameter_counts(trainer.model)
+    recorder.meter = gpu_meter(device, formats, trainable=trainable, total=total, world_size=session.rank.world_size)
     report(session, trainer, formats)
     checkpoint = start.plan.resume.directory if start.plan.resume is not None else None
     if checkpoint is not None:

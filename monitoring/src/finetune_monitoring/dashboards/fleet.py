@@ -1,0 +1,165 @@
+"""All jobs: what they are doing, what they wait for, why they fail, where the GPU hours go."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+
+from finetune_api.contract import metrics as m
+from finetune_api.models.status import Phase
+from finetune_monitoring import panels as p
+from finetune_monitoring.dashboards.frame import PRICE, frame, namespace, price
+from finetune_monitoring.panels import Box, Query, Text
+from finetune_monitoring.queries import IN_NAMESPACES, age, by_job, increase, phase_code, quantile, select
+from finetune_monitoring.variables import datasource
+
+SMALL: Final = Box(4, 4)
+THIRD: Final = Box(8)
+HALF: Final = Box(12)
+WAITING: Final = f"{Phase.PENDING}|{Phase.VALIDATING}|{Phase.QUEUED}|{Phase.STARTING}|{Phase.RESUMING}"
+RUNNING: Final = f"{Phase.TRAINING}|{Phase.EVALUATING}|{Phase.EXPORTING}"
+USED: Final = increase(m.JOB_USAGE, IN_NAMESPACES)
+
+
+def build() -> Dashboard:
+    """The dashboard."""
+    dashboard = frame("finetune-fleet", "FineTune / Fleet", "All fine-tuning jobs", since="24h", refresh="1m")
+    dashboard = dashboard.with_variable(datasource()).with_variable(namespace(many=True)).with_variable(price())
+    for add in (now, waits, gpus, jobs):
+        dashboard = add(dashboard)
+    return dashboard
+
+
+def count(phases: str) -> Query:
+    """Jobs that are in one of these phases now; 0 when there is none."""
+    return Query(f"count({by_job(m.JOB_PHASE, IN_NAMESPACES, phase=phases)}) or vector(0)")
+
+
+def now(dashboard: Dashboard) -> Dashboard:
+    """Jobs by phase."""
+    per_phase = f"count by (phase) ({by_job(m.JOB_PHASE, IN_NAMESPACES, 'phase')})"
+    return (
+        dashboard.with_row(p.row("Jobs"))
+        .with_panel(p.number(Text("Running", "Training, evaluating or exporting"), SMALL, "none", count(RUNNING)))
+        .with_panel(p.number(Text("Waiting", "For a check, a queue or pods"), SMALL, "none", count(WAITING)))
+        .with_panel(p.number(Text("Paused", "By their users or by a limit"), SMALL, "none", count(f"{Phase.PAUSED}|{Phase.STOPPED}")))
+        .with_panel(p.alarm(Text("Failed", "Need someone"), SMALL, "none", count(Phase.FAILED), orange=1, red=5))
+        .with_panel(
+            p.number(
+                Text("GPUs in use", "Of the trainer pods that exist now"), SMALL, "none", Query(f"sum({by_job(m.JOB_GPUS, IN_NAMESPACES)})")
+            )
+        )
+        .with_panel(
+            p.number(
+                Text("Warnings", "Warning conditions that hold"),
+                SMALL,
+                "none",
+                Query(f"count({select(m.JOB_WARNING, IN_NAMESPACES)}) or vector(0)"),
+            )
+        )
+        .with_panel(p.by_phase(Text("Jobs by phase", "Over time"), HALF, Query(per_phase, "{{phase}}")))
+        .with_panel(
+            p.series(
+                Text("Attempts that ended", "By outcome: a failure class, or how the job was told to end"),
+                HALF,
+                "short",
+                Query(increase(m.ATTEMPTS_ENDED, by=("outcome",), over="$__rate_interval"), "{{outcome}}"),
+                stacked=True,
+            )
+        )
+    )
+
+
+def waits(dashboard: Dashboard) -> Dashboard:
+    """How long jobs wait."""
+    dashboard = dashboard.with_row(p.row("Waits"))
+    for title, text, metric in (
+        ("Time in the queue", "In phase Queued", m.QUEUE_DURATION),
+        ("Start-up", "From asking for pods to training", m.STARTUP_DURATION),
+        ("Pause", "From the request to all pods gone", m.PAUSE_DURATION),
+    ):
+        queries = (Query(quantile(share, metric, over="$__range"), f"p{share * 100:g}") for share in (0.5, 0.95))
+        dashboard = dashboard.with_panel(p.series(Text(title, f"{text}; quantiles over the time shown"), THIRD, "s", *queries))
+    return dashboard
+
+
+def gpus(dashboard: Dashboard) -> Dashboard:
+    """Where the GPU hours go."""
+    productive = increase(m.JOB_USAGE, IN_NAMESPACES, use="productive")
+    return (
+        dashboard.with_row(p.row("GPU time"))
+        .with_panel(p.number(Text("GPU hours", "Used within the time shown"), SMALL, "none", Query(f"{USED} / 3600"), decimals=1))
+        .with_panel(
+            p.number(
+                Text("Cost", "GPU hours within the time shown times the price above"),
+                SMALL,
+                "short",
+                Query(f"{USED} / 3600 * {PRICE}"),
+                decimals=2,
+            )
+        )
+        .with_panel(
+            p.number(
+                Text("Productive", "Share of the GPU time that went into steps that count"),
+                SMALL,
+                "percentunit",
+                Query(f"{productive} / {USED}"),
+            )
+        )
+        .with_panel(
+            p.number(
+                Text("Steps lost", "Trained more than once within the time shown"),
+                SMALL,
+                "none",
+                Query(increase(m.JOB_LOST_STEPS, IN_NAMESPACES)),
+                decimals=0,
+            )
+        )
+        .with_panel(
+            p.number(
+                Text("Cost of lost work", "Replayed steps and starts, at the price above"),
+                Box(8, 4),
+                "short",
+                Query(f"{increase(m.JOB_USAGE, IN_NAMESPACES, use='replayed|starting')} / 3600 * {PRICE}"),
+                decimals=2,
+            )
+        )
+        .with_panel(
+            p.series(
+                Text("GPU time by use", "GPUs busy on average: productive, or lost to starts, saves, repeated steps"),
+                HALF,
+                "short",
+                Query(f"sum by (use) (rate({select(m.JOB_USAGE, IN_NAMESPACES)}[$__rate_interval]))", "{{use}}"),
+                stacked=True,
+            )
+        )
+        .with_panel(
+            p.series(
+                Text("GPUs by namespace", "Of trainer pods"),
+                HALF,
+                "short",
+                Query(f"sum by (finetune_namespace) ({by_job(m.JOB_GPUS, IN_NAMESPACES)})", "{{finetune_namespace}}"),
+                stacked=True,
+            )
+        )
+    )
+
+
+def jobs(dashboard: Dashboard) -> Dashboard:
+    """The list of all jobs."""
+    columns = {
+        "Phase": Query(phase_code(IN_NAMESPACES)),
+        "Done": Query(by_job(m.JOB_PROGRESS, IN_NAMESPACES)),
+        "Loss": Query(by_job(m.JOB_LOSS, IN_NAMESPACES)),
+        "Time left": Query(by_job(m.JOB_ETA, IN_NAMESPACES)),
+        "Attempts": Query(by_job(m.JOB_ATTEMPTS, IN_NAMESPACES)),
+        "GPUs": Query(by_job(m.JOB_GPUS, IN_NAMESPACES)),
+        "Last sign of life": Query(age(m.JOB_LAST_PROGRESS, IN_NAMESPACES)),
+        "Checkpoint age": Query(age(m.JOB_CHECKPOINT_TIME, IN_NAMESPACES)),
+    }
+    units = {"Done": "percentunit", "Time left": "s", "Last sign of life": "s", "Checkpoint age": "s"}
+    names = {"finetune_namespace": "Namespace", "finetune_job": "Job"}
+    return dashboard.with_row(p.row("All jobs")).with_panel(
+        p.rows(Text("All jobs", "From the status of each job"), Box(24, 10), columns, names=names, units=units)
+    )

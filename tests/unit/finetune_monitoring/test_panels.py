@@ -1,0 +1,114 @@
+"""Every panel of every dashboard shows something: its own queries, asked of a real Prometheus that scraped real metrics pages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from finetune_api.models.status import Phase
+from finetune_monitoring.documents import documents
+from finetune_monitoring.queries import PHASE_CODES, phase_code
+from finetune_monitoring.view import View, merged, panels
+from tests.support.monitored import history, live
+
+DASHBOARDS: dict[str, dict[str, Any]] = {
+    path.rpartition("/")[2].removesuffix(".json"): json.loads(text) for path, text in documents().items() if path.endswith(".json")
+}
+CHOSEN = {"namespace": "team-b", "name": "big-sft"}
+"""For the dashboard Job: a run on GPUs that lost a node and goes on."""
+
+
+@pytest.fixture(scope="module")
+def past(tmp_path_factory: pytest.TempPathFactory) -> Iterator[View]:
+    """Three hours at their own pace."""
+    with history(tmp_path_factory.mktemp("history")) as view:
+        yield view
+
+
+@pytest.fixture(scope="module")
+def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[View]:
+    """The same, scraped over HTTP."""
+    with live(tmp_path_factory.mktemp("live")) as view:
+        yield view
+
+
+def empty_panels(view: View) -> list[str]:
+    """Queries without an answer."""
+    found = []
+    for name, dashboard in DASHBOARDS.items():
+        variables = view.variables(dashboard, CHOSEN if name == "job" else {})
+        for panel in panels(dashboard):
+            found += [f"{name}/{panel['title']}/{answer.ref}" for answer in view.answers(panel, variables) if not answer.series]
+    return found
+
+
+def test_every_query_returns_data_from_scraped_pages(scraped: View) -> None:
+    """Issue 6: jobs that run, wait, were paused, resumed, failed, finished; scraped from the collectors of operator and supervisor."""
+    assert empty_panels(scraped) == []
+
+
+def test_every_query_returns_data_from_history(past: View) -> None:
+    assert empty_panels(past) == []
+
+
+def test_annotations_mark_phases_and_attempts(past: View) -> None:
+    dashboard = DASHBOARDS["job"]
+    variables = past.variables(dashboard, CHOSEN)
+    phases, attempts = (past.ask(each["expr"], variables, instant=False) for each in dashboard["annotations"]["list"])
+    entered = {series.labels["phase"] for series in phases}
+    assert {"Queued", "Starting", "Training"} <= entered
+    assert [max(value for _, value in series.points) for series in attempts] == [2]
+
+
+@pytest.mark.parametrize(
+    ("name", "phase"),
+    [
+        ("chat-lora", Phase.SUCCEEDED),
+        ("chat-lora-hot", Phase.FAILED),
+        ("support-bot", Phase.TRAINING),
+        ("capped", Phase.PAUSED),
+        ("next-in-line", Phase.QUEUED),
+    ],
+)
+def test_the_phase_is_one_number_per_job(past: View, name: str, phase: Phase) -> None:
+    """P-11: what stat panels and timelines map back to a name and a colour."""
+    expr = phase_code(f'finetune_job="{name}"')
+    (series,) = past.ask(expr, {}, instant=True)
+    assert series.last == PHASE_CODES[phase]
+
+
+def test_a_finished_job_is_still_seen_after_its_pods(past: View) -> None:
+    """The operator re-exports the last numbers; the pods' own series have ended."""
+    assert past.ask('finetune_train_step{finetune_job="chat-lora"}', {}, instant=True) == []
+    (step,) = past.ask('finetune_job_step{finetune_job="chat-lora"}', {}, instant=True)
+    assert step.last > 0
+    (progress,) = past.ask('finetune_job_progress_ratio{finetune_job="chat-lora"}', {}, instant=True)
+    assert progress.last == 1
+
+
+def test_the_tables_have_a_row_per_job(past: View) -> None:
+    """U-02: configuration and outcome side by side."""
+    dashboard = DASHBOARDS["compare"]
+    variables = past.variables(dashboard, {})
+    by_title = {panel["title"]: panel for panel in panels(dashboard)}
+    for title in ("Configuration", "Outcome"):
+        rows = merged(past.answers(by_title[title], variables))
+        assert {row["finetune_job"] for row in rows} == {"chat-lora", "chat-lora-hot", "support-bot", "big-sft", "capped", "next-in-line"}
+    rates = {row["finetune_job"]: row["learning_rate"] for row in merged(past.answers(by_title["Configuration"], variables))}
+    assert rates["chat-lora"] == "0.0002"
+    assert rates["chat-lora-hot"] == "0.02"
+
+
+def test_curves_over_steps_hold_what_was_trained_again(past: View) -> None:
+    """After a lost node a step appears twice: the curve of the new attempt lies over the old one."""
+    panel = next(p for p in panels(DASHBOARDS["compare"]) if p["title"] == "Training loss")
+    rows = merged(past.answers(panel, past.variables(DASHBOARDS["compare"], {})))
+    points = [
+        (row["Time"], row["Value #A"]) for row in rows if row["finetune_job"] == "big-sft" and "Value #A" in row and "Value #B" in row
+    ]
+    steps = [step for _, step in sorted(points)]
+    assert any(later < earlier for earlier, later in pairwise(steps))
