@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from prometheus_client import Metric, Sample
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from finetune_monitoring.prometheus import Prometheus
 from tests.support.install import tool_path

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from itertools import accumulate
 from typing import Any
 
@@ -165,7 +165,7 @@ class Scene:
         self._gauges = {names.LEADER: 1.0, names.QUEUE_DEPTH: 0.0, names.QUEUE_OLDEST: 0.0, names.PROGRESS_PENDING: 0.0}
         self._gauges |= {names.PROGRESS_OLDEST: 0.0, names.JOBS_KNOWN: 0.0}
         for metric in self._gauges:
-            self._operator.watch(metric, lambda metric=metric: self._gauges[metric])
+            self._operator.watch(metric, partial(self._gauges.__getitem__, metric))
         self._seen: dict[str, dict[str, Any]] = {}
         self._boards: dict[tuple[str, int], tuple[Board, CollectorRegistry]] = {}
 

@@ -20,7 +20,8 @@ named by `finetune_namespace` and `finetune_job`, which a scrape configuration n
 job that is paused, resumed and restarted keeps its series.
 
 The operator re-exports the state and the last numbers of every job from its status, so the end of a run is visible after its pods are gone.
-All series of a job end when the FineTuneJob is deleted: the operator stops serving them, and Prometheus marks them stale at its next scrape.
+All series of a job end when the FineTuneJob is deleted: the operator stops serving them, and Prometheus marks them stale at its next
+scrape.
 """
 
 _SCRAPING = """\

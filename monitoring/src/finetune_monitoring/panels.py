@@ -184,7 +184,10 @@ class _Form(NamedTuple):
     """As rows with labels as columns, not as curves."""
 
 
-def _finish(panel: P, text: Text, box: Box, unit: str, queries: Sequence[Query], form: _Form = _Form()) -> P:
+_CURVES: Final = _Form()
+
+
+def _finish(panel: P, text: Text, box: Box, unit: str, queries: Sequence[Query], form: _Form = _CURVES) -> P:
     panel = panel.title(text.title).description(text.description).unit(unit).datasource(DATASOURCE).height(box.height).span(box.width)
     for letter, query in zip("ABCDEFGHIJKL", queries, strict=False):
         target = Dataquery().expr(query.expr).ref_id(letter).datasource(DATASOURCE)

@@ -40,7 +40,8 @@ def test_alerts_fire_when_they_should_and_only_then(path: Path, tmp_path: Path) 
 
 
 def test_every_alert_is_tested_firing_and_not_firing() -> None:
-    firing, silent = set(), set()
+    firing: set[str] = set()
+    silent: set[str] = set()
     for path in CASES.glob("*.yaml"):
         for case in yaml.safe_load(path.read_text())["tests"]:
             for check in case["alert_rule_test"]:

@@ -160,6 +160,6 @@ def jobs(dashboard: Dashboard) -> Dashboard:
     }
     units = {"Done": "percentunit", "Time left": "s", "Last sign of life": "s", "Checkpoint age": "s"}
     names = {"finetune_namespace": "Namespace", "finetune_job": "Job"}
-    return dashboard.with_row(p.row("All jobs")).with_panel(
+    return dashboard.with_row(p.row("List")).with_panel(
         p.rows(Text("All jobs", "From the status of each job"), Box(24, 10), columns, names=names, units=units)
     )

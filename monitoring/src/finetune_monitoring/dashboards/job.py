@@ -25,14 +25,14 @@ def build() -> Dashboard:
     """The dashboard."""
     dashboard = frame("finetune-job", "FineTune / Job", "One fine-tuning job, live and after its end", since="6h")
     dashboard = dashboard.with_variable(datasource()).with_variable(namespace()).with_variable(name("Job")).with_variable(price())
-    for annotation in annotations():
+    for annotation in marks():
         dashboard = dashboard.annotation(annotation)
     for add in (overview, learning, speed, checkpoints):
         dashboard = add(dashboard)
     return dashboard
 
 
-def annotations() -> list[Annotation]:
+def marks() -> list[Annotation]:
     """Phases the job entered, attempts that began."""
     phase, phase_before = (by_job(m.JOB_PHASE, ONE_JOB, "phase", "reason", ago=ago) for ago in ("", NEW))
     attempts, attempts_before = (by_job(m.JOB_ATTEMPTS, ONE_JOB, ago=ago) for ago in ("", NEW))
