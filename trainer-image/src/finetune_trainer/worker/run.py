@@ -61,7 +61,7 @@ def run(start: Start, started: float) -> int:
     conductor = Conductor(session, recorder)
     trainer = FineTuneTrainer(session, conductor, material, args)
     conductor.attach(trainer)
-    trainable, total = parameter_counts(trainer.model)
+    trainable, total = parameter_counts(trainer.model, session.sharing)
     recorder.meter = gpu_meter(device, formats, trainable=trainable, total=total, world_size=session.rank.world_size)
     report(session, trainer, formats)
     checkpoint = start.plan.resume.directory if start.plan.resume is not None else None
