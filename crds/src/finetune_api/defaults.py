@@ -11,7 +11,10 @@ from typing import Any, Final
 BASE: Final[Mapping[str, Any]] = {
     "method": "sft",
     "dataset.split": "train",
+    "dataset.weight": 1.0,
     "dataset.format": "auto",
+    "dataset.onError": "fail",
+    "dataset.assistantOnlyLoss": False,
     "dataset.evalRatio": 0.0,
     "dataset.maxSamples": 0,
     "dataset.promptMaxLength": 2048,

@@ -22,7 +22,9 @@ ENV_LINK = "FINETUNE_LINK"
 """Path of the Unix socket."""
 ENV_PREPARE_PLAN = "FINETUNE_PREPARE_PLAN"
 """Path of the :class:`PreparePlan`; set for the ``prepare`` process only."""
-PREPARATION_VERSION = 1
+ENV_MEASURE_PLAN = "FINETUNE_MEASURE_PLAN"
+"""Path of the :class:`MeasurePlan`; set for the ``prepare`` program when preflight starts it."""
+PREPARATION_VERSION = 2
 """Part of the key of prepared rows: raise it with every change of what the prepare process writes for equal inputs."""
 
 
@@ -35,7 +37,8 @@ class PreparePlan(ContractModel):
 
     run_config: Path
     tokenizer_dir: Path
-    train_files: list[Path]
+    train_files: list[list[Path]]
+    """Files of each source, in the order of :attr:`finetune_api.models.sources.Dataset.parts`."""
     eval_files: list[Path]
     output_dir: Path
     """Gets ``train/`` and ``eval/`` (Arrow, ``datasets.save_to_disk``) and ``prepared.json`` (:class:`PreparedSummary`)."""
@@ -49,11 +52,38 @@ class PreparedSummary(ContractModel):
     eval_rows: int
     truncated_prompts: int = 0
     truncated_rows: int = 0
+    skipped_rows: int = 0
+    """Malformed rows that were left out (``dataset.onError: skip``)."""
     tokens: dict[str, float] = {}
     """p50, p95, max, total tokens of the training rows (before packing)."""
     samples: list[dict[str, object]] = []
     """Five raw training rows, chosen by seed (V-03)."""
     warnings: dict[str, str] = {}
+
+
+class MeasurePlan(ContractModel):
+    """Input of the ``prepare`` program for preflight: count the tokens of some rows. Its path is in ``FINETUNE_MEASURE_PLAN``."""
+
+    run_config: Path
+    tokenizer_dir: Path
+    files: list[list[Path]]
+    """Files of each source, in the order of :attr:`finetune_api.models.sources.Dataset.parts`."""
+    output: Path
+    """Gets a :class:`MeasuredTokens`."""
+
+
+class MeasuredTokens(ContractModel):
+    """Answer to a :class:`MeasurePlan`."""
+
+    rows: int
+    tokens: dict[str, float] = {}
+    """p50, p95, max tokens of a row."""
+    cut: int = 0
+    """Rows longer than a sequence."""
+    warnings: dict[str, str] = {}
+    failure_class: FailureClass | None = None
+    """Set, with the message, when rows, tokenizer or templates cannot be used."""
+    message: str = ""
 
 
 class ResumePoint(ContractModel):

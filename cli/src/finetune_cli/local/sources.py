@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -56,11 +56,8 @@ def map_sources(spec: FineTuneJobSpec, maps: Sequence[SourceMap]) -> tuple[FineT
     tree = spec.model_dump(by_alias=True, mode="json", exclude_none=True)
     links: dict[str, Path] = {}
     used: set[SourceMap] = set()
-    for field in SOURCE_FIELDS:
-        parent, key = _parent(tree, field)
-        uri = parent.get(key)
-        if uri is None:
-            continue
+    for field, parent, key in _addresses(tree):
+        uri = parent[key]
         chosen = max((found for found in maps if found.rest_of(uri) is not None), key=lambda found: len(found.uri), default=None)
         if chosen is None:
             if uri.startswith(IN_CLUSTER):
@@ -87,9 +84,14 @@ def make_links(directory: Path, links: dict[str, Path]) -> None:
         link.symlink_to(target)
 
 
-def _parent(tree: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
-    *parents, key = path.split(".")
-    node = tree
-    for name in parents:
-        node = node.get(name, {})
-    return node, key
+def _addresses(tree: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """(field, what holds it, key) of every address that is written."""
+    for path in SOURCE_FIELDS:
+        *parents, key = path.split(".")
+        node = tree
+        for name in parents:
+            node = node.get(name, {})
+        if key in node:
+            yield path, node, key
+    for index, part in enumerate(tree["dataset"].get("additional", ())):
+        yield f"dataset.additional[{index}].uri", part, "uri"

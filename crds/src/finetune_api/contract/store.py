@@ -202,6 +202,7 @@ class PreparedManifest(ContractModel):
     dataset_digest: str
     truncated_prompts: int = 0
     truncated_rows: int = 0
+    skipped_rows: int = 0
     tokens: dict[str, float] = {}
     """p50, p95, max tokens per row."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import StringConstraints
@@ -22,6 +23,7 @@ ConfigUri = Annotated[str, StringConstraints(min_length=1, max_length=1024, patt
 StoreUri = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=STORE_PATTERN)]
 CheckpointSource = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=RESUME_PATTERN)]
 Column = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+DataFormat = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "preference", "openai-dpo", "text"]
 
 
 class PresetRef(ApiModel):
@@ -55,6 +57,31 @@ class Model(ApiModel):
     """Region of the bucket."""
 
 
+class DataSource(ApiModel):
+    """One of several sources of rows (D-17)."""
+
+    uri: DataUri = api_field(resume=IDENTITY, requirement="D-17")
+    """File or directory, as dataset.uri."""
+    weight: float | None = api_field(default=None, resume=IDENTITY, ge=0.01, le=100, requirement="D-17")
+    """How often each row is trained per epoch: 2 = twice, 0.5 = a half chosen by the seed. Unset: 1."""
+    max_samples: int | None = api_field(default=None, resume=IDENTITY, ge=1, le=100000, unit="rows", requirement="D-17 E-21")
+    """Use at most this many rows of this source. Unset: all."""
+    split: Annotated[str, StringConstraints(max_length=64)] | None = api_field(default=None, resume=IDENTITY, requirement="D-16")
+    """Split of a hub dataset. Unset: dataset.split."""
+    config: Annotated[str, StringConstraints(max_length=128)] | None = api_field(default=None, resume=IDENTITY, requirement="D-08")
+    """Configuration (subset) of a hub dataset."""
+    format: DataFormat | None = api_field(default=None, resume=IDENTITY, requirement="X49")
+    """How a row is read. Unset: auto."""
+    prompt_column: Column | None = api_field(default=None, resume=IDENTITY, requirement="E-05")
+    """Column with the input."""
+    output_column: Column | None = api_field(default=None, resume=IDENTITY, requirement="E-05")
+    """Column with the expected output."""
+    secret_ref: SecretRef | None = api_field(default=None, requirement="D-14")
+    """Credentials for s3://, gs:// and https://. Unset: dataset.secretRef."""
+    region: str | None = api_field(default=None, max_length=64, requirement="D-15 X45")
+    """Region of the bucket. Unset: dataset.region."""
+
+
 class Dataset(ApiModel):
     """What is trained on, and how rows become examples."""
 
@@ -69,24 +96,46 @@ class Dataset(ApiModel):
     """Credentials for s3:// and gs:// (required there) or https://."""
     region: str | None = api_field(default=None, max_length=64, requirement="D-15 X45")
     """Region of the bucket; required for s3:// and gs://."""
-    format: Literal["auto", "messages", "prompt-completion", "text"] = api_field(
-        resume=IDENTITY, tier=GENERAL, requirement="E-01 E-02 E-05 X49"
-    )
-    """How a row is read: messages = OpenAI chat; prompt-completion = two columns; text = one text. auto looks at the first row."""
+    weight: float = api_field(resume=IDENTITY, ge=0.01, le=100, requirement="D-17")
+    """How often each row of uri is trained per epoch beside those of additional: 2 = twice, 0.5 = a half chosen by the seed."""
+    additional: list[DataSource] | None = api_field(default=None, max_length=8, resume=IDENTITY, requirement="D-17")
+    """Further sources whose rows are merged with those of uri."""
+    format: DataFormat = api_field(resume=IDENTITY, tier=GENERAL, requirement="E-01 E-02 E-03 E-04 E-05 E-06 X49")
+    """How a row is read: messages = OpenAI chat; sharegpt = conversations of from and value; alpaca = instruction, input, output;
+    prompt-completion = two columns; preference = prompt, chosen, rejected; openai-dpo = input, preferred_output, non_preferred_output;
+    text = one text. auto looks at the first row. See docs/how-to-data.md."""
     prompt_column: Column | None = api_field(default=None, resume=IDENTITY, requirement="E-05")
     """Column with the input, for example question. Setting it selects prompt-completion. Unset: prompt."""
     output_column: Column | None = api_field(default=None, resume=IDENTITY, requirement="E-05")
-    """Column with the expected output, for example answer. Unset: completion."""
+    """Column with the expected output, for example answer; of the better answer for methods dpo and reward. Unset: completion."""
+    on_error: Literal["fail", "skip"] = api_field(resume=IDENTITY, requirement="E-01")
+    """What becomes of a malformed row: fail = the job is refused, with file, line and field; skip = it is left out and counted."""
+    system_prompt: Annotated[str, StringConstraints(min_length=1, max_length=8192)] | None = api_field(
+        default=None, resume=IDENTITY, requirement="E-11"
+    )
+    """System message of every example that has none of its own."""
+    prompt_template: Annotated[str, StringConstraints(min_length=1, max_length=8192)] | None = api_field(
+        default=None, resume=IDENTITY, tier=ADVANCED, requirement="E-10"
+    )
+    """Wraps each prompt instead of the chat template: a text with the placeholders {prompt} and, if wanted, {system_prompt}; braces that
+    are meant are doubled. For examples of one question and one answer. Unset: the chat template; without one, prompts as they are."""
+    chat_template: Annotated[str, StringConstraints(min_length=1, max_length=16384)] | None = api_field(
+        default=None, resume=IDENTITY, tier=ADVANCED, requirement="E-10"
+    )
+    """Chat template (Jinja) in place of the tokenizer's; saved with the result. Unset: the tokenizer's own."""
+    assistant_only_loss: bool = api_field(resume=IDENTITY, requirement="E-02")
+    """Learn the assistant's turns of a conversation only. false = every token of messages and sharegpt rows, as the library does; rows
+    whose messages say so (loss, weight, train) learn the assistant's turns in any case."""
     eval_uri: DataUri | None = api_field(default=None, resume=IDENTITY, requirement="E-09 X29")
     """Separate evaluation data, same sources and formats as uri. Not together with evalRatio > 0."""
     eval_ratio: float = api_field(
         resume=IDENTITY,
         ge=0,
-        le=0.9,
+        le=1,
         recommended="0.1-0.2 below 1000 rows, 0.05-0.1 above 10000",
         requirement="E-15 E-16 E-18 E-19 E-20 X28",
     )
-    """Share of rows split off at random (by seed) for evaluation. 0 = no split."""
+    """Share of rows split off at random (by seed) for evaluation. 0 = no split; at least one row is left for training."""
     max_samples: int = api_field(resume=IDENTITY, ge=-1, le=100000, unit="rows", requirement="E-21 E-22 X11")
     """Use at most this many rows. 0 and -1 mean all."""
     prompt_max_length: int = api_field(
@@ -105,6 +154,28 @@ class Dataset(ApiModel):
     """Data loader worker processes per rank."""
     pin_memory: bool = api_field(requirement="E-27")
     """Page-locked host memory for loader batches; helps on GPUs with enough RAM."""
+
+    @property
+    def parts(self) -> list[DataSource]:
+        """All sources of training rows, uri first; what additional ones leave open is the dataset's own."""
+        own = DataSource(
+            uri=self.uri,
+            weight=self.weight,
+            split=self.split,
+            config=self.config,
+            format=self.format,
+            prompt_column=self.prompt_column,
+            output_column=self.output_column,
+            secret_ref=self.secret_ref,
+            region=self.region,
+        )
+        inherited = {"weight": 1.0, "split": self.split, "format": "auto", "secret_ref": self.secret_ref, "region": self.region}
+        return [own, *(part.model_copy(update=_open_values(part, inherited)) for part in self.additional or [])]
+
+
+def _open_values(part: DataSource, values: Mapping[str, object]) -> dict[str, object]:
+    """Those of some values that a source leaves open."""
+    return {name: value for name, value in values.items() if getattr(part, name) is None}
 
 
 class Cache(ApiModel):

@@ -277,6 +277,38 @@ class Artifacts(StatusModel):
     """Optimizer step of the weights."""
 
 
+class DatasetEstimate(StatusModel):
+    """What preflight found in the dataset."""
+
+    format: Short
+    """How rows are read; several sources are joined by commas."""
+    examples: int
+    """Usable rows that were looked at."""
+    is_whole: bool = True
+    """False: there are more rows than were looked at."""
+    eval_examples: int | None = None
+    """Rows of evalUri."""
+    skipped: int = 0
+    """Malformed rows that are left out."""
+    token_rows: int = 0
+    """Rows that were tokenised for the numbers below."""
+    tokens_p50: int = 0
+    """Half of these rows have at most this many tokens."""
+    tokens_p95: int = 0
+    """95 % of these rows have at most this many tokens."""
+    tokens_max: int = 0
+    """Tokens of the longest of these rows."""
+    truncated_percent: float = 0.0
+    """Share of these rows that training.maxSeqLength cuts."""
+
+
+class Estimate(StatusModel):
+    """What is known before a GPU is asked for."""
+
+    dataset: DatasetEstimate | None = None
+    """What preflight found in the dataset."""
+
+
 class FineTuneJobStatus(StatusModel):
     """Status of a FineTuneJob."""
 
@@ -302,6 +334,8 @@ class FineTuneJobStatus(StatusModel):
     """What the trainer found: trainableParameters, trainRows, dtype, modelRevision, ..."""
     identity_digest: Short | None = None
     """Digest of the fields that make this training what it is; fixed by the first run."""
+    estimate: Estimate | None = None
+    """What preflight found out."""
     preflight_digest: Short | None = None
     """Run config digest whose preflight passed."""
     progress: StatusProgress | None = None

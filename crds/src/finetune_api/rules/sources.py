@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from finetune_api import cel
 from finetune_api.rules.rule import Rule
@@ -69,6 +70,115 @@ def _fits_rule(field: str) -> Rule:
     )
 
 
+_OTHER_FORMATS = ("messages", "sharegpt", "alpaca", "openai-dpo", "text")
+"""Formats that know their columns."""
+_TEMPLATE = "^([^{}]|[{][{]|[}][}]|[{]prompt[}]|[{]system_prompt[}])*$"
+"""A text in which every single brace belongs to a placeholder."""
+
+
+def _additional_rule(
+    name: str,
+    requirement: str,
+    message: str,
+    condition: str,
+    holds: Callable[[Mapping[str, Any], Written], bool],
+    open_fields: tuple[str, ...] = (),
+) -> Rule:
+    """A rule on each of ``dataset.additional``; ``condition`` is on ``part``."""
+    path = "dataset.additional"
+    return Rule(
+        id=f"additional-{name}",
+        requirement=requirement,
+        path=path,
+        message=message,
+        cel=cel.unless(path, f"self.{path}.all(part, {condition})"),
+        holds=lambda spec: all(holds(part, spec) for part in spec[path] or ()),
+        open=open_fields,
+    )
+
+
+def _data_pattern() -> str:
+    return f"^({'|'.join(ADDRESS_FORMS[scheme][0] for scheme in _DATA_SCHEMES)})$"
+
+
+ADDITIONAL_RULES = (
+    _additional_rule(
+        "address",
+        "AC-36 D-17",
+        f"each uri must be a complete address: {', '.join(ADDRESS_FORMS[scheme][1] for scheme in _DATA_SCHEMES)}, without ..",
+        f"part.uri.matches('{_data_pattern()}') && !part.uri.matches('{_PARENT_SEGMENT}')",
+        lambda part, _: bool(re.search(_data_pattern(), part["uri"])) and not re.search(_PARENT_SEGMENT, part["uri"]),
+    ),
+    _additional_rule(
+        "bucket",
+        "AC-35 D-14 D-15",
+        "s3:// and gs:// sources need secretRef and region, their own or those of the dataset",
+        f"!part.uri.matches('{_BUCKET}') || ((has(part.secretRef) || {cel.has('dataset.secretRef')}) && "
+        f"(has(part.region) || {cel.has('dataset.region')}))",
+        lambda part, spec: (
+            not re.search(_BUCKET, part["uri"])
+            or all(name in part or spec.has(f"dataset.{name}") for name in ("secretRef", "region"))
+        ),
+        ("dataset.secretRef", "dataset.region"),
+    ),
+    _additional_rule(
+        "columns",
+        "E-05",
+        "promptColumn and outputColumn belong to formats prompt-completion and preference; write one of them, or leave the columns out",
+        f"!(has(part.promptColumn) || has(part.outputColumn)) || !has(part.format) || !(part.format in {cel.literal(_OTHER_FORMATS)})",
+        lambda part, _: not ({"promptColumn", "outputColumn"} & part.keys() and part.get("format") in _OTHER_FORMATS),
+    ),
+)
+
+TEMPLATE_RULES = (
+    Rule(
+        id="template-placeholders",
+        requirement="E-10 AC-39",
+        path="dataset.promptTemplate",
+        message="must contain {prompt}, may contain {system_prompt}, and no other placeholder; double the braces that are meant: {{ and }}",
+        cel=cel.unless(
+            "dataset.promptTemplate",
+            f"self.dataset.promptTemplate.matches('{_TEMPLATE}') && self.dataset.promptTemplate.contains('{{prompt}}')",
+        ),
+        holds=lambda spec: (
+            not spec.has("dataset.promptTemplate")
+            or (re.search(_TEMPLATE, spec["dataset.promptTemplate"]) is not None and "{prompt}" in spec["dataset.promptTemplate"])
+        ),
+    ),
+    Rule(
+        id="template-once",
+        requirement="E-10",
+        path="dataset.promptTemplate",
+        message="takes the place of the chat template; write promptTemplate or chatTemplate, not both",
+        cel=cel.any_of(f"!{cel.has('dataset.promptTemplate')}", f"!{cel.has('dataset.chatTemplate')}"),
+        holds=lambda spec: not (spec.has("dataset.promptTemplate") and spec.has("dataset.chatTemplate")),
+    ),
+    Rule(
+        id="text-has-no-prompt",
+        requirement="E-10 E-11",
+        path="dataset.format",
+        message="text has no prompt: leave out systemPrompt, promptTemplate and assistantOnlyLoss, or write another format",
+        cel=cel.any_of(
+            f"{cel.value('dataset.format')} != 'text'",
+            cel.all_of(
+                f"!{cel.has('dataset.systemPrompt')}", f"!{cel.has('dataset.promptTemplate')}", f"!{cel.value('dataset.assistantOnlyLoss')}"
+            ),
+        ),
+        holds=lambda spec: (
+            spec["dataset.format"] != "text"
+            or not (spec.has("dataset.systemPrompt") or spec.has("dataset.promptTemplate") or spec["dataset.assistantOnlyLoss"])
+        ),
+    ),
+    Rule(
+        id="template-without-turns",
+        requirement="E-10",
+        path="dataset.assistantOnlyLoss",
+        message="is for conversations in a chat template; with promptTemplate the answer alone is learnt anyway",
+        cel=cel.any_of(f"!{cel.has('dataset.promptTemplate')}", f"!{cel.value('dataset.assistantOnlyLoss')}"),
+        holds=lambda spec: not (spec.has("dataset.promptTemplate") and spec["dataset.assistantOnlyLoss"]),
+    ),
+)
+
 SOURCE_RULES = (
     _address_rule("model.uri", _MODEL_SCHEMES),
     _address_rule("model.tokenizer.uri", _MODEL_SCHEMES),
@@ -96,15 +206,17 @@ SOURCE_RULES = (
         id="columns-format",
         requirement="E-05",
         path="dataset.format",
-        message="promptColumn and outputColumn belong to format prompt-completion; write that format, or leave the columns out",
+        message="promptColumn and outputColumn belong to formats prompt-completion and preference; write one, or leave the columns out",
         cel=cel.any_of(
             cel.all_of(f"!{cel.has('dataset.promptColumn')}", f"!{cel.has('dataset.outputColumn')}"),
-            f"!({cel.value('dataset.format')} in ['messages', 'text'])",
+            f"!({cel.value('dataset.format')} in {cel.literal(_OTHER_FORMATS)})",
         ),
         holds=lambda spec: (
-            not (spec.has("dataset.promptColumn") or spec.has("dataset.outputColumn")) or spec["dataset.format"] not in ("messages", "text")
+            not (spec.has("dataset.promptColumn") or spec.has("dataset.outputColumn")) or spec["dataset.format"] not in _OTHER_FORMATS
         ),
     ),
+    *ADDITIONAL_RULES,
+    *TEMPLATE_RULES,
     _fits_rule("promptMaxLength"),
     _fits_rule("contentMaxLength"),
     _address_rule("adapter.peftConfig", ("s3", "gs", "pvc", "https", "configmap")),

@@ -11,6 +11,7 @@ from finetune_operator.plan.blocked import look_for_blocked
 from finetune_operator.plan.configmap import build_config_map
 from finetune_operator.plan.decision import CreateRun, PublishCa, SetFinalizers
 from finetune_operator.plan.draft import Draft
+from finetune_operator.plan.estimate import take_estimate
 from finetune_operator.plan.ending import fail
 from finetune_operator.plan.failure import Culprit, find_culprit
 from finetune_operator.plan.merge import append_attempt
@@ -80,6 +81,7 @@ def _passed_preflight(draft: Draft, config: RunConfig) -> bool:
         delete_verb(draft, workload)
         draft.wake_in(1)
     elif workload.complete:
+        take_estimate(draft, workload)
         draft.change(preflight_digest=wanted)
         draft.say("PreflightPassed", "Data, credentials, bucket and model are in order.", key=wanted)
         draft.wake_in(0)

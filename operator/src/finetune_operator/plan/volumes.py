@@ -50,6 +50,9 @@ def secrets_of(spec: FineTuneJobSpec, settings: PlanSettings) -> Iterator[tuple[
         yield env.SECRET_MODEL, spec.model.secret_ref.name
     if spec.dataset.secret_ref:
         yield env.SECRET_DATASET, spec.dataset.secret_ref.name
+    for index, part in enumerate(spec.dataset.additional or []):
+        if part.secret_ref:
+            yield f"{env.SECRET_ADDITIONAL_PREFIX}{index}", part.secret_ref.name
     if spec.secrets.huggingface:
         yield env.SECRET_HUGGINGFACE, spec.secrets.huggingface.secret_ref.name
     for index, tracker in enumerate(spec.logging.trackers):
@@ -62,7 +65,7 @@ def references_of(spec: FineTuneJobSpec, scheme: str) -> list[str]:
     uris = (
         spec.model.uri,
         spec.model.tokenizer.uri if spec.model.tokenizer else None,
-        spec.dataset.uri,
+        *(part.uri for part in spec.dataset.parts),
         spec.dataset.eval_uri,
         spec.adapter.peft_config,
         spec.checkpoint.resume_from,

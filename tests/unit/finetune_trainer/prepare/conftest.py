@@ -74,7 +74,7 @@ def make_plan(tmp_path: Path, model_dir: Path, make_spec: MakeSpec) -> MakePlan:
         return PreparePlan(
             run_config=tmp_path / "config.json",
             tokenizer_dir=model_dir,
-            train_files=[data],
+            train_files=[[data]],
             eval_files=[],
             output_dir=tmp_path / "prepared",
             dataset_digest="digest",

@@ -55,7 +55,7 @@ def test_rows_heartbeat_and_warnings(make_plan: MakePlan) -> None:
     assert len(load_from_disk(plan.output_dir / "train")) == 10
     phases = [message for message in ended.messages if isinstance(message, Phase)]
     assert [(phase.phase, phase.counter) for phase in phases] == [("Preparing", 10)]
-    assert [message.condition for message in ended.messages if isinstance(message, Warned)] == ["ExcessiveTruncation"]
+    assert [message.condition for message in ended.messages if isinstance(message, Warned)] == ["ExcessiveTruncation", "DatasetSmall"]
 
 
 def test_a_bad_row_ends_it_by_name(make_plan: MakePlan) -> None:

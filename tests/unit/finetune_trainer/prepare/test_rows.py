@@ -10,13 +10,14 @@ import pytest
 
 from finetune_api.contract.failures import FailureClass
 from finetune_trainer.errors import TrainerError
+from finetune_trainer.prepare.rejects import Rejects
 from finetune_trainer.prepare.rows import DataFile, Row, data_files, read_rows
 
 
 def rows_of(path: Path, content: str | bytes) -> list[Row]:
     """Write a file and read it."""
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return list(read_rows(DataFile(path, path.name)))
+    return list(read_rows(DataFile(path, path.name), Rejects(skip=False)))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_parquet_is_read(tmp_path: Path) -> None:
     """Also when only its first bytes say so."""
     for name in ("a.parquet", "blob"):
         pq.write_table(pa.table({"text": ["one", "two"]}), tmp_path / name)
-        rows = list(read_rows(DataFile(tmp_path / name, name)))
+        rows = list(read_rows(DataFile(tmp_path / name, name), Rejects(skip=False)))
         assert [(row.where, row.fields) for row in rows] == [(f"{name}, row 1", {"text": "one"}), (f"{name}, row 2", {"text": "two"})]
 
 
@@ -97,3 +98,21 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     """By name."""
     with pytest.raises(TrainerError, match=r"there is no file gone\.jsonl"):
         data_files([tmp_path / "gone.jsonl"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "good", "said"),
+    [
+        ("a.jsonl", b'{"text": "one"}\n{"text": }\n[1]\n\xff\n{"text": "two"}\n', 2, "a.jsonl, line 2: not valid JSON"),
+        ("a.json", b'[{"text": "one"}, 3]', 1, "a.json, row 2: expected an object"),
+        ("a.csv", b"text,n\none,1\ntwo\n", 1, "a.csv, line 3: the row does not have the 2 values"),
+        ("a.txt", b"one\n\xff\n", 1, "a.txt, line 2: not UTF-8"),
+    ],
+)
+def test_malformed_rows_can_be_left_out(tmp_path: Path, name: str, content: bytes, good: int, said: str) -> None:
+    """E-01: counted, and the first one is named."""
+    (tmp_path / name).write_bytes(content)
+    rejects = Rejects(skip=True)
+    assert len(list(read_rows(DataFile(tmp_path / name, name), rejects))) == good
+    assert rejects.count == (3 if name == "a.jsonl" else 1)
+    assert rejects.first.startswith(said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from finetune_api.contract.failures import FailureClass
 from finetune_trainer.errors import TrainerError
-from finetune_trainer.prepare import run
+from finetune_trainer.prepare import preparation, run
 from finetune_trainer.prepare.tokenizer import sequence_length
 from finetune_trainer.protocol import PreparedSummary, PreparePlan
 from tests.unit.finetune_trainer.prepare.conftest import MakePlan, chats
@@ -21,7 +22,7 @@ from tests.unit.finetune_trainer.prepare.conftest import MakePlan, chats
 @pytest.fixture(autouse=True)
 def loaded(monkeypatch: pytest.MonkeyPatch, tokenizer: PreTrainedTokenizerBase) -> None:
     """Use the tokenizer that was loaded without torch."""
-    monkeypatch.setattr(run, "load_tokenizer", lambda _directory: tokenizer)
+    monkeypatch.setattr(preparation, "load_tokenizer", lambda _directory, _template: tokenizer)
 
 
 def prepare(plan: PreparePlan) -> PreparedSummary:
@@ -119,3 +120,32 @@ def test_an_unknown_context_is_refused(tokenizer: PreTrainedTokenizerBase, tmp_p
     monkeypatch.setattr(tokenizer, "model_max_length", 10**30)
     with pytest.raises(TrainerError, match=r"training\.maxSeqLength: 0 means the model's context"):
         sequence_length(0, tokenizer, tmp_path)
+
+
+def test_malformed_rows_are_left_out_and_counted(make_plan: MakePlan) -> None:
+    """E-01: what cannot be read, what does not fit its format, and what the chat template refuses."""
+    rows = [*chats(6), {"messages": [{"role": "robot", "content": "x"}]}, {"prompt": "no messages"}]
+    summary = prepare(make_plan(rows, onError="skip"))
+    assert (summary.train_rows, summary.skipped_rows) == (6, 2)
+    assert summary.warnings["RowsSkipped"].startswith("2 malformed rows are left out (dataset.onError: skip); the first: train.jsonl, line 7")
+    with pytest.raises(TrainerError, match=r"line 7: messages\[0\]\.role must be one of"):
+        prepare(make_plan(rows))
+    with pytest.raises(TrainerError, match=r"no rows to train on; 1 were malformed, the first: train\.jsonl, line 1"):
+        prepare(make_plan(rows[-1:], onError="skip", format="messages"))
+
+
+def test_several_sources_are_merged(make_plan: MakePlan, tmp_path: Path) -> None:
+    """D-17: each with its own format and weight; errors name the source; evaluation rows are drawn before rows are repeated."""
+    more = tmp_path / "more.jsonl"
+    more.write_text("".join(json.dumps({"instruction": f"{n}?", "output": "word"}) + "\n" for n in range(10)))
+    plan = make_plan(chats(10), additional=[{"uri": "configmap://rows/more.jsonl", "weight": 3}], evalRatio=0.2)
+    plan = plan.model_copy(update={"train_files": [*plan.train_files, [more]]})
+    summary = prepare(plan)
+    train, evaluation = rows_of(plan, "train"), rows_of(plan, "eval")
+    assert summary.eval_rows == len(evaluation) == 4
+    own = len(summary.samples) and sum(1 for row in evaluation if row["labels"] == row["input_ids"])
+    assert summary.train_rows == len(train) == (10 - own) + 3 * (10 - (4 - own))
+    assert not {str(row["input_ids"]) for row in train} & {str(row["input_ids"]) for row in evaluation}
+    more.write_text("broken")
+    with pytest.raises(TrainerError, match=r"additional\[0\] more\.jsonl, line 1: not valid JSON"):
+        prepare(plan)

@@ -7,6 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.prepare.examples import Chat, Example, Pair, Text
+from finetune_trainer.prepare.rejects import Rejects
 from finetune_trainer.prepare.tokens import IGNORED, Encoded, Encoder, Limits, common_prefix, cut_left
 
 WIDE = Limits(sequence=1000, prompt=1000)
@@ -16,6 +17,7 @@ TURNS = [{"role": "user", "content": "What is a pod?"}, {"role": "assistant", "c
 def encode(tokenizer: PreTrainedTokenizerBase, example: Example, limits: Limits = WIDE) -> Encoded:
     """Encode one example."""
     (encoded,) = Encoder(tokenizer, limits).encode([("train.jsonl, line 1", example)])
+    assert encoded is not None
     return encoded
 
 
@@ -109,7 +111,7 @@ def test_common_prefix() -> None:
 def test_a_chat_without_a_template_is_refused(tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch) -> None:
     """The field that would help is named."""
     monkeypatch.setattr(tokenizer, "chat_template", None)
-    with pytest.raises(TrainerError, match=r"line 1: the row is a conversation .* set model\.tokenizer\.uri"):
+    with pytest.raises(TrainerError, match=r"line 1: the row is a conversation .* set dataset\.chatTemplate, or model\.tokenizer\.uri"):
         encode(tokenizer, Chat(TURNS))
 
 
@@ -118,3 +120,61 @@ def test_a_row_the_template_refuses_is_named(tokenizer: PreTrainedTokenizerBase,
     monkeypatch.setattr(tokenizer, "chat_template", "{{ raise_exception('roles must alternate') }}")
     with pytest.raises(TrainerError, match=r"train\.jsonl, line 1: the chat template refuses this conversation: roles must alternate"):
         encode(tokenizer, Chat(TURNS))
+
+
+def test_a_row_the_template_refuses_can_be_left_out(tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others of its batch are encoded."""
+    monkeypatch.setattr(tokenizer, "chat_template", "{{ raise_exception('roles must alternate') }}")
+    rejects = Rejects(skip=True)
+    refused, text = Encoder(tokenizer, WIDE).encode([("line 1", Chat(TURNS)), ("line 2", Text("one"))], rejects)
+    assert refused is None
+    assert text is not None
+    assert (rejects.count, rejects.first[:6]) == (1, "line 1")
+
+
+PLAIN = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>\n{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+MARKED = (
+    "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' %}{% generation %}{{ m.content }}<|end|>{% endgeneration %}"
+    "{% else %}{{ m.content }}<|end|>{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+DROPS_REASONING = (
+    "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' and loop.last %}<think></think>{% endif %}"
+    "{{ m.content.split('</think>')[-1] }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+NO_GENERATION_PROMPT = "{% for m in messages %}[{{ m.role }}] {{ m.content | trim }}{{ eos_token }}{% endfor %}"
+TALK = [TURNS[0], {"role": "assistant", "content": "A group of containers."}, {"role": "user", "content": "And a node?"}]
+TALK += [{"role": "assistant", "content": "A machine."}]
+
+
+@pytest.mark.parametrize(
+    ("template", "learnt"),
+    [
+        (PLAIN, ["A group of containers.<|end|>\n", "A machine.<|end|>\n"]),
+        (MARKED, ["A group of containers.<|end|>", "A machine.<|end|>"]),
+        (DROPS_REASONING, ["A group of containers.<|end|>", "<think></think>A machine.<|end|>"]),
+        (NO_GENERATION_PROMPT, ["A group of containers.{eos}", "A machine.{eos}"]),
+    ],
+    ids=["plain", "with generation markers", "drops reasoning", "without a generation prompt"],
+)
+def test_the_assistant_s_turns_alone_are_learnt(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch, template: str, learnt: list[str]
+) -> None:
+    """Whatever template a model has: the turn and what ends it, nothing of the user's and no role."""
+    monkeypatch.setattr(tokenizer, "chat_template", template)
+    row = encode(tokenizer, Chat(TALK, trained=frozenset({1, 3})))
+    parts = [part.replace("{eos}", str(tokenizer.eos_token)) for part in learnt]
+    assert learnt_parts(tokenizer, row) == parts
+    assert learnt_parts(tokenizer, encode(tokenizer, Chat(TALK, trained=frozenset({3})))) == parts[1:]
+
+
+def learnt_parts(tokenizer: PreTrainedTokenizerBase, row: Encoded) -> list[str]:
+    """The trained stretches of a row, as text."""
+    parts: list[list[int]] = []
+    before = IGNORED
+    for label in row.labels:
+        if label != IGNORED and before == IGNORED:
+            parts.append([])
+        if label != IGNORED:
+            parts[-1].append(label)
+        before = label
+    return [tokenizer.decode(part) for part in parts]

@@ -1,4 +1,7 @@
-"""``python -m finetune_trainer.prepare``: the process the supervisor of pod 0 starts; its plan's path is in ``FINETUNE_PREPARE_PLAN``."""
+"""``python -m finetune_trainer.prepare``: prepares rows for training, or measures some of them for preflight; no torch.
+
+The supervisor of pod 0 names a plan in ``FINETUNE_PREPARE_PLAN``, preflight one in ``FINETUNE_MEASURE_PLAN``.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,17 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Prepare rows as planned; returns 0, or the code of a user error after a ``failed`` on the link. Needs a process of its own."""
+    """Do as planned; returns 0, or the code of a user error after saying it. Needs a process of its own."""
     os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
-    _import_transformers_without_torch()
+    from finetune_trainer.prepare.tokenizer import import_transformers_without_torch
+    from finetune_trainer.protocol import ENV_MEASURE_PLAN
+
+    import_transformers_without_torch()
+    return _measure(Path(os.environ[ENV_MEASURE_PLAN])) if ENV_MEASURE_PLAN in os.environ else _prepare()
+
+
+def _prepare() -> int:
+    """Prepare all rows; progress, warnings and the reason of a failure go over the link."""
     from finetune_trainer.errors import TrainerError
     from finetune_trainer.prepare.run import prepare
     from finetune_trainer.protocol import ENV_LINK, ENV_PREPARE_PLAN, Failed, Phase, PreparePlan, Warned
@@ -28,17 +39,19 @@ def main() -> int:
     return 0
 
 
-def _import_transformers_without_torch() -> None:
-    """Transformers imports torch wherever it is installed (5 s, 300 MB); rows need none of it. It looks once and keeps the answer.
+def _measure(plan_file: Path) -> int:
+    """Count tokens of some rows; the answer is a file."""
+    from finetune_trainer.errors import TrainerError
+    from finetune_trainer.prepare.measure import measure
+    from finetune_trainer.protocol import MeasuredTokens, MeasurePlan
 
-    None in ``sys.modules`` makes a module not importable. It must not stay there: datasets takes the bare entry for a torch that is
-    loaded, and imports it.
-    """
-    sys.modules["torch"] = None  # type: ignore[assignment]
-    import transformers
-
-    assert not transformers.is_torch_available()
-    del sys.modules["torch"]
+    plan = MeasurePlan.model_validate_json(plan_file.read_text())
+    try:
+        answer = measure(plan)
+    except TrainerError as error:
+        answer = MeasuredTokens(rows=0, failure_class=error.failure_class, message=error.message)
+    plan.output.write_text(answer.to_json())
+    return 0
 
 
 if __name__ == "__main__":

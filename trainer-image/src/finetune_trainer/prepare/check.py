@@ -1,54 +1,72 @@
-"""A light look at the data, for preflight: the first rows only, no tokenizer, nothing written."""
+"""A look at the data before training, for preflight: rows are read as training would, without a tokenizer, and nothing is written."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from finetune_api.models.spec import Dataset, FineTuneJobSpec
-from finetune_trainer.prepare.examples import Example, Format, detect_format, parse
-from finetune_trainer.prepare.rows import DataFile, Row, data_error, data_files, read_rows
+from finetune_api.contract.preflight import DatasetFacts
+from finetune_api.models.sources import DataSource
+from finetune_api.models.spec import FineTuneJobSpec
+from finetune_trainer.prepare.notices import rows_skipped, small_dataset
+from finetune_trainer.prepare.reading import Reader
+from finetune_trainer.prepare.rejects import Rejects
+from finetune_trainer.prepare.rows import data_error, data_files
+from finetune_trainer.prepare.wrapping import Wrapping
+
+MAX_ROWS = 100_000
 
 
-class ParsedRow(NamedTuple):
-    """A raw row and the example it stands for."""
+class Part(NamedTuple):
+    """Files of one source."""
 
-    row: Row
-    example: Example
+    source: DataSource
+    files: Sequence[Path]
+    is_whole: bool = True
+    """The files are all there is, not an excerpt."""
 
 
-class RowCheck(NamedTuple):
-    """What the first rows look like."""
+class DataCheck(NamedTuple):
+    """What the rows look like."""
 
-    format: Format
+    facts: DatasetFacts
     columns: list[str]
-    rows: int
-    """Rows read; all there are when fewer than the limit."""
+    """Of the first row."""
+    warnings: dict[str, str]
+    """Condition -> message."""
 
 
-def parse_rows(files: Iterable[DataFile], dataset: Dataset, limit: int | None = None) -> Iterator[ParsedRow]:
-    """Yield the rows of all files, at most ``limit``; the first row decides how ``auto`` reads them all.
+def check_rows(parts: Sequence[Part], spec: FineTuneJobSpec, limit: int = MAX_ROWS) -> DataCheck:
+    """Read at most ``limit`` rows of each source.
 
-    Raises :class:`TrainerError` (DataError) at the first row that does not fit.
+    Raises :class:`TrainerError` (DataError) naming file, line, field and what was expected; also when a source has no row at all.
     """
-    kind: Format | None = None
-    for row in islice((row for file in files for row in read_rows(file)), limit):
-        kind = kind or detect_format(row, dataset)
-        yield ParsedRow(row, parse(row, kind, dataset))
+    rejects = Rejects(skip=spec.dataset.on_error == "skip")
+    # Whether the tokenizer has a chat template is not known here; with one, every row that fits one form fits the other.
+    wrapping = Wrapping.of(spec.dataset, has_chat_template=True)
+    formats: list[str] = []
+    columns: list[str] = []
+    examples, is_whole = 0, True
+    for part in parts:
+        reader = Reader(part.source, spec.method, wrapping, rejects)
+        count = 0
+        for row in reader.read(data_files(part.files), min(limit, part.source.max_samples or limit)):
+            columns = columns or [str(name) for name in row.raw.fields]
+            count += 1
+        if reader.layout is None or count == 0:
+            raise data_error(_no_rows(part, rejects))
+        formats.append(reader.layout.format)
+        examples += count
+        is_whole = is_whole and part.is_whole and count < limit
+    if 0 < spec.dataset.max_samples < examples:
+        examples = spec.dataset.max_samples
+    facts = DatasetFacts(format=", ".join(dict.fromkeys(formats)), examples=examples, is_whole=is_whole, skipped=rejects.count)
+    return DataCheck(facts, columns, {**(small_dataset(examples) if is_whole else {}), **rows_skipped(rejects)})
 
 
-def check_rows(files: Sequence[Path], spec: FineTuneJobSpec, limit: int = 1000) -> RowCheck:
-    """Read at most ``limit`` rows as training would.
-
-    Raises :class:`TrainerError` (DataError) naming file, line, field and what was expected; also when there is no row at all.
-    """
-    first: Row | None = None
-    count = 0
-    for parsed in parse_rows(data_files(files), spec.dataset, limit):
-        first = first or parsed.row
-        count += 1
-    if first is None:
-        raise data_error(f"dataset.uri: {', '.join(path.name for path in files) or 'no file'} holds no rows")
-    return RowCheck(detect_format(first, spec.dataset), [str(name) for name in first.fields], count)
+def _no_rows(part: Part, rejects: Rejects) -> str:
+    names = ", ".join(path.name for path in part.files) or "no file"
+    if not rejects.count:
+        return f"dataset.uri: {names} holds no rows"
+    return f"dataset.uri: {names} holds no rows that can be used; {rejects.count} are malformed, the first: {rejects.first}"

@@ -14,16 +14,20 @@ def prepared_key(spec: FineTuneJobSpec, *, tokenizer_digest: str, dataset_digest
     ``maxSeqLength`` is 0 the context comes from the config.json beside the tokenizer, so the digest must cover that file as well.
     """
     dataset = spec.dataset
+    parts = [(part.weight, part.max_samples, part.format, part.prompt_column, part.output_column) for part in dataset.parts]
     return digest(
         {
             "version": code_version,
+            "method": spec.method,
             "tokenizer": tokenizer_digest,
             "dataset": dataset_digest,
-            "format": dataset.format,
-            "columns": [dataset.prompt_column, dataset.output_column],
+            "parts": parts,
             "evalUri": dataset.eval_uri is not None,
             "evalRatio": dataset.eval_ratio,
             "maxSamples": max(dataset.max_samples, 0),
+            "onError": dataset.on_error,
+            "wrapping": [dataset.system_prompt, dataset.prompt_template, dataset.chat_template],
+            "assistantOnlyLoss": dataset.assistant_only_loss,
             "lengths": [dataset.prompt_max_length, dataset.content_max_length, spec.training.max_seq_length],
             "packing": dataset.packing,
             "seed": spec.training.seed,

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from finetune_api.contract.failures import FailureClass
 from finetune_trainer.errors import TrainerError
+from finetune_trainer.prepare.rejects import Rejects
 
 JSONL: Final = frozenset({".jsonl", ".ndjson"})
 TEXT: Final = frozenset({".txt", ".text"})
@@ -57,22 +58,22 @@ def data_files(paths: Iterable[Path]) -> list[DataFile]:
     return found
 
 
-def read_rows(file: DataFile) -> Iterator[Row]:
+def read_rows(file: DataFile, rejects: Rejects) -> Iterator[Row]:
     """Yield the rows of a file in their order; the kind of file follows from its ending, else from its first bytes.
 
-    Raises :class:`TrainerError` (DataError) that names file and line of the first row that cannot be read.
+    Rows that cannot be read go to ``rejects``, which may raise. Raises :class:`TrainerError` (DataError) for a file that cannot be read.
     """
     kind = file.path.suffix.lower() if file.path.suffix.lower() in KNOWN else _sniff(file.path)
     if kind in JSONL:
-        yield from _jsonl(file)
+        yield from _jsonl(file, rejects)
     elif kind == ".json":
-        yield from _json(file)
+        yield from _json(file, rejects)
     elif kind == ".csv":
-        yield from _csv(file)
+        yield from _csv(file, rejects)
     elif kind == ".parquet":
         yield from _parquet(file)
     else:
-        yield from _text(file)
+        yield from _text(file, rejects)
 
 
 def _sniff(path: Path) -> str:
@@ -86,56 +87,60 @@ def _sniff(path: Path) -> str:
     return ".jsonl" if head.startswith(b"{") else ".txt"
 
 
-def _lines(file: DataFile) -> Iterator[tuple[int, str]]:
+def _lines(file: DataFile, rejects: Rejects) -> Iterator[tuple[int, str]]:
     with file.path.open("rb") as stream:
         for number, raw in enumerate(stream, start=1):
             try:
                 text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
-                raise data_error(f"{file.name}, line {number}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from error
+                rejects.add(data_error(f"{file.name}, line {number}: not UTF-8 text (byte {error.start}); save the file as UTF-8"))
+                continue
             yield number, text.rstrip("\r\n")
 
 
-def _jsonl(file: DataFile) -> Iterator[Row]:
-    for number, line in _lines(file):
+def _jsonl(file: DataFile, rejects: Rejects) -> Iterator[Row]:
+    for number, line in _lines(file, rejects):
         if not line.strip():
             continue
         where = f"{file.name}, line {number}"
         try:
             value = json.loads(line)
         except json.JSONDecodeError as error:
-            raise data_error(f"{where}: not valid JSON ({error.msg} at column {error.colno}); expected one object per line") from error
-        yield _object(where, value)
+            rejects.add(data_error(f"{where}: not valid JSON ({error.msg} at column {error.colno}); expected one object per line"))
+            continue
+        yield from _object(where, value, rejects)
 
 
-def _json(file: DataFile) -> Iterator[Row]:
+def _json(file: DataFile, rejects: Rejects) -> Iterator[Row]:
     try:
-        values = json.loads("\n".join(line for _, line in _lines(file)))
+        values = json.loads("\n".join(line for _, line in _lines(file, Rejects(skip=False))))
     except json.JSONDecodeError as error:
         raise data_error(f"{file.name}, line {error.lineno}: not valid JSON ({error.msg}); expected a list of objects") from error
     if not isinstance(values, list):
         raise data_error(f"{file.name}: expected a list of objects, found {_kind(values)}; for one object per line name the file .jsonl")
     for number, value in enumerate(values, start=1):
-        yield _object(f"{file.name}, row {number}", value)
+        yield from _object(f"{file.name}, row {number}", value, rejects)
 
 
-def _object(where: str, value: object) -> Row:
-    if not isinstance(value, dict):
-        raise data_error(f"{where}: expected an object with named fields, found {_kind(value)}")
-    return Row(where, value)
+def _object(where: str, value: object, rejects: Rejects) -> Iterator[Row]:
+    if isinstance(value, dict):
+        yield Row(where, value)
+    else:
+        rejects.add(data_error(f"{where}: expected an object with named fields, found {_kind(value)}"))
 
 
-def _csv(file: DataFile) -> Iterator[Row]:
+def _csv(file: DataFile, rejects: Rejects) -> Iterator[Row]:
     csv.field_size_limit(MAX_CSV_FIELD)
-    reader = csv.DictReader((f"{line}\n" for _, line in _lines(file)), strict=True)
+    # A line that is left out could be the middle of a field: only whole rows are.
+    reader = csv.DictReader((f"{line}\n" for _, line in _lines(file, Rejects(skip=False))), strict=True)
     try:
         for fields in reader:
             where = f"{file.name}, line {reader.line_num}"
             if None in fields or None in fields.values():
                 expected = len(reader.fieldnames or ())
-                raise data_error(
-                    f"{where}: the row does not have the {expected} values its header names ({', '.join(reader.fieldnames or ())})"
-                )
+                names = ", ".join(reader.fieldnames or ())
+                rejects.add(data_error(f"{where}: the row does not have the {expected} values its header names ({names})"))
+                continue
             yield Row(where, dict(fields))
     except csv.Error as error:
         raise data_error(f"{file.name}, line {reader.line_num}: not valid CSV ({error})") from error
@@ -155,8 +160,8 @@ def _parquet(file: DataFile) -> Iterator[Row]:
         raise data_error(f"{file.name}: not a readable Parquet file ({error})") from error
 
 
-def _text(file: DataFile) -> Iterator[Row]:
-    for number, line in _lines(file):
+def _text(file: DataFile, rejects: Rejects) -> Iterator[Row]:
+    for number, line in _lines(file, rejects):
         if line.strip():
             yield Row(f"{file.name}, line {number}", {"text": line})
 

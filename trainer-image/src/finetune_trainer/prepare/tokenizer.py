@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,10 +17,10 @@ UNBOUNDED: Final = 10**9
 """A tokenizer without a limit of its own says a huge number."""
 
 
-def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
-    """Load the tokenizer as any user of the model would.
+def load_tokenizer(directory: Path, chat_template: str | None = None) -> PreTrainedTokenizerBase:
+    """Load the tokenizer as any user of the model would; ``chat_template`` takes the place of its own.
 
-    Raises :class:`TrainerError` (ModelError) when the directory has none.
+    Raises :class:`TrainerError`: ModelError when the directory has none, ConfigurationError for a template that is no Jinja.
     """
     from transformers import AutoTokenizer
 
@@ -32,7 +33,37 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
         raise TrainerError(
             FailureClass.MODEL, f"model.tokenizer: the tokenizer in {directory.name} has no eos_token; set it in tokenizer_config.json"
         )
+    if chat_template is not None:
+        tokenizer.chat_template = chat_template
+        _check_chat_template(tokenizer)
     return tokenizer
+
+
+def _check_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse ``dataset.chatTemplate`` when it is no template; which conversations it takes is for the rows to show."""
+    from jinja2 import TemplateError, TemplateSyntaxError
+
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": ""}], tokenize=False)
+    except TemplateSyntaxError as error:
+        raise configuration_error(f"dataset.chatTemplate, line {error.lineno}: no valid Jinja template: {error.message}") from error
+    except (TemplateError, TypeError, ValueError, KeyError):
+        return
+
+
+def import_transformers_without_torch() -> None:
+    """Transformers imports torch wherever it is installed (5 s, 300 MB); rows need none of it. It looks once and keeps the answer.
+
+    None in ``sys.modules`` makes a module not importable. It must not stay there: datasets takes the bare entry for a torch that is
+    loaded, and imports it. Without effect where either is imported already.
+    """
+    if "transformers" in sys.modules or "torch" in sys.modules:
+        return
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    import transformers
+
+    assert not transformers.is_torch_available()
+    del sys.modules["torch"]
 
 
 def sequence_length(max_seq_length: int, tokenizer: PreTrainedTokenizerBase, directory: Path) -> int:

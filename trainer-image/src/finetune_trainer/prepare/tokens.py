@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from finetune_trainer.prepare.examples import Chat, Example, Pair, Text
+from finetune_api.contract.failures import FailureClass
+from finetune_trainer.errors import TrainerError
+from finetune_trainer.prepare.examples import Chat, Example, Message, Pair, Text
+from finetune_trainer.prepare.rejects import Rejects
 from finetune_trainer.prepare.rows import data_error
+from finetune_trainer.prepare.spans import Span, UnknownTurnError, assistant_spans
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -47,6 +51,25 @@ class Encoded:
         return any(label != IGNORED for label in self.labels[1:])
 
 
+class _Tokens(NamedTuple):
+    """A tokenised text."""
+
+    ids: list[int]
+    places: Sequence[tuple[int, int]]
+    """First character of each token and the one after its last, where they were asked for."""
+
+
+@dataclass(frozen=True)
+class _Rendered:
+    """What is tokenised of one example."""
+
+    texts: Sequence[str]
+    special: bool
+    """Whether the tokenizer adds its special tokens."""
+    spans: Sequence[Span] | None = None
+    """The trained parts of the one text; None: the format decides."""
+
+
 class Encoder:
     """Tokenises examples in batches (one call of the tokenizer for many texts)."""
 
@@ -54,58 +77,83 @@ class Encoder:
         self._tokenizer = tokenizer
         self._limits = limits
 
-    def encode(self, examples: Sequence[tuple[str, Example]]) -> list[Encoded]:
+    def encode(self, examples: Sequence[tuple[str, Example]], rejects: Rejects | None = None) -> list[Encoded | None]:
         """Encode (place, example) pairs; the place names a row in errors.
 
-        Raises :class:`TrainerError` (DataError) when the tokenizer has no chat template or the template refuses a row.
+        None stands for a row that went to ``rejects``; without them the first one raises :class:`TrainerError` (DataError): the tokenizer
+        has no chat template, or the template refuses the row.
         """
-        texts: list[str] = []
-        spans: list[tuple[int, bool]] = []
-        for where, example in examples:
-            rendered, special = self._render(where, example)
-            spans.append((len(rendered), special))
-            texts += rendered
+        rejects = rejects or Rejects(skip=False)
+        rendered = [self._try(where, example, rejects) for where, example in examples]
+        kept = [found for found in rendered if found is not None]
         # Rendered chats carry their special tokens as text; raw texts get the tokenizer's own (BOS).
-        specials = [special for count, special in spans for _ in range(count)]
-        ids = self._token_ids(texts, specials)
-        results, at = [], 0
-        for count, _ in spans:
-            results.append(self._finish(ids[at : at + count]))
-            at += count
-        return results
+        texts = [(text, found.special, found.spans is not None) for found in kept for text in found.texts]
+        ids = iter(self._tokenise(texts))
+        return [None if found is None else self._finish([next(ids) for _ in found.texts], found.spans) for found in rendered]
 
-    def _token_ids(self, texts: Sequence[str], specials: Sequence[bool]) -> list[list[int]]:
-        ids: list[list[int]] = [[] for _ in texts]
-        for special in (True, False):
-            chosen = [index for index, wanted in enumerate(specials) if wanted is special]
-            if chosen:
-                encoded: Any = self._tokenizer([texts[index] for index in chosen], add_special_tokens=special, verbose=False)
-                for index, row in zip(chosen, encoded["input_ids"], strict=True):
-                    ids[index] = row
-        return ids
+    def _tokenise(self, texts: Sequence[tuple[str, bool, bool]]) -> list[_Tokens]:
+        """Tokens of each (text, with special tokens, with their places): one call of the tokenizer per kind."""
+        found: list[_Tokens] = [_Tokens([], [])] * len(texts)
+        for kind in sorted({text[1:] for text in texts}):
+            chosen = [index for index, text in enumerate(texts) if text[1:] == kind]
+            special, placed = kind
+            encoded: Any = self._tokenizer(
+                [texts[index][0] for index in chosen], add_special_tokens=special, return_offsets_mapping=placed, verbose=False
+            )
+            places = encoded["offset_mapping"] if placed else [[]] * len(chosen)
+            for index, ids, offsets in zip(chosen, encoded["input_ids"], places, strict=True):
+                found[index] = _Tokens(ids, offsets)
+        return found
 
-    def _render(self, where: str, example: Example) -> tuple[list[str], bool]:
-        """Return the texts to tokenise (whole, or prompt and whole) and whether the tokenizer adds its special tokens."""
+    def _try(self, where: str, example: Example, rejects: Rejects) -> _Rendered | None:
+        try:
+            return self._render(where, example)
+        except TrainerError as error:
+            rejects.add(error)
+            return None
+
+    def _render(self, where: str, example: Example) -> _Rendered:
+        """The texts to tokenise: whole, or prompt and whole."""
         eos = self._tokenizer.eos_token or ""
         match example:
             case Text(text):
-                return [text if text.endswith(eos) else text + eos], True
-            case Chat(messages, tools):
-                return [self._template(where, messages, tools)], False
+                return _Rendered([text if text.endswith(eos) else text + eos], special=True)
+            case Chat(messages, tools, None):
+                return _Rendered([self._template(where, messages, tools)], special=False)
+            case Chat(messages, tools, trained):
+                return self._render_turns(where, messages, tools, trained)
             case Pair(str() as prompt, str() as completion):
-                return [prompt, prompt + (completion if completion.endswith(eos) else completion + eos)], True
+                return _Rendered([prompt, prompt + (completion if completion.endswith(eos) else completion + eos)], special=True)
             case Pair(prompt, completion, tools):
-                assert not isinstance(prompt, str), "parse() refuses a text beside a list"
-                assert not isinstance(completion, str), "parse() refuses a text beside a list"
+                assert not isinstance(prompt, str), "canonical rows have no text beside a list"
+                assert not isinstance(completion, str), "canonical rows have no text beside a list"
                 whole = self._template(where, [*prompt, *completion], tools)
-                return [self._template(where, prompt, tools, add_generation_prompt=True), whole], False
+                return _Rendered([self._template(where, prompt, tools, add_generation_prompt=True), whole], special=False)
+
+    def _render_turns(self, where: str, messages: Sequence[Message], tools: Sequence[object] | None, trained: frozenset[int]) -> _Rendered:
+        if not self._tokenizer.is_fast:
+            raise TrainerError(
+                FailureClass.CONFIGURATION,
+                "dataset.assistantOnlyLoss needs a tokenizer that knows the place of each token (tokenizer.json); set model.tokenizer.uri "
+                "to a directory that has one",
+            )
+
+        def render(part: Sequence[Message], **options: bool) -> str:
+            return self._template(where, part, tools, **options)
+
+        try:
+            whole, spans = assistant_spans(render, messages, trained)
+        except UnknownTurnError as error:
+            raise data_error(f"{where}: the chat template does not show where the assistant's turn {error} begins and ends") from error
+        return _Rendered([whole], special=False, spans=spans)
 
     def _template(self, where: str, messages: Sequence[object], tools: Sequence[object] | None, **options: bool) -> str:
         from jinja2 import TemplateError
 
         if not self._tokenizer.chat_template:
             raise data_error(
-                f"{where}: the row is a conversation and the tokenizer has no chat template; set model.tokenizer.uri to one that has"
+                f"{where}: the row is a conversation and the tokenizer has no chat template; set dataset.chatTemplate, or "
+                "model.tokenizer.uri to a tokenizer that has one"
             )
         try:
             rendered = self._tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, **options)
@@ -114,19 +162,25 @@ class Encoder:
         assert isinstance(rendered, str)
         return rendered
 
-    def _finish(self, ids: Sequence[list[int]]) -> Encoded:
+    def _finish(self, tokens: Sequence[_Tokens], spans: Sequence[Span] | None) -> Encoded:
         """Build labels and apply the limits to one row: ``[whole]`` or ``[prompt, whole]``."""
-        whole = ids[-1]
-        if len(ids) == 1:
-            return Encoded(whole[: self._limits.sequence], whole[: self._limits.sequence], length=len(whole))
+        whole, end = tokens[-1].ids, self._limits.sequence
+        if len(tokens) == 1:
+            labels = whole if spans is None else _labels(tokens[0], spans)
+            return Encoded(whole[:end], labels[:end], length=len(whole))
         # The completion starts where both part: tokens may merge over the boundary, and a template may end a prompt otherwise.
-        start = common_prefix(ids[0], whole)
+        start = common_prefix(tokens[0].ids, whole)
         prompt = cut_left(whole[:start], self._limits.prompt, self._tokenizer.bos_token_id)
         completion = whole[start:][: self._limits.completion]
         row = [*prompt, *completion]
         labels = [IGNORED] * len(prompt) + completion
-        end = self._limits.sequence
         return Encoded(row[:end], labels[:end], length=len(row), prompt_cut=len(prompt) < start)
+
+
+def _labels(tokens: _Tokens, spans: Sequence[Span]) -> list[int]:
+    """The tokens that lie in a span, wholly or in part; all others are ignored."""
+    inside = [any(start < span.end and end > span.start for span in spans) for start, end in tokens.places]
+    return [token if trained else IGNORED for token, trained in zip(tokens.ids, inside, strict=True)]
 
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from finetune_api.contract.failures import FailureClass
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.store.credentials import SecretFiles
 
-Role = Literal["model.uri", "model.tokenizer.uri", "dataset.uri", "dataset.evalUri", "adapter.peftConfig", "checkpoint.resumeFrom"]
+Role: TypeAlias = str
 """Spec field a source stands in: messages name it, and it decides the failure class."""
 
 

@@ -12,8 +12,10 @@ from pydantic import ValidationError
 from finetune_api.constants import DEFAULT_STORE_SECRET
 from finetune_api.contract import ACCEPTED_CONTRACT_VERSIONS, env
 from finetune_api.contract.run_config import RunConfig
+from finetune_api.models.spec import FineTuneJobSpec
 from finetune_trainer.errors import configuration_error
-from finetune_trainer.sources.context import SourceContext
+from finetune_trainer.sources.context import Source, SourceContext
+from finetune_trainer.sources.resolve import Split
 from finetune_trainer.store.base import Store
 from finetune_trainer.store.credentials import SecretFiles
 from finetune_trainer.store.opening import open_store
@@ -110,6 +112,8 @@ class Secrets:
     store: SecretFiles
     model: SecretFiles
     dataset: SecretFiles
+    additional: list[SecretFiles]
+    """Of ``dataset.additional``, in its order."""
     hub: SecretFiles
     trackers: dict[str, Path]
     """Tracker type -> directory."""
@@ -124,10 +128,15 @@ def job_secrets(config: RunConfig, environment: PodEnvironment) -> Secrets:
 
     store = mounted(env.SECRET_STORE, spec.checkpoint.secret_ref.name if spec.checkpoint.secret_ref else DEFAULT_STORE_SECRET)
     hub = spec.secrets.huggingface
+    dataset = mounted(env.SECRET_DATASET, spec.dataset.secret_ref.name) if spec.dataset.secret_ref else store
     return Secrets(
         store=store,
         model=mounted(env.SECRET_MODEL, spec.model.secret_ref.name) if spec.model.secret_ref else store,
-        dataset=mounted(env.SECRET_DATASET, spec.dataset.secret_ref.name) if spec.dataset.secret_ref else store,
+        dataset=dataset,
+        additional=[
+            mounted(f"{env.SECRET_ADDITIONAL_PREFIX}{index}", part.secret_ref.name) if part.secret_ref else dataset
+            for index, part in enumerate(spec.dataset.additional or [])
+        ],
         hub=mounted(env.SECRET_HUGGINGFACE, hub.secret_ref.name if hub else "(secrets.huggingface.secretRef is not set)"),
         trackers={
             tracker.type: environment.secrets_dir / f"{env.SECRET_TRACKER_PREFIX}{index}"
@@ -135,6 +144,16 @@ def job_secrets(config: RunConfig, environment: PodEnvironment) -> Secrets:
             if tracker.secret_ref
         },
     )
+
+
+def dataset_sources(spec: FineTuneJobSpec, secrets: Secrets) -> list[tuple[Source, Split]]:
+    """The sources of training rows, in the order of ``Dataset.parts``."""
+    credentials = [secrets.dataset, *secrets.additional]
+    fields = ["dataset.uri", *(f"dataset.additional[{index}].uri" for index in range(len(secrets.additional)))]
+    return [
+        (Source(part.uri, field, secret, part.region), Split(part.split or spec.dataset.split, part.config))
+        for part, field, secret in zip(spec.dataset.parts, fields, credentials, strict=True)
+    ]
 
 
 def source_context(config: RunConfig, environment: PodEnvironment) -> SourceContext:

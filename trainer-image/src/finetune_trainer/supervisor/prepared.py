@@ -64,6 +64,7 @@ def upload_rows(store: Store, directory: Path, key: str, dataset_digest: str) ->
         dataset_digest=dataset_digest,
         truncated_prompts=summary.truncated_prompts,
         truncated_rows=summary.truncated_rows,
+        skipped_rows=summary.skipped_rows,
         tokens=summary.tokens,
     )
     store.put(f"{prepared_prefix(key)}/{MANIFEST}", manifest.to_json().encode())
@@ -115,9 +116,11 @@ class PrepareProcess:
 
 
 def facts_of_rows(directory: Path) -> dict[str, str]:
-    """Facts for the status."""
+    """Facts for the status: how many rows, what became of the others, how long they are."""
     summary = read_summary(directory)
-    return {"trainRows": str(summary.train_rows), "evalRows": str(summary.eval_rows)}
+    facts = {"trainRows": str(summary.train_rows), "evalRows": str(summary.eval_rows), "truncatedRows": str(summary.truncated_rows)}
+    facts |= {f"rowTokens{name.capitalize()}": f"{summary.tokens[name]:.0f}" for name in ("p50", "p95", "max") if name in summary.tokens}
+    return facts | ({"skippedRows": str(summary.skipped_rows)} if summary.skipped_rows else {})
 
 
 def _move_into(source: Path, directory: Path) -> None:

@@ -22,7 +22,7 @@ from finetune_trainer.sources.plain_checkpoint import plain_step
 from finetune_trainer.sources.resolve import FetchedModel, Split, fetch_data, fetch_file, fetch_model, fetch_tokenizer, tokenizer_names
 from finetune_trainer.store.base import Store
 from finetune_trainer.supervisor.board import Board
-from finetune_trainer.supervisor.environment import PodEnvironment, Secrets
+from finetune_trainer.supervisor.environment import PodEnvironment, Secrets, dataset_sources
 from finetune_trainer.supervisor.restore import RestoreTarget, fetch_best, restore_foreign, restore_own
 
 logger = logging.getLogger(__name__)
@@ -100,20 +100,22 @@ def fetch_weights(inputs: Inputs, pinned: Pinned | None) -> Weights:
 class RawData:
     """Training and evaluation files on local disk."""
 
-    train: list[Path]
+    train: list[list[Path]]
+    """Files of each source."""
     evaluation: list[Path]
     digest: str
 
 
 def fetch_raw_data(inputs: Inputs) -> RawData:
-    """Fetch the dataset and the evaluation data."""
+    """Fetch all sources of the dataset and the evaluation data."""
     dataset = inputs.spec.dataset
-    split = Split(dataset.split, dataset.config)
-    train = fetch_data(Source(dataset.uri, "dataset.uri", inputs.secrets.dataset, dataset.region), inputs.sources, split)
+    train = [fetch_data(source, inputs.sources, split) for source, split in dataset_sources(inputs.spec, inputs.secrets)]
+    files, digests = [found.files for found in train], [found.digest for found in train]
     if dataset.eval_uri is None:
-        return RawData(train.files, [], train.digest)
-    evaluation = fetch_data(Source(dataset.eval_uri, "dataset.evalUri", inputs.secrets.dataset, dataset.region), inputs.sources, split)
-    return RawData(train.files, evaluation.files, digest_of((train.digest, evaluation.digest)))
+        return RawData(files, [], digests[0] if len(digests) == 1 else digest_of(digests))
+    source = Source(dataset.eval_uri, "dataset.evalUri", inputs.secrets.dataset, dataset.region)
+    evaluation = fetch_data(source, inputs.sources, Split(dataset.split, dataset.config))
+    return RawData(files, evaluation.files, digest_of((*digests, evaluation.digest)))
 
 
 def fetch_peft_config(inputs: Inputs) -> Path | None:

@@ -6,19 +6,16 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from finetune_api.contract import env
 from finetune_api.contract.failures import EXIT_DONE, FailureClass
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.contract.store import MANIFEST
 from finetune_trainer.errors import TrainerError, configuration_error
-from finetune_trainer.prepare.check import check_rows
 from finetune_trainer.sources.context import Source, SourceContext
 from finetune_trainer.sources.plain_checkpoint import check_plain_checkpoint
 from finetune_trainer.sources.remote_model import check_remote_model, check_remote_tokenizer
-from finetune_trainer.sources.resolve import Split, fetch_directory, fetch_file
-from finetune_trainer.sources.sample import sample_data
+from finetune_trainer.sources.resolve import fetch_directory, fetch_file
 from finetune_trainer.store.base import Store
 from finetune_trainer.store.ledger import read_ledger
 from finetune_trainer.store.probe import probe_store
@@ -26,10 +23,10 @@ from finetune_trainer.store.resume import plan_resume
 from finetune_trainer.supervisor.environment import PodEnvironment, Secrets, job_secrets, job_store, source_context
 from finetune_trainer.supervisor.outcome import Outcome
 from finetune_trainer.verbs.answer import Answer, run_verb
+from finetune_trainer.verbs.data_check import check_data
 
 logger = logging.getLogger(__name__)
 STORE_PATIENCE_SECONDS = 30.0
-MAX_ROWS = 100_000
 TRACKER_KEYS = {
     "wandb": (("WANDB_API_KEY",),),
     "mlflow": (("MLFLOW_TRACKING_TOKEN",), ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")),
@@ -72,7 +69,7 @@ def examine(config: RunConfig, environment: PodEnvironment) -> Answer:
     checks.run("secrets", lambda: check_secrets(config, secrets))
     checks.run("store", lambda: check_store(store))
     checks.run("model", lambda: check_model_sources(config, secrets, context))
-    checks.run("data", lambda: check_data(config, secrets, context, environment.work_dir / "sample", found))
+    checks.run("data", lambda: check_data(config, secrets, context, environment, found))
     if config.spec.checkpoint.resume_from is not None:
         checks.run("resumeFrom", lambda: check_resume(config, secrets, context, store))
     return _answer(checks, found)
@@ -115,26 +112,6 @@ def check_model_sources(config: RunConfig, secrets: Secrets, context: SourceCont
     return warnings
 
 
-def check_data(config: RunConfig, secrets: Secrets, context: SourceContext, directory: Path, found: dict[str, object]) -> dict[str, str]:
-    """Rows must parse in one known format; large data is judged by its beginning and end."""
-    dataset = config.spec.dataset
-    split = Split(dataset.split, dataset.config)
-    sample = sample_data(Source(dataset.uri, "dataset.uri", secrets.dataset, dataset.region), context, split, directory)
-    rows = check_rows(sample.files, config.spec, MAX_ROWS)
-    found |= {
-        "format": rows.format,
-        "columns": rows.columns[:10],
-        "rows": rows.rows,
-        "wholeDataset": sample.is_whole and rows.rows < MAX_ROWS,
-    }
-    if dataset.eval_uri is not None:
-        evaluation = sample_data(
-            Source(dataset.eval_uri, "dataset.evalUri", secrets.dataset, dataset.region), context, split, directory / "eval"
-        )
-        found["evalRows"] = check_rows(evaluation.files, config.spec, MAX_ROWS).rows
-    return {}
-
-
 def check_resume(config: RunConfig, secrets: Secrets, context: SourceContext, store: Store) -> dict[str, str]:
     """The checkpoint asked for must be complete (AC-08)."""
     checkpoint = config.spec.checkpoint
@@ -150,7 +127,7 @@ def check_resume(config: RunConfig, secrets: Secrets, context: SourceContext, st
 
 
 def _answer(checks: Checks, found: dict[str, object]) -> Answer:
-    result: dict[str, object] = {"checks": checks.done, **found}
+    result: dict[str, object] = {"checks": checks.done, **found, "warnings": checks.warnings}
     warnings = [f"{condition}: {text}" for condition, text in checks.warnings.items()]
     if not checks.failures:
         return Answer("data, credentials, bucket and model are in order", result, warnings=warnings)

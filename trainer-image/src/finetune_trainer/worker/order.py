@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ORDER_STREAM = 3
-"""Second word of the seed, apart from those of :mod:`finetune_trainer.prepare.split`."""
+"""Second word of the seed, apart from those of :mod:`finetune_trainer.prepare.merging`."""
 
 
 @dataclass(frozen=True)

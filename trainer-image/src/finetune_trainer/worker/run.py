@@ -101,7 +101,7 @@ def load_material(session: Session, rows: PreparedRows, formats: Formats, device
     Raises :class:`TrainerError`: ModelError or ConfigurationError for a model or adapter that cannot be used.
     """
     plan, spec = session.plan, session.spec
-    tokenizer = load_tokenizer(plan.tokenizer_dir)
+    tokenizer = load_tokenizer(plan.tokenizer_dir, spec.dataset.chat_template)
     model = load_model(plan.model_dir, formats, device, placed=not session.sharing.places_model)
     if spec.adapter.type == "lora":
         config = lora_config(spec.adapter, model, plan.peft_config)

@@ -1,0 +1,36 @@
+"""Sentences about a dataset that preflight and training say alike."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from finetune_trainer.prepare.rejects import Rejects
+
+EXCESSIVE_TRUNCATION: Final = 0.1
+"""Share of cut rows above which the user is warned (E-28)."""
+RECOMMENDED_ROWS: Final = 1000
+"""Rows below which a dataset is called small (D-06)."""
+
+
+def small_dataset(examples: int) -> dict[str, str]:
+    """The warning for few examples."""
+    if examples >= RECOMMENDED_ROWS:
+        return {}
+    return {"DatasetSmall": f"{examples} examples; at least {RECOMMENDED_ROWS} are recommended"}
+
+
+def rows_skipped(rejects: Rejects) -> dict[str, str]:
+    """The warning for malformed rows."""
+    if not rejects.count:
+        return {}
+    return {"RowsSkipped": f"{rejects.count} malformed rows are left out (dataset.onError: skip); the first: {rejects.first}"}
+
+
+def excessive_truncation(cut: int, rows: int, *, limit: int, median: float, longest: float) -> dict[str, str]:
+    """The warning for rows that are longer than a sequence."""
+    if cut <= EXCESSIVE_TRUNCATION * rows:
+        return {}
+    return {
+        "ExcessiveTruncation": f"{cut} of {rows} training rows ({cut / rows:.0%}) are longer than {limit} tokens and are cut; half of all "
+        f"rows have {median:.0f} tokens, the longest {longest:.0f}: raise training.maxSeqLength"
+    }

@@ -1,0 +1,46 @@
+"""What all rows of a job are prepared with: tokenizer, limits, wrapping."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetune_api.models.sources import DataSource
+from finetune_api.models.spec import FineTuneJobSpec
+from finetune_trainer.prepare.examples import Example, read_example
+from finetune_trainer.prepare.reading import Reader, ReadRow
+from finetune_trainer.prepare.rejects import Rejects
+from finetune_trainer.prepare.tokenizer import load_tokenizer, sequence_length
+from finetune_trainer.prepare.tokens import Encoder, Limits
+from finetune_trainer.prepare.wrapping import Wrapping
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Everything between a raw row and its tokens."""
+
+    spec: FineTuneJobSpec
+    encoder: Encoder
+    wrapping: Wrapping
+    limit: int
+    """Longest sequence in tokens."""
+
+    def reader(self, source: DataSource, rejects: Rejects) -> Reader:
+        """A reader of one source."""
+        return Reader(source, self.spec.method, self.wrapping, rejects)
+
+    def example(self, row: ReadRow) -> tuple[str, Example]:
+        """What the encoder takes of a row."""
+        return row.raw.where, read_example(row.canonical, assistant_only_loss=self.spec.dataset.assistant_only_loss)
+
+
+def open_preparation(spec: FineTuneJobSpec, tokenizer_dir: Path) -> Preparation:
+    """Load the tokenizer and work out the limits.
+
+    Raises :class:`TrainerError`: ModelError without a usable tokenizer, ConfigurationError for lengths and templates.
+    """
+    dataset = spec.dataset
+    tokenizer = load_tokenizer(tokenizer_dir, dataset.chat_template)
+    limit = sequence_length(spec.training.max_seq_length, tokenizer, tokenizer_dir)
+    encoder = Encoder(tokenizer, Limits(limit, dataset.prompt_max_length, dataset.content_max_length))
+    return Preparation(spec, encoder, Wrapping.of(dataset, has_chat_template=bool(tokenizer.chat_template)), limit)

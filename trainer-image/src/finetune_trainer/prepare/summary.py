@@ -1,0 +1,84 @@
+"""What preparing found: lengths, cuts, and what people should be told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from finetune_trainer.prepare.merging import Rows
+from finetune_trainer.prepare.notices import excessive_truncation, rows_skipped, small_dataset
+from finetune_trainer.prepare.rejects import Rejects
+from finetune_trainer.prepare.tokens import Encoded
+from finetune_trainer.protocol import PreparedSummary
+
+
+@dataclass
+class Tally:
+    """What happened to the rows; the lists speak of kept rows only."""
+
+    lengths: list[int] = field(default_factory=list)
+    """Tokens before the cut."""
+    cut: list[bool] = field(default_factory=list)
+    prompt_cut: list[bool] = field(default_factory=list)
+    sources: list[int] = field(default_factory=list)
+    ordinals: list[int] = field(default_factory=list)
+    """Position among the usable rows of the source."""
+    dropped: int = 0
+    """Rows in which the cut left nothing to learn."""
+    read: int = 0
+    """Rows that were encoded."""
+
+    @property
+    def sizes(self) -> Rows:
+        """Tokens before the cut."""
+        return np.asarray(self.lengths, dtype=np.int64)
+
+    def add(self, source: int, first: int, encoded: Sequence[Encoded | None]) -> list[Encoded]:
+        """Count rows, the first of which has the ordinal ``first``; returns those that teach something."""
+        kept = []
+        for ordinal, row in enumerate(encoded, start=first):
+            if row is None:
+                continue
+            self.read += 1
+            if not row.is_trainable:
+                self.dropped += 1
+                continue
+            kept.append(row)
+            self.sources.append(source)
+            self.ordinals.append(ordinal)
+            self.lengths.append(row.length)
+            self.cut.append(row.is_cut)
+            self.prompt_cut.append(row.prompt_cut)
+        return kept
+
+
+def summarise(tally: Tally, train: Rows, limit: int, rejects: Rejects) -> PreparedSummary:
+    """Describe the rows at ``train``; the numbers of rows are still to be filled in."""
+    sizes = tally.sizes[train]
+    cut, prompts = int(np.asarray(tally.cut, dtype=bool)[train].sum()), int(np.asarray(tally.prompt_cut, dtype=bool)[train].sum())
+    tokens = token_facts(sizes)
+    warnings = excessive_truncation(cut, len(train), limit=limit, median=tokens["p50"], longest=tokens["max"])
+    if tally.dropped:
+        warnings["RowsDropped"] = f"{tally.dropped} rows have nothing left to learn within {limit} tokens and were left out"
+    warnings |= rows_skipped(rejects) | small_dataset(len(tally.lengths))
+    return PreparedSummary(
+        train_rows=0,
+        eval_rows=0,
+        truncated_prompts=prompts,
+        truncated_rows=cut,
+        skipped_rows=rejects.count,
+        tokens=tokens,
+        warnings=warnings,
+    )
+
+
+def token_facts(sizes: Rows) -> dict[str, float]:
+    """Percentiles and sum of row lengths in tokens."""
+    return {
+        "p50": float(np.percentile(sizes, 50)),
+        "p95": float(np.percentile(sizes, 95)),
+        "max": float(sizes.max()),
+        "total": float(sizes.sum()),
+    }

@@ -1,0 +1,113 @@
+"""The part of preflight that looks at the data: readable, how much, how long in tokens."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+from pathlib import Path
+
+from finetune_api.contract.failures import EXIT_DONE
+from finetune_api.contract.preflight import DatasetFacts
+from finetune_api.contract.run_config import RunConfig
+from finetune_trainer.errors import TrainerError
+from finetune_trainer.prepare.check import Part, check_rows
+from finetune_trainer.protocol import ENV_MEASURE_PLAN, MeasuredTokens, MeasurePlan
+from finetune_trainer.sources.context import Source, SourceContext
+from finetune_trainer.sources.resolve import Split, fetch_tokenizer
+from finetune_trainer.sources.sample import sample_data
+from finetune_trainer.supervisor.environment import PodEnvironment, Secrets, dataset_sources
+
+logger = logging.getLogger(__name__)
+TOKENISED_METHODS = frozenset({"sft", "pretrain"})
+"""Methods whose rows are tokenised as they are prepared; the library's trainers do it for the others."""
+MEASURE_SECONDS = 300.0
+
+
+def check_data(
+    config: RunConfig, secrets: Secrets, context: SourceContext, environment: PodEnvironment, found: dict[str, object]
+) -> dict[str, str]:
+    """Rows must be readable as the job says; large data is judged by its beginning and end. Returns warnings; facts go to ``found``.
+
+    Raises :class:`TrainerError` naming file, line, field and what was expected.
+    """
+    spec, directory = config.spec, environment.work_dir / "sample"
+    parts = []
+    for number, (source, split) in enumerate(dataset_sources(spec, secrets)):
+        sample = sample_data(source, context, split, directory / str(number))
+        parts.append(Part(spec.dataset.parts[number], sample.files, sample.is_whole))
+    checked = check_rows(parts, spec)
+    facts = checked.facts
+    if spec.dataset.eval_uri is not None:
+        facts = facts.model_copy(update={"eval_examples": _evaluation_rows(config, secrets, context, directory / "eval")})
+    measured = _measured(config, secrets, context, environment, parts)
+    found |= {
+        "columns": checked.columns[:10],
+        "dataset": _with_tokens(facts, measured).model_dump(by_alias=True, exclude_none=True),
+    }
+    return checked.warnings | (measured.warnings if measured is not None else {})
+
+
+def _evaluation_rows(config: RunConfig, secrets: Secrets, context: SourceContext, directory: Path) -> int:
+    dataset = config.spec.dataset
+    source = Source(dataset.eval_uri or "", "dataset.evalUri", secrets.dataset, dataset.region)
+    sample = sample_data(source, context, Split(dataset.split, dataset.config), directory)
+    return check_rows([Part(dataset.parts[0], sample.files, sample.is_whole)], config.spec).facts.examples
+
+
+def _with_tokens(facts: DatasetFacts, measured: MeasuredTokens | None) -> DatasetFacts:
+    if measured is None or not measured.rows:
+        return facts
+    tokens = {f"tokens_{name}": round(measured.tokens[name]) for name in ("p50", "p95", "max")}
+    share = round(100 * measured.cut / measured.rows, 1)
+    return facts.model_copy(update={"token_rows": measured.rows, **tokens, "truncated_percent": share})
+
+
+def _measured(
+    config: RunConfig, secrets: Secrets, context: SourceContext, environment: PodEnvironment, parts: list[Part]
+) -> MeasuredTokens | None:
+    """Tokens of the first rows; None where they cannot be counted, which is no reason to refuse the job."""
+    if config.spec.method not in TOKENISED_METHODS:
+        return None
+    tokenizer = _tokenizer_directory(config, secrets, context)
+    if tokenizer is None:
+        return None
+    plan_file, output = environment.work_dir / "measure-plan.json", environment.work_dir / "measured.json"
+    plan = MeasurePlan(
+        run_config=environment.run_config.absolute(), tokenizer_dir=tokenizer, files=[list(part.files) for part in parts], output=output
+    )
+    plan_file.write_text(plan.to_json(), encoding="utf-8")
+    code = _run(environment, plan_file)
+    if code != EXIT_DONE or not output.is_file():
+        logger.warning("tokens are not counted: the program ended with code %s", code)
+        return None
+    answer = MeasuredTokens.model_validate_json(output.read_bytes())
+    if answer.failure_class is not None:
+        raise TrainerError(answer.failure_class, answer.message)
+    return answer
+
+
+def _run(environment: PodEnvironment, plan_file: Path) -> int:
+    """Run the prepare program; its output goes to the pod's log."""
+    command = [*environment.program, "prepare"]
+    try:
+        done = subprocess.run(
+            command,
+            env={**os.environ, ENV_MEASURE_PLAN: str(plan_file), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
+            check=False,
+            timeout=MEASURE_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return -1
+    return done.returncode
+
+
+def _tokenizer_directory(config: RunConfig, secrets: Secrets, context: SourceContext) -> Path | None:
+    """The tokenizer on local disk; None where it cannot be had, which the check of the model says better."""
+    model = config.spec.model
+    uri, field = (model.tokenizer.uri, "model.tokenizer.uri") if model.tokenizer is not None else (model.uri, "model.uri")
+    try:
+        return fetch_tokenizer(Source(uri, field, secrets.model, model.region), context).directory
+    except TrainerError as error:
+        logger.warning("tokens are not counted: %s", error.message)
+        return None
