@@ -351,7 +351,7 @@ class Run:
         config = self.write_config(1, self.directory / "prepare.json")
         prepare(
             PreparePlan(
-                run_config=config, tokenizer_dir=self.model, train_files=[data], eval_files=[], output_dir=output, dataset_digest="d"
+                run_config=config, tokenizer_dir=self.model, train_files=[[data]], eval_files=[], output_dir=output, dataset_digest="d"
             ),
             lambda rows: None,
         )

@@ -116,8 +116,7 @@ ADDITIONAL_RULES = (
         f"!part.uri.matches('{_BUCKET}') || ((has(part.secretRef) || {cel.has('dataset.secretRef')}) && "
         f"(has(part.region) || {cel.has('dataset.region')}))",
         lambda part, spec: (
-            not re.search(_BUCKET, part["uri"])
-            or all(name in part or spec.has(f"dataset.{name}") for name in ("secretRef", "region"))
+            not re.search(_BUCKET, part["uri"]) or all(name in part or spec.has(f"dataset.{name}") for name in ("secretRef", "region"))
         ),
         ("dataset.secretRef", "dataset.region"),
     ),

@@ -11,8 +11,8 @@ from finetune_operator.plan.blocked import look_for_blocked
 from finetune_operator.plan.configmap import build_config_map
 from finetune_operator.plan.decision import CreateRun, PublishCa, SetFinalizers
 from finetune_operator.plan.draft import Draft
-from finetune_operator.plan.estimate import take_estimate
 from finetune_operator.plan.ending import fail
+from finetune_operator.plan.estimate import take_estimate
 from finetune_operator.plan.failure import Culprit, find_culprit
 from finetune_operator.plan.merge import append_attempt
 from finetune_operator.plan.names import ANNOTATION_DIGEST

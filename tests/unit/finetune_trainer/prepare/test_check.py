@@ -38,7 +38,7 @@ def test_the_format_and_the_rows_are_found(tmp_path: Path, make_spec: MakeSpec) 
 
 
 @pytest.mark.parametrize(("rows", "warned"), [(999, True), (1000, False)])
-def test_a_small_dataset_is_a_warning(tmp_path: Path, make_spec: MakeSpec, rows: int, warned: bool) -> None:  # noqa: FBT001
+def test_a_small_dataset_is_a_warning(tmp_path: Path, make_spec: MakeSpec, rows: int, warned: bool) -> None:
     """AC-46, D-06: below 1,000 examples."""
     (tmp_path / "a.jsonl").write_text('{"text": "a"}\n' * rows)
     assert ("DatasetSmall" in check(tmp_path, make_spec, limit=5000).warnings) is warned
@@ -61,7 +61,9 @@ def test_no_rows_at_all(tmp_path: Path, make_spec: MakeSpec) -> None:
     with pytest.raises(TrainerError, match=r"dataset\.uri: empty\.jsonl holds no rows$"):
         check(tmp_path / "empty.jsonl", make_spec)
     (tmp_path / "broken.jsonl").write_text("broken\n")
-    with pytest.raises(TrainerError, match=r"broken\.jsonl holds no rows that can be used; 1 are malformed, the first: broken\.jsonl, line 1"):
+    with pytest.raises(
+        TrainerError, match=r"broken\.jsonl holds no rows that can be used; 1 are malformed, the first: broken\.jsonl, line 1"
+    ):
         check(tmp_path / "broken.jsonl", make_spec, onError="skip")
 
 
@@ -69,7 +71,8 @@ def test_tokens_are_measured(make_plan: MakePlan, monkeypatch: pytest.MonkeyPatc
     """E-28: percentiles, and the share that training.maxSeqLength cuts, before a GPU is asked for."""
     monkeypatch.setattr(preparation, "load_tokenizer", lambda _directory, _template: tokenizer)
     plan = make_plan(chats(8) + chats(2, words=200))
-    measured = measure(MeasurePlan(run_config=plan.run_config, tokenizer_dir=plan.tokenizer_dir, files=plan.train_files, output=plan.output_dir))
+    files = MeasurePlan(run_config=plan.run_config, tokenizer_dir=plan.tokenizer_dir, files=plan.train_files, output=plan.output_dir)
+    measured = measure(files)
     assert isinstance(measured, MeasuredTokens)
     assert (measured.rows, measured.cut) == (10, 2)
     assert measured.tokens["max"] > 128 > measured.tokens["p50"]

@@ -172,7 +172,7 @@ def as_cell(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("name", "method"), EXPECTED, ids=lambda value: str(value))
+@pytest.mark.parametrize(("name", "method"), EXPECTED, ids=str)
 def test_format_method_and_kind_of_file(name: str, method: str, kind: str, tmp_path: Path) -> None:
     """The format is found, and rows are the same whatever file they are in."""
     rows = [json.loads(line) for line in (FORMATS / f"{name}.jsonl").read_text().splitlines()]
@@ -205,13 +205,17 @@ def refusal(fields: Mapping[str, Any], method: str = "sft", layout: Layout | Non
     [
         ({"a": "b"}, "sft", "no known format for method sft; the columns are a. Expected messages, conversations"),
         ({"prompt": "a", "chosen": "b", "rejected": "c"}, "sft", "rows with chosen and rejected are for methods dpo and reward"),
-        ({"text": "a"}, "dpo", "no known format for method dpo; the columns are text. Expected messages, conversations, instruction or prompt"),
+        (
+            {"text": "a"},
+            "dpo",
+            "no known format for method dpo; the columns are text. Expected messages, conversations, instruction or prompt",
+        ),
         ({"conversations": [{"from": "robot", "value": "a"}]}, "sft", "conversations[0].from must be one of system, developer, human"),
         ({"conversations": [{"from": "human"}]}, "sft", "conversations[0].content is missing"),
         ({"conversations": [{"from": "function_call", "value": "f(1)"}]}, "sft", "conversations[0] must be the JSON of a call"),
-        ({"conversations": ["a"]}, "sft", "conversations[0] must be an object with from and value, found \"a\""),
+        ({"conversations": ["a"]}, "sft", 'conversations[0] must be an object with from and value, found "a"'),
         ({"instruction": "a", "output": 3}, "sft", "output must be a text, found 3"),
-        ({"instruction": "a", "output": "b", "history": ["a"]}, "sft", "history must be a list of [question, answer], found [\"a\"]"),
+        ({"instruction": "a", "output": "b", "history": ["a"]}, "sft", 'history must be a list of [question, answer], found ["a"]'),
         ({"messages": [user("a")], "tools": "{"}, "sft", "tools must be a list or its JSON text"),
         ({"messages": [user("a")], "tools": 3}, "sft", "tools must be a list or its JSON text, found 3"),
         ({"messages": [{**answer("a"), "weight": 0.5}]}, "sft", "messages[0].weight must be true or false (or 1 or 0), found 0.5"),
@@ -221,12 +225,12 @@ def refusal(fields: Mapping[str, Any], method: str = "sft", layout: Layout | Non
             "messages[0].tool_calls[0].function.arguments must be an object or its JSON text",
         ),
         ({"messages": [user("a"), GOOD]}, "dpo", "there is no column rejected, the worse answer; the columns are messages"),
-        ({"messages": [user("a")], "rejected_response": "b"}, "dpo", "the conversation must end with the better answer"),
+        ({"messages": [user("a")], "rejected_response": "b"}, "dpo", "there is no column chosen, the better answer"),
         ({"chosen": [ASKED, GOOD], "rejected": [user("b"), BAD]}, "dpo", "chosen and rejected must begin with the same messages"),
         ({"input": {}, "preferred_output": [GOOD]}, "dpo", "input.messages must be a list like"),
         ({"input": {"messages": [ASKED]}, "preferred_output": [GOOD]}, "dpo", "there is no column 'non_preferred_output'"),
         ({"prompt": "a", "completion": "b"}, "kto", "there is no column label or kto_tag"),
-        ({"prompt": "a", "completion": "b", "label": "good"}, "kto", "label must be true or false, found \"good\""),
+        ({"prompt": "a", "completion": "b", "label": "good"}, "kto", 'label must be true or false, found "good"'),
         ({"messages": [user("a")], "label": True}, "kto", "the conversation must end with an answer of the assistant, which label judges"),
     ],
 )

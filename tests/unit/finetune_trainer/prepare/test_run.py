@@ -127,7 +127,9 @@ def test_malformed_rows_are_left_out_and_counted(make_plan: MakePlan) -> None:
     rows = [*chats(6), {"messages": [{"role": "robot", "content": "x"}]}, {"prompt": "no messages"}]
     summary = prepare(make_plan(rows, onError="skip"))
     assert (summary.train_rows, summary.skipped_rows) == (6, 2)
-    assert summary.warnings["RowsSkipped"].startswith("2 malformed rows are left out (dataset.onError: skip); the first: train.jsonl, line 7")
+    assert summary.warnings["RowsSkipped"].startswith(
+        "2 malformed rows are left out (dataset.onError: skip); the first: train.jsonl, line 7"
+    )
     with pytest.raises(TrainerError, match=r"line 7: messages\[0\]\.role must be one of"):
         prepare(make_plan(rows))
     with pytest.raises(TrainerError, match=r"no rows to train on; 1 were malformed, the first: train\.jsonl, line 1"):

@@ -141,7 +141,7 @@ DROPS_REASONING = (
     "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' and loop.last %}<think></think>{% endif %}"
     "{{ m.content.split('</think>')[-1] }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-NO_GENERATION_PROMPT = "{% for m in messages %}[{{ m.role }}] {{ m.content | trim }}{{ eos_token }}{% endfor %}"
+NO_GENERATION_PROMPT = "{% for m in messages %}[{{ m.role }}]{{ m.content | trim }}{{ eos_token }}{% endfor %}"
 TALK = [TURNS[0], {"role": "assistant", "content": "A group of containers."}, {"role": "user", "content": "And a node?"}]
 TALK += [{"role": "assistant", "content": "A machine."}]
 

@@ -64,7 +64,7 @@ def test_a_row_s_own_system_message_fills_the_slot() -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"prompt": "a", "completion": "b"}, "the row has no system message: set dataset.systemPrompt"),
+        ({"prompt": "a", "completion": "b"}, "the row no system message: set dataset.systemPrompt"),
         ({"messages": [SYSTEM, USER, ANSWER, USER, ANSWER]}, "is for one question and one answer, and this conversation has 3 turns"),
         ({"messages": [SYSTEM, USER, {**ANSWER, "tool_calls": []}]}, "completion: dataset.promptTemplate needs an answer that is one text"),
     ],

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -46,7 +46,9 @@ def prepare(plan: PreparePlan, progress: Progress) -> PreparedSummary:
     rejects = Rejects(skip=spec.dataset.on_error == "skip")
     rows, tally = _encode(_sources(plan, preparation, rejects), preparation, rejects, scratch / "rows.arrow", progress)
     own, evaluation = _split(spec, tally)
-    kept = rows.select(weighted_rows(own, np.asarray(tally.sources), [part.weight or 1.0 for part in spec.dataset.parts], spec.training.seed))
+    kept = rows.select(
+        weighted_rows(own, np.asarray(tally.sources), [part.weight or 1.0 for part in spec.dataset.parts], spec.training.seed)
+    )
     if spec.dataset.packing:
         write_packed(kept, pack(lengths(kept).tolist(), preparation.limit), scratch / "packed.arrow")
         kept = open_table(scratch / "packed.arrow")
@@ -124,4 +126,4 @@ def _samples(plan: PreparePlan, preparation: Preparation, tally: Tally, train: R
         rows = islice(source, max(wanted) + 1) if wanted else ()
         # Through JSON, so that dates and bytes of a Parquet file cannot stop the run.
         found += [json.loads(json.dumps(row.raw.fields, default=str)) for ordinal, row in enumerate(rows) if ordinal in wanted]
-    return cast("list[dict[str, object]]", found)
+    return found

@@ -58,4 +58,3 @@ def _mark(render: Render, whole: str, messages: Sequence[Message], index: int) -
     tail = alone.split(MARK)[1]
     shared = next((at for at, (a, b) in enumerate(zip(tail, after, strict=False)) if a != b), min(len(tail), len(after)))
     return Span(len(before), len(whole) - len(after) + shared)
-

@@ -118,10 +118,10 @@ class Encoder:
         match example:
             case Text(text):
                 return _Rendered([text if text.endswith(eos) else text + eos], special=True)
-            case Chat(messages, tools, None):
-                return _Rendered([self._template(where, messages, tools)], special=False)
             case Chat(messages, tools, trained):
-                return self._render_turns(where, messages, tools, trained)
+                if trained is not None:
+                    return self._render_turns(where, messages, tools, trained)
+                return _Rendered([self._template(where, messages, tools)], special=False)
             case Pair(str() as prompt, str() as completion):
                 return _Rendered([prompt, prompt + (completion if completion.endswith(eos) else completion + eos)], special=True)
             case Pair(prompt, completion, tools):

@@ -79,7 +79,7 @@ class Wrapping:
                 )
             question = str(turns[0]["content"])
         if system is None and "{system_prompt}" in self.template:
-            raise data_error(f"{where}: dataset.promptTemplate has {{system_prompt}}; the row has no system message: set dataset.systemPrompt")
+            raise data_error(f"{where}: dataset.promptTemplate has {{system_prompt}}, the row no system message: set dataset.systemPrompt")
         values = {"{{": "{", "}}": "}", "{prompt}": str(question), "{system_prompt}": system or ""}
         return SLOT.sub(lambda slot: values[slot[0]], self.template)
 

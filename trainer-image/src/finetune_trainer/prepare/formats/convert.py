@@ -51,7 +51,8 @@ def convert(row: Row, layout: Layout, method: str) -> Row:
     if layout.format in ("preference", "openai-dpo"):
         raise data_error(f"{row.where}: format {layout.format} is for methods dpo and reward, not for {method}")
     if method == "grpo":
-        return Row(row.where, {**row.fields, "prompt": _plain(_read(row, layout, has_answer=False).prompt), **beside})
+        kept = {name: value for name, value in row.fields.items() if name not in (MESSAGES, *CONVERSATIONS)}
+        return Row(row.where, {**kept, "prompt": _plain(_read(row, layout, has_answer=False).prompt), **beside})
     if method == "kto":
         return Row(row.where, {**_labelled(row, layout), **beside})
     return Row(row.where, {**_demonstration(row, layout), **beside})

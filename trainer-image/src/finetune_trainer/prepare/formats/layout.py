@@ -76,7 +76,7 @@ def _detect(row: Row, method: str) -> Layout:
 
 def _expected(row: Row, method: str) -> str:
     if method in PREFERENCE_METHODS:
-        return "messages, conversations, instruction or prompt, with chosen and rejected; or input, preferred_output and non_preferred_output"
+        return "messages, conversations, instruction or prompt, with chosen and rejected; or input with preferred_output and its opposite"
     if method == "kto":
         return "messages, conversations, instruction and output, or prompt and completion, with label (true or false)"
     if method == "grpo":

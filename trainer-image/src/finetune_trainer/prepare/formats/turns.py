@@ -91,7 +91,7 @@ def _message(where: str, message: object) -> Message:
     clean: Message = {str(key): value for key, value in message.items() if value is not None}
     role = clean.get("role")
     if role in CALLS:
-        clean = {**clean, "role": "assistant", "tool_calls": _calls(where, clean.pop("content", None))}
+        clean |= {"role": "assistant", "tool_calls": _calls(where, clean.pop("content", None))}
     elif role == "tool_response":
         clean["role"] = "tool"
     elif role not in ROLES:
@@ -121,7 +121,7 @@ def _calls(where: str, content: object) -> list[object]:
     found = calls if isinstance(calls, list) else [calls]
     if not found or not all(isinstance(call, Mapping) and isinstance(call.get("name"), str) for call in found):
         raise data_error(f'{where} must be the JSON of a call, {{"name": "...", "arguments": {{...}}}}, found {show(content)}')
-    return [{"type": "function", "function": dict(call)} for call in found]
+    return [{"type": "function", "function": dict(call)} for call in found if isinstance(call, Mapping)]
 
 
 def _tool_calls(where: str, message: Message) -> list[object]:
