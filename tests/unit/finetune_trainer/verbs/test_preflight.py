@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from finetune_api.contract.failures import FailureClass
+from finetune_api.contract.preflight import PreflightResult
 from finetune_api.contract.run_config import StoreConfig
 from finetune_trainer.store.local import LocalStore
 from finetune_trainer.verbs.preflight import run_preflight
@@ -19,8 +20,9 @@ def test_all_in_order(verb_pod: VerbPod) -> None:
     assert run_preflight(verb_pod.environment()) == 0
     message = verb_pod.message
     assert message.result is not None
-    assert message.result["format"] == "text"
-    assert message.result["rows"] == 2
+    facts = PreflightResult.model_validate(message.result).dataset
+    assert facts is not None
+    assert (facts.format, facts.examples, facts.is_whole, facts.skipped) == ("text", 2, True, 0)
     assert [check["check"] for check in checks(verb_pod) if check["ok"]] == ["secrets", "store", "model", "data"]
     assert list(LocalStore(verb_pod.directory / "store").list()) == []
 
