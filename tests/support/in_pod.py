@@ -36,8 +36,3 @@ def kill_worker(rank: int) -> str:
 def kill_in_save(rank: int, at_least: int) -> str:
     """SIGKILL the worker of a rank while rank 0 of its pod writes a checkpoint of at least this step; prints the step."""
     return f"{PREAMBLE}find('output', {at_least}, lambda d: not (d / 'finetune_state.json').exists())\nkill({rank})\n"
-
-
-def wait_for_upload(at_least: int) -> str:
-    """Return once a save of at least this step is on its way to the store; prints the step."""
-    return f"{PREAMBLE}find('staging', {at_least}, lambda d: True)\n"
