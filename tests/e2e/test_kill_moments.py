@@ -77,10 +77,7 @@ def test_a_kill_in_the_middle_of_a_checkpoint(run_job: JobFactory, moment: str) 
     """The half-made checkpoint never counts: the next attempt starts from the one before, and the run ends with every step trained."""
     job = run_job(f"killed-in-{moment}", SPEC)
     eventually(lambda: (job.status.get("checkpoints", {}).get("latest") or {}).get("step") or None, within=240, what="a checkpoint")
-    if moment == "save":
-        broken = run_in_pod(job, 0, kill_in_save(0, 2 * INTERVAL))
-    else:
-        broken = kill_in_upload(job, 2 * INTERVAL)
+    broken = run_in_pod(job, 0, kill_in_save(0, 2 * INTERVAL)) if moment == "save" else kill_in_upload(job, 2 * INTERVAL)
     eventually(lambda: job.status.get("run", 0) >= 2 or None, within=180, what="a second run")
     assert f"a1/checkpoint-{broken}/manifest.json" not in job.objects(), f"the kill came after checkpoint-{broken} was complete"
     final = job.wait_phase("Succeeded")
