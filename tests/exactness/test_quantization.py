@@ -1,0 +1,28 @@
+"""An adapter over a 4-bit base trains, and resumes with the very numbers of a run never stopped (B-10, I-06, I-07)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finetune_trainer.protocol import Facts
+from tests.exactness.conftest import MakeRun
+from tests.exactness.harness import steps_of, stop_at, stopped_step, weights
+
+SPEC: dict[str, Any] = {
+    "quantization": {"mode": "4bit"},
+    "adapter": {"dropout": 0.1},
+    "training": {"maxSteps": 6, "gradientCheckpointing": True},
+}
+
+
+def test_a_4bit_base(make_run: MakeRun) -> None:
+    """PEFT would load the adapter in another number format than it was trained in; stopped between two steps, nothing differs."""
+    whole = make_run(SPEC).attempt()
+    assert whole.codes == [0], whole.log
+    assert whole.of(Facts)[0].facts["quantization"] == "4bit"
+    run = make_run(SPEC)
+    first = run.attempt(hook=stop_at(3))
+    second = run.attempt(resume=stopped_step(first))
+    assert second.codes == [0], second.log
+    assert steps_of(first, second) == steps_of(whole)
+    assert weights(second) == weights(whole)
