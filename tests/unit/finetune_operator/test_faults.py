@@ -1,0 +1,305 @@
+"""What happens between operator and API server: lost, doubled and reordered events, stale reads, two leaders for a moment, refused calls.
+
+Whatever happens, the job comes to the same end, with one workload at a time and nothing left behind. Each case says how many schedules it
+tried. ``FINETUNE_SOAK=1`` tries many more.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from finetune_operator.cluster.client import Answer
+from finetune_operator.cluster.errors import ApiError
+from finetune_operator.cluster.observe import JobKey
+from finetune_operator.feed import JobFeed
+from finetune_operator.queue import RetryLater
+from tests.support.fake_api import Call, FakeApi, Manifest, duplicate, unreachable
+from tests.support.operator_cluster import FakeCluster
+from tests.unit.finetune_operator.test_crash import (
+    Watchdog,
+    fail_retry_finish,
+    gpu_with_preflight_cancelled,
+    pause_resume_finish,
+    summary,
+)
+
+Scenario = Callable[[FakeCluster], Awaitable[None]]
+SCENARIOS: dict[str, Scenario] = {each.__name__: each for each in (pause_resume_finish, fail_retry_finish, gpu_with_preflight_cancelled)}
+SOAK = os.environ.get("FINETUNE_SOAK") == "1"
+SEEDS = range(200 if SOAK else 12)
+STRIDE = 1 if SOAK else 7
+"""Every how many-th API call is disturbed."""
+
+
+def outcome(cluster: FakeCluster) -> dict[str, Any]:
+    """What must be the same whatever disturbed the way there: not how many starts it took."""
+    end = summary(cluster)
+    return {name: end[name] for name in ("phase", "final", "replicas", "objects", "identity", "resolved")} | {
+        "conditions": [
+            pair for pair in end["conditions"] if pair[0] in ("Ready", "Reconciling", "Stalled", "Succeeded", "Failed", "Suspended")
+        ]
+    }
+
+
+async def play(scenario: Scenario, prepare: Callable[[FakeCluster], None] = lambda _cluster: None) -> FakeCluster:
+    """Play a scenario to its end under a disturbance, watched all the time."""
+    cluster = FakeCluster()
+    watchdog = Watchdog(cluster)
+    step = cluster.step
+
+    def watched_step() -> None:
+        step()
+        watchdog.check()
+
+    cluster.step = watched_step  # type: ignore[method-assign]
+    prepare(cluster)
+    await scenario(cluster)
+    await cluster.settle(rounds=300, advance=True)
+    return cluster
+
+
+@pytest.fixture(params=sorted(SCENARIOS))
+def scenario(request: pytest.FixtureRequest) -> Scenario:
+    return SCENARIOS[request.param]
+
+
+def tell(capsys: pytest.CaptureFixture[str], kind: str, tried: int) -> None:
+    with capsys.disabled():
+        print(f"\n{kind}: {tried} schedules", end="")
+
+
+# --- calls that fail ---
+
+
+@dataclass
+class Disturbance:
+    """Does something at the n-th call of a kind."""
+
+    at: int
+    act: Callable[[Call], None]
+    moment: str = "before"
+    writes_only: bool = True
+    calls: int = 0
+
+    def __call__(self, call: Call, moment: str) -> None:
+        if self.writes_only and not call.is_write:
+            return
+        if moment == "before":
+            self.calls += 1
+        if self.calls == self.at and moment == self.moment:
+            self.at = -1
+            self.act(call)
+
+
+def lose_connection(_call: Call) -> None:
+    """Before the call: it never arrives. After it: it was carried out, and nobody knows."""
+    raise unreachable()
+
+
+async def count_calls(scenario: Scenario, *, writes_only: bool) -> tuple[dict[str, Any], int]:
+    counter = Disturbance(-1, lambda _call: None, writes_only=writes_only)
+
+    def prepare(cluster: FakeCluster) -> None:
+        cluster.api.fault = counter
+
+    cluster = await play(scenario, prepare)
+    return outcome(cluster), counter.calls
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_a_connection_lost_at_any_call(scenario: Scenario, moment: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A timeout after the commit looks like one before it: the next look tells."""
+    expected, calls = await count_calls(scenario, writes_only=False)
+    tried = 0
+    for at in range(1, calls + 1, STRIDE):
+
+        def prepare(cluster: FakeCluster, at: int = at) -> None:
+            cluster.api.fault = Disturbance(at, lose_connection, moment, writes_only=False)
+            cluster.reconcile = tolerant(cluster)  # type: ignore[method-assign]
+
+        assert outcome(await play(scenario, prepare)) == expected
+        tried += 1
+    tell(capsys, f"connection lost {moment} a call", tried)
+
+
+def tolerant(cluster: FakeCluster) -> Callable[[], Coroutine[Any, Any, None]]:
+    """``reconcile`` as the queue calls it: an error is retried."""
+    reconcile = cluster.reconcile
+
+    async def reconcile_again() -> None:
+        try:
+            await reconcile()
+        except ApiError:
+            cluster.wake = 0.0
+
+    return reconcile_again
+
+
+# --- two leaders ---
+
+
+async def test_two_leaders_for_a_moment(scenario: Scenario, capsys: pytest.CaptureFixture[str]) -> None:
+    """A leader stalls at any of its writes, another one acts, then the first one's write arrives after all."""
+    expected, calls = await count_calls(scenario, writes_only=True)
+    tried = 0
+    for at in range(1, calls + 1, max(1, STRIDE // 3)):
+
+        def prepare(cluster: FakeCluster, at: int = at) -> None:
+            cluster.api = SecondLeader(cluster, at).install()
+            cluster.reconcile = tolerant(cluster)  # type: ignore[method-assign]
+
+        assert outcome(await play(scenario, prepare)) == expected
+        tried += 1
+    tell(capsys, "two leaders", tried)
+
+
+class SecondLeader:
+    """Another operator, which looks twice while the first one's n-th write is on its way."""
+
+    def __init__(self, cluster: FakeCluster, at: int) -> None:
+        self._cluster, self._left = cluster, at
+        self._busy = False
+
+    def install(self) -> FakeApi:
+        api = self._cluster.api
+        request = api.request
+
+        async def interrupted(method: str, path: str, **rest: Any) -> Answer:
+            if method != "GET" and not self._busy:
+                self._left -= 1
+                if self._left == 0:
+                    await self._take_over()
+            return await request(method, path, **rest)
+
+        api.request = interrupted  # type: ignore[method-assign]
+        return api
+
+    async def _take_over(self) -> None:
+        self._busy = True
+        cluster = self._cluster
+        first, events = cluster.reconciler, cluster.events
+        second = cluster.new_operator()
+        for _ in range(2):
+            try:
+                await second.reconcile(cluster.key)
+                await cluster.events.flush()
+            except RetryLater:
+                pass
+            cluster.step()
+        cluster.reconciler, cluster.events = first, events
+        self._busy = False
+
+
+# --- stale reads ---
+
+
+async def test_stale_reads(scenario: Scenario, capsys: pytest.CaptureFixture[str]) -> None:
+    """The FineTuneJob is read as it was before its last change: what follows from that is refused by its version, not carried out."""
+    expected, _ = await count_calls(scenario, writes_only=True)
+    for seed in SEEDS:
+        chance = random.Random(seed)  # noqa: S311 - a schedule
+
+        def prepare(cluster: FakeCluster, chance: random.Random = chance) -> None:
+            cluster.api.request = stale(cluster.api, chance)  # type: ignore[method-assign]
+            cluster.reconcile = tolerant(cluster)  # type: ignore[method-assign]
+
+        assert outcome(await play(scenario, prepare)) == expected, f"seed {seed}"
+    tell(capsys, "stale reads", len(SEEDS))
+
+
+def stale(api: FakeApi, chance: random.Random) -> Callable[..., Coroutine[Any, Any, Answer]]:
+    """Requests of which some reads of FineTuneJobs give the version before the present one."""
+    request = api.request
+
+    async def sometimes_stale(method: str, path: str, **rest: Any) -> Answer:
+        answer = await request(method, path, **rest)
+        if method != "GET" or "/finetunejobs/" not in path or answer.status != 200 or chance.random() > 0.2:
+            return answer
+        versions = [m for plural, kind, m in api.history if plural == "finetunejobs" and kind != "DELETED"]
+        return Answer(200, answer.headers, duplicate(versions[-2])) if len(versions) > 1 else answer
+
+    return sometimes_stale
+
+
+# --- events ---
+
+
+@dataclass
+class Watch:
+    """Delivers what the API server's history says to a feed: some events late, twice, in another order, or never."""
+
+    cluster: FakeCluster
+    chance: random.Random
+    marked: bool = True
+    seen: int = 0
+    late: list[tuple[str, str, Manifest]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.feed = JobFeed(self._mark, lambda _key: None)
+
+    def _mark(self, _key: JobKey, _delay: float) -> None:
+        self.marked = True
+
+    def deliver(self) -> None:
+        history = self.cluster.api.history
+        batch, self.seen = [*self.late, *history[self.seen :]], len(history)
+        self.late = []
+        for event in self._disturbed(batch):
+            plural, kind, manifest = event
+            if plural == "finetunejobs":
+                self.feed.job_event(kind, manifest)  # type: ignore[arg-type]
+            elif plural in ("jobs", "pods"):
+                self.feed.child_event(manifest)
+
+    def _disturbed(self, events: list[tuple[str, str, Manifest]]) -> Iterator[tuple[str, str, Manifest]]:
+        events = list(events)
+        if self.chance.random() < 0.3:
+            self.chance.shuffle(events)
+        for event in events:
+            luck = self.chance.random()
+            if luck < 0.1:
+                continue
+            if luck < 0.2:
+                self.late.append(event)
+                continue
+            yield event
+            if luck > 0.9:
+                yield event
+
+
+async def test_events_lost_doubled_and_reordered(scenario: Scenario, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only what is marked, due or resynced is looked at: what events miss, wake-ups and the resync find."""
+    expected, _ = await count_calls(scenario, writes_only=True)
+    for seed in SEEDS:
+
+        def prepare(cluster: FakeCluster, seed: int = seed) -> None:
+            chance = random.Random(seed)  # noqa: S311 - a schedule
+            cluster.reconcile = watched(cluster, Watch(cluster, chance))  # type: ignore[method-assign]
+
+        assert outcome(await play(scenario, prepare)) == expected, f"seed {seed}"
+    tell(capsys, "events lost, doubled, reordered", len(SEEDS))
+
+
+def watched(cluster: FakeCluster, watch: Watch, *, resync_seconds: float = 20.0) -> Callable[[], Coroutine[Any, Any, None]]:
+    """``reconcile`` that looks only when an event, a wake-up or the resync says so."""
+    reconcile = cluster.reconcile
+    due, resync = 0.0, 0.0
+
+    async def look_if_told() -> None:
+        nonlocal due, resync
+        watch.deliver()
+        now = cluster.clock.monotonic()
+        if not watch.marked and now < min(due, resync):
+            return
+        watch.marked = False
+        resync = now + resync_seconds
+        await reconcile()
+        due = now + cluster.wake if cluster.wake is not None and cluster.wake >= 0 else float("inf")
+
+    return look_if_told
