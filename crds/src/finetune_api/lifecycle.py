@@ -132,7 +132,11 @@ TRANSITIONS: tuple[Transition, ...] = (
     *_ways(
         (*_ENDING, *_BEFORE_PODS, _P.STARTING, _P.RESUMING, *_RESTING, _P.FAILED), _P.CANCELLED, "no pod is left; desiredState Cancelled"
     ),
-    *_ways(_ENDING, (_P.RESUMING, _P.STARTING), "the pause was taken back while it was carried out, or the run ended otherwise first"),
+    *_ways(
+        _ENDING,
+        (_P.RESUMING, _P.STARTING, _P.VALIDATING, _P.PENDING),
+        "the pause was taken back while it was carried out, or the run ended otherwise first",
+    ),
     # without pods
     *_ways(
         (*_BEFORE_PODS, _P.STARTING, _P.RESUMING, _P.STOPPED, _P.FAILED),

@@ -117,6 +117,19 @@ class JobLife(RuleBasedStateMachine):
         self.do(self.cluster.train(steps))
         self.look()
 
+    @rule(steps=st.integers(1, 15))
+    def goes_its_way(self, steps: int) -> None:
+        """Some minutes without anybody's doing: most lives are of this."""
+
+        async def work() -> None:
+            for _ in range(8):
+                await self.cluster.reconcile()
+                self.cluster.step()
+                await self.cluster.train(steps)
+                self.cluster.clock.advance(6)
+
+        self.do(work())
+
     @rule(suspend=st.booleans())
     def set_suspend(self, suspend: bool) -> None:
         self.cluster.edit({"suspend": suspend})
@@ -262,6 +275,7 @@ class JobLife(RuleBasedStateMachine):
             self.cluster.step()
             await self.cluster.train(1)
             self.cluster.clock.advance(20)
+            self.phases_follow_the_table()
             if self.cluster.phase in FINAL_PHASES:
                 break
         assert self.cluster.phase in FINAL_PHASES, (self.cluster.phase, self.cluster.status.reason)
@@ -301,6 +315,7 @@ class JobLife(RuleBasedStateMachine):
             if self.cluster.status.reason == "EditRefused":
                 self.edit_identity()
             self.cluster.clock.advance(5 + round_number)
+            self.phases_follow_the_table()
             if self.cluster.phase == Phase.SUCCEEDED:
                 break
         assert self.cluster.phase == Phase.SUCCEEDED, (self.cluster.phase, self.cluster.status.reason, self.cluster.story())
