@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -58,7 +59,8 @@ def test_every_query_returns_data_from_history(past: View) -> None:
 def test_annotations_mark_phases_and_attempts(past: View) -> None:
     dashboard = DASHBOARDS["job"]
     variables = past.variables(dashboard, CHOSEN)
-    phases, attempts = (past.ask(each["expr"], variables, instant=False) for each in dashboard["annotations"]["list"])
+    fine = replace(past, points=int((past.end - past.start) / past.scrape_seconds))
+    phases, attempts = (fine.ask(each["expr"], variables, instant=False) for each in dashboard["annotations"]["list"])
     entered = {series.labels["phase"] for series in phases}
     assert {"Queued", "Starting", "Training"} <= entered
     assert [max(value for _, value in series.points) for series in attempts] == [2]
