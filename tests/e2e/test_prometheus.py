@@ -25,7 +25,7 @@ TRAINER = (
     metrics.LOSS, metrics.EVAL_LOSS, metrics.LEARNING_RATE, metrics.GRAD_NORM, metrics.TOKENS_PER_SECOND, metrics.STEP,
     metrics.STEP_DURATION, metrics.CHECKPOINT_SAVE_DURATION, metrics.CHECKPOINT_UPLOAD_DURATION,
 )  # fmt: skip
-OPERATOR = ("finetune_operator_reconcile_duration_seconds_count", "finetune_operator_leader", "finetune_job_info")
+OPERATOR = ("finetune_operator_reconcile_duration_seconds_count", "finetune_operator_leader", metrics.JOB_INFO)
 
 
 @pytest.fixture
