@@ -47,7 +47,7 @@ exactness: env ## Resumed = never interrupted, on CPU, 1 and 2 ranks
 
 .PHONY: tools
 tools: env
-	@$(RUN) finetune-cluster tools minio helm helm3 >/dev/null
+	@$(RUN) finetune-cluster tools minio helm helm3 prometheus >/dev/null
 
 .PHONY: cluster
 cluster: env ## A Kubernetes cluster: KUBE_CONTEXT, else kind, else a local node
@@ -55,7 +55,6 @@ cluster: env ## A Kubernetes cluster: KUBE_CONTEXT, else kind, else a local node
 
 .PHONY: platform
 platform: cluster tools
-	@$(RUN) finetune-cluster tools prometheus >/dev/null
 	@$(RUN) finetune-cluster images all
 
 .PHONY: integration

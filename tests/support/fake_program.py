@@ -193,12 +193,13 @@ def prepare() -> int:
     time.sleep(float(os.environ.get("FAKE_PREPARE_SECONDS", "0")))
     output = Path(plan["outputDir"])
     (output / "train").mkdir(parents=True)
-    rows = [line for path in plan["trainFiles"] for line in Path(path).read_text().splitlines()]
+    train_files = [Path(path) for source in plan["trainFiles"] for path in source]
+    rows = [line for path in train_files for line in path.read_text().splitlines()]
     link = Link()
     if any("broken" in row for row in rows):
         link.send("failed", failure_class="DataError", message="train.jsonl line 2 is no JSON")
         return 42
-    for path in plan["trainFiles"]:
+    for path in train_files:
         shutil.copy(path, output / "train")
     summary = {
         "trainRows": len(rows),

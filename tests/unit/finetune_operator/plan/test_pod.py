@@ -77,7 +77,10 @@ def test_the_job_of_a_run() -> None:
             "podReplacementPolicy": "Failed",
         },
     }
-    assert template["metadata"] == {"labels": LABELS}
+    assert template["metadata"] == {
+        "labels": LABELS,
+        "annotations": {"prometheus.io/scrape": "true", "prometheus.io/port": "9090", "prometheus.io/path": "/metrics"},
+    }
     assert (template["spec"]["subdomain"], template["spec"]["restartPolicy"]) == ("demo-r1", "Never")
 
 
