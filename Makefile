@@ -36,6 +36,7 @@ lint: env ## Formatting, types, import rules, generated files
 	$(RUN) python -m finetune_api generate --check
 	$(RUN) python helm/sync.py --check
 	$(RUN) python helm/readme.py --check
+	$(RUN) python deploy/argocd/render.py --check
 
 .PHONY: unit
 unit: env tools ## Fast tests without a cluster
@@ -47,7 +48,7 @@ exactness: env ## Resumed = never interrupted, on CPU, 1 and 2 ranks
 
 .PHONY: tools
 tools: env
-	@$(RUN) finetune-cluster tools minio helm helm3 prometheus >/dev/null
+	@$(RUN) finetune-cluster tools minio helm helm3 gitops prometheus >/dev/null
 
 .PHONY: cluster
 cluster: env ## A Kubernetes cluster: KUBE_CONTEXT, else kind, else a local node
@@ -79,6 +80,7 @@ generate: env ## Rewrite CRDs and reference docs from the models
 	$(RUN) python -m finetune_api generate
 	$(RUN) python helm/sync.py
 	$(RUN) python helm/readme.py
+	$(RUN) python deploy/argocd/render.py
 	$(RUN) ruff format .
 
 .PHONY: bench

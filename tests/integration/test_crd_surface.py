@@ -111,7 +111,14 @@ def test_status_is_stored_whole(api: ApiServer) -> None:
 def test_status_is_written_only_through_its_subresource(api: ApiServer) -> None:
     create(api, "honest")
     assert api.request("PATCH", api.path(KIND, "honest"), {"status": {"phase": Phase.SUCCEEDED}}).code == 200
-    assert "status" not in api.request("GET", api.path(KIND, "honest")).body
+    assert api.request("GET", api.path(KIND, "honest")).body["status"]["phase"] != Phase.SUCCEEDED
+
+
+def test_a_new_job_is_not_ready(api: ApiServer) -> None:
+    """Nobody may have looked at it (the operator is away): Ready is Unknown from the first moment, so that no tool takes it for healthy."""
+    status = create(api, "unseen")["status"]
+    assert {c["type"]: c["status"] for c in status["conditions"]} == {"Ready": "Unknown", "Reconciling": "True"}
+    assert (status["phase"], "observedGeneration" in status) == ("Pending", False)
 
 
 def test_columns_and_phase_selector(api: ApiServer, kubeconfig: Path) -> None:

@@ -25,6 +25,46 @@ _ADDRESSES = (
     "configmap://name",
     "pvc://models/x.gguf",
 )
+_MODES = ("requiredDuringSchedulingIgnoredDuringExecution", "preferredDuringSchedulingIgnoredDuringExecution")
+_NODE_TERMS: tuple[Any, ...] = (
+    [{"matchExpressions": [{"key": "pool", "operator": "In", "values": ["gpu"]}]}],
+    [{"matchExpressions": [{"key": "pool", "operator": "Exists"}, {"key": "memory", "operator": "Gt", "values": ["40"]}]}],
+    [{"matchExpressions": [{"key": "pool", "operator": "NotIn"}]}],
+    [{"matchExpressions": [{"key": "pool", "operator": "Exists", "values": ["gpu"]}]}],
+    [{"matchExpressions": [{"key": "memory", "operator": "Lt", "values": ["40", "80"]}]}],
+)
+_POD_TERMS: tuple[Any, ...] = (
+    [{"topologyKey": "zone", "labelSelector": {}}],
+    [{"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "store"}}}],
+    [{"topologyKey": "zone", "labelSelector": {"matchExpressions": [{"key": "app", "operator": "In"}]}}],
+    [{"topologyKey": "zone", "labelSelector": {"matchExpressions": [{"key": "app", "operator": "DoesNotExist", "values": []}]}}],
+)
+SCHEDULING: dict[str, tuple[Any, ...]] = {
+    f"resources.affinity.nodeAffinity.{_MODES[0]}.nodeSelectorTerms": _NODE_TERMS,
+    f"resources.affinity.nodeAffinity.{_MODES[1]}": tuple([{"weight": 1, "preference": term} for term in terms] for terms in _NODE_TERMS),
+    **{f"resources.affinity.{kind}.{_MODES[0]}": _POD_TERMS for kind in ("podAffinity", "podAntiAffinity")},
+    **{
+        f"resources.affinity.{kind}.{_MODES[1]}": tuple(
+            [{"weight": 100, "podAffinityTerm": term} for term in terms] for terms in _POD_TERMS
+        )
+        for kind in ("podAffinity", "podAntiAffinity")
+    },
+    "resources.resourceClaims": (
+        [],
+        [{"name": "gpu", "resourceClaimTemplateName": "two-gpus", "suppliesGpus": True}],
+        [{"name": "gpu"}],
+        [{"name": "gpu", "resourceClaimName": "a", "resourceClaimTemplateName": "b"}],
+        [{"name": "nic", "resourceClaimName": "a"}, {"name": "nic", "resourceClaimName": "b"}],
+    ),
+    "resources.podTemplate.labels": ({}, {"team": "ml"}, {"finetune.dev/job": "other"}, {"kueue.x-k8s.io/queue-name": "other"}),
+    "resources.podTemplate.annotations": ({"sidecar.istio.io/inject": "false"}, {"finetune.dev/run": "9"}),
+    "resources.podTemplate.env": (
+        [],
+        [{"name": "NCCL_DEBUG", "value": "INFO"}],
+        [{"name": "RANK", "value": "0"}],
+        [{"name": "FINETUNE_X", "value": ""}],
+    ),
+}
 _WRITTEN_BY_PEOPLE: dict[str, tuple[Any, ...]] = {
     "model.uri": tuple(address for address in _ADDRESSES if not address.startswith("configmap")),
     "model.tokenizer.uri": ("hf://org/name", "s3://bucket", "pvc://claim/.."),
@@ -63,6 +103,7 @@ _WRITTEN_BY_PEOPLE: dict[str, tuple[Any, ...]] = {
     ),
     "resources.nodeSelector": ({}, {"pool": "gpu"}),
     "training.extraArgs": ({}, {"adam_beta2": "0.95"}, {"save_steps": "5"}, {"adam_beta3": "0.9"}),
+    **SCHEDULING,
     "training.maxSeqLength": (0, 64, 128, 512, 8192, 8200, 16384),
     "training.maxSteps": (-1, 0, 1, 100),
     "dataset.promptMaxLength": (256, 512, 2048),
@@ -85,14 +126,17 @@ _TEXTS = {
 def job_leaves(max_fields: int = 8) -> st.SearchStrategy[dict[str, Any]]:
     """Leaves of a FineTuneJob's spec: model and dataset, and up to ``max_fields`` others; each in range by itself."""
     choices = candidates(structural(JobInput, describe_meaning))
-    del choices["presetRef.kind"]  # means nothing without a name
+    for path in ("presetRef.kind", "resources.topology.ranks"):  # mean nothing without a name or key
+        del choices[path]
     required = st.fixed_dictionaries({path: st.sampled_from(choices.pop(path)) for path in REQUIRED})
     return st.builds(lambda own, others: {**others, **own}, required, _some(choices, max_fields))
 
 
 def preset_leaves(max_fields: int = 8) -> st.SearchStrategy[dict[str, Any]]:
     """Leaves of a preset's spec."""
-    return _some(candidates(structural(PresetInput, describe_meaning)), max_fields)
+    choices = candidates(structural(PresetInput, describe_meaning))
+    del choices["resources.topology.ranks"]  # means nothing without a key
+    return _some(choices, max_fields)
 
 
 def candidates(schema: JSON, prefix: str = "") -> dict[str, tuple[Any, ...]]:

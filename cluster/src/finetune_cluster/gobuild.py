@@ -31,6 +31,7 @@ NODE = GoProgram("node", "about 6 min")
 REGISTRY = GoProgram("registry", "about 30 s")
 PAUSE = GoProgram("pause", "a few seconds")
 MINIO = GoProgram("minio", "about 3 min")
+GITOPS = GoProgram("gitops", "about 1 min")
 
 
 def build(program: GoProgram, home: Home) -> Path:

@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_cluster.gobuild import MINIO, GoProgram, build, link_names
+from finetune_cluster.gobuild import GITOPS, MINIO, GoProgram, build, link_names
 from finetune_cluster.home import Home
 from finetune_cluster.progress import step
 from finetune_cluster.shell import CommandError, run
@@ -38,6 +38,7 @@ class DebianTool:
 KIND = GoTool("kind", "sigs.k8s.io/kind", "v0.33.0")
 Tool = GoProgram | GoTool | DebianTool
 TOOLS: dict[str, Tool] = {
+    "gitops": GITOPS,
     "helm": GoTool("helm", "helm.sh/helm/v4/cmd/helm", "v4.3.1"),
     "helm3": GoTool("helm3", "helm.sh/helm/v3/cmd/helm", "v3.22.0"),
     "kind": KIND,

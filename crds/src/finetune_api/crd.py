@@ -16,7 +16,7 @@ from finetune_api.constants import (
 )
 from finetune_api.describe import describe, describe_meaning
 from finetune_api.models.partial import JobInput, PresetInput
-from finetune_api.models.status import FineTuneJobStatus
+from finetune_api.models.status import FineTuneJobStatus, Phase
 from finetune_api.rules import CANCELLED_IS_FINAL, JOB_NAME, SchemaRule
 from finetune_api.schema import JSON, attach_rules, structural
 
@@ -53,13 +53,24 @@ PRESET_COLUMNS = [
 ]
 
 
+_NEVER = {"lastTransitionTime": "1970-01-01T00:00:00Z", "reason": "Unseen"}
+NOBODY_LOOKED: JSON = {
+    "phase": Phase.PENDING.value,
+    "conditions": [
+        {"type": "Ready", "status": "Unknown", "message": "Waiting for the operator to look at this job", **_NEVER},
+        {"type": "Reconciling", "status": "True", "message": "Waiting for the operator to look at this job", **_NEVER},
+    ],
+}
+"""Status of a new job, from the schema: without it kstatus takes a job that nobody looks at, the operator being away, for a healthy one."""
+
+
 def finetune_job() -> JSON:
     """FineTuneJob: one training."""
     spec = structural(JobInput, describe)
     del spec["default"]
     attach_rules(spec, preset=False)
     spec["properties"]["desiredState"]["x-kubernetes-validations"] = [_validation(CANCELLED_IS_FINAL)]
-    status = structural(FineTuneJobStatus, describe_meaning)
+    status = {**structural(FineTuneJobStatus, describe_meaning), "default": NOBODY_LOOKED}
     schema = _root("One training: what to train on what, how and where. The status tells how far it is.", spec, status)
     schema["properties"]["metadata"]["properties"] = {"name": {"type": "string"}}
     schema["x-kubernetes-validations"] = [{"fieldPath": ".metadata.name", **_validation(JOB_NAME)}]

@@ -137,4 +137,6 @@ def processes_per_replica(spec: FineTuneJobSpec) -> int:
     return spec.resources.gpus_per_replica if spec.resources.device == "gpu" else 1
 
 
-_MAP_FIELDS = frozenset({"resources.nodeSelector", "training.extraArgs"})
+_MAP_FIELDS = frozenset(
+    {"resources.nodeSelector", "resources.podTemplate.labels", "resources.podTemplate.annotations", "training.extraArgs"}
+)

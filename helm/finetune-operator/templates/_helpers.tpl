@@ -66,6 +66,12 @@ helm.sh/resource-policy: keep
 {{- end -}}
 {{- end -}}
 
+{{/* Port of an external store: as in its endpoint, else that of its scheme. */}}
+{{- define "finetune-operator.storePort" -}}
+{{- $url := default "https://s3.amazonaws.com" .Values.storage.external.endpoint | urlParse -}}
+{{- default (ternary "80" "443" (eq $url.scheme "http")) (regexFind ":[0-9]+$" $url.host | trimPrefix ":") -}}
+{{- end -}}
+
 {{- define "finetune-operator.storeRegion" -}}
 {{- ternary "us-east-1" .Values.storage.external.region .Values.storage.embedded.enabled -}}
 {{- end -}}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-from finetune_operator.cluster.apply import ExistsError, PublishCaTo, apply, write_status
+from finetune_operator.cluster.apply import ExistsError, PublishCaTo, RefusedError, apply, write_status
 from finetune_operator.cluster.client import Client
 from finetune_operator.cluster.errors import ConflictError, NamespaceTerminatingError, NotLeaderError, OverloadedError
 from finetune_operator.cluster.events import EventWriter
@@ -72,6 +72,8 @@ class Reconciler:
             return await self._act(job, replace(known, thorough=True))
         except NamespaceTerminatingError:
             return await self._act(job, replace(known, namespace_terminating=True))
+        except RefusedError as error:
+            return await self._act(job, replace(known, refusal=str(error)))
 
     async def _act(self, job: JobObject, known: Circumstances) -> float | None:
         if is_settled(job):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.unit.helm.chart import CHART, MATRIX, NAMESPACE, Helm, Manifest, Values, of_kind, one
 
@@ -148,3 +150,43 @@ def test_jobs_may_be_in_the_release_namespace_alone(helm: Helm, namespaces: list
     """Whether the list is empty or taken away."""
     secrets = of_kind(helm.template({"jobNamespaces": namespaces}), "Secret")
     assert {secret["metadata"]["namespace"] for secret in secrets} == {NAMESPACE}
+
+
+@pytest.mark.parametrize("values", sorted((CHART / "ci").glob("*-values.yaml")), ids=lambda path: path.stem)
+def test_example_values_render(helm: Helm, values: Path) -> None:
+    """The files `ct install` takes, and people start from."""
+    assert of_kind(helm.template(yaml.safe_load(values.read_text(encoding="utf-8"))), "Deployment")
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        ({}, "preferredDuringSchedulingIgnoredDuringExecution"),
+        ({"antiAffinity": "required"}, "requiredDuringSchedulingIgnoredDuringExecution"),
+        ({"antiAffinity": "none"}, None),
+    ],
+)
+def test_replicas_stay_apart(helm: Helm, given: Values, kind: str | None) -> None:
+    """High availability: no node holds both, as far as the administrator wants it."""
+
+    def affinity(replicas: int) -> Manifest:
+        deployment = one(helm.template({"operator": {"replicas": replicas, **given}}), "Deployment", "finetune-operator")
+        return dict(deployment["spec"]["template"]["spec"].get("affinity", {}))
+
+    assert affinity(1) == {}
+    assert list(affinity(2).get("podAntiAffinity", {})) == ([kind] if kind else [])
+    if kind:
+        (term,) = affinity(2)["podAntiAffinity"][kind]
+        term = term.get("podAffinityTerm", term)
+        assert term["labelSelector"]["matchLabels"]["app.kubernetes.io/component"] == "operator"
+
+
+def test_annotations_for_artifact_hub() -> None:
+    """Lists in annotations are YAML; the images are those of this version."""
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    annotations = chart["annotations"]
+    parsed = {name: yaml.safe_load(annotations[f"artifacthub.io/{name}"]) for name in ("images", "changes", "crds", "crdsExamples")}
+    assert [image["image"].rpartition(":")[2] for image in parsed["images"]] == [chart["appVersion"]] * 3
+    assert {change["kind"] for change in parsed["changes"]} <= {"added", "changed", "deprecated", "removed", "fixed", "security"}
+    installed = {path.name.removesuffix(".yaml") for path in (CHART / "templates" / "crds").glob("*.yaml")}
+    assert {crd["name"] for crd in parsed["crds"]} == installed

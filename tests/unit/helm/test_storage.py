@@ -103,7 +103,20 @@ def test_where_the_data_is(helm: Helm, case: str, volume: Manifest) -> None:
 
 
 def test_the_bucket_is_a_directory_made_before_the_server_starts(helm: Helm) -> None:
-    """No client, credential or hook is needed to create it."""
+    """No client, credential or hook is needed to create it: the kubelet makes the directory it mounts."""
     manifests = helm.template({"storage": {"embedded": {"bucket": "my-bucket"}}})
-    (init,) = one(manifests, "Deployment", "finetune-minio")["spec"]["template"]["spec"]["initContainers"]
-    assert init["command"][-1] == "/data/my-bucket"
+    spec = one(manifests, "Deployment", "finetune-minio")["spec"]["template"]["spec"]
+    (init,) = spec["initContainers"]
+    assert init["volumeMounts"] == [{"name": "data", "mountPath": "/bucket", "subPath": "my-bucket"}]
+    assert {"name": "data", "mountPath": "/data"} in spec["containers"][0]["volumeMounts"]
+
+
+def test_a_new_operator_leaves_the_store_alone(helm: Helm) -> None:
+    """L-05: an upgrade of the operator or trainer image does not restart the store under running jobs."""
+    storage = {"storage": {"embedded": {"accessKeyId": "gitops", "secretAccessKey": "from-a-sealed-secret"}}}
+
+    def template(version: str) -> Manifest:
+        images = {"operator": f"r.example.com/operator:{version}", "trainer": f"r.example.com/trainer:{version}", "minio": "minio:1"}
+        return dict(one(helm.template({**storage, "image": images}), "Deployment", "finetune-minio")["spec"]["template"])
+
+    assert template("1") == template("2")

@@ -8,6 +8,16 @@ from pydantic import StringConstraints
 
 from finetune_api.models.base import ApiModel, Name, Quantity, ResumeClass, SecretRef, Tier, api_field
 from finetune_api.models.lifecycle import Limits, PausePolicy, Retry
+from finetune_api.models.scheduling import (
+    Affinity,
+    DnsLabel,
+    LabelKey,
+    LabelValue,
+    PodTemplate,
+    RankTopology,
+    ResourceClaim,
+    Toleration,
+)
 from finetune_api.models.sources import Cache, CheckpointSource, ConfigUri, Dataset, Model, PresetRef, StoreUri, Tokenizer
 
 __all__ = [
@@ -179,25 +189,6 @@ class Training(ApiModel):
     (neftune_noise_alpha: "5"). Names that a field decides, and those that would break a run, are refused with what to use instead."""
 
 
-class Toleration(ApiModel):
-    """A Kubernetes toleration."""
-
-    key: str | None = api_field(default=None, max_length=316)
-    """Taint key; unset with operator Exists tolerates all."""
-    operator: Literal["Exists", "Equal"] | None = api_field(default=None)
-    """How value is compared. Unset: Equal."""
-    value: str | None = api_field(default=None, max_length=63)
-    """Taint value."""
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = api_field(default=None)
-    """Taint effect; unset = all."""
-    toleration_seconds: int | None = api_field(default=None, ge=0, le=86400, unit="seconds")
-    """How long a NoExecute taint is tolerated."""
-
-
-LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=316)]
-LabelValue = Annotated[str, StringConstraints(max_length=63)]
-
-
 class Resources(ApiModel):
     """What each replica gets."""
 
@@ -225,6 +216,18 @@ class Resources(ApiModel):
     """PriorityClass of the pods."""
     runtime_class_name: Name | None = api_field(default=None, requirement="L-09")
     """RuntimeClass of the pods, for example nvidia."""
+    affinity: Affinity | None = api_field(default=None, tier=ADVANCED, requirement="L-02 L-09")
+    """Kubernetes' affinity, for the pods that train."""
+    topology: RankTopology | None = api_field(default=None, tier=ADVANCED, requirement="L-09")
+    """How the pods of the job lie to each other: together for speed, or apart."""
+    resource_claims: list[ResourceClaim] | None = api_field(default=None, tier=ADVANCED, max_length=8, requirement="L-09")
+    """Devices asked for by Dynamic Resource Allocation."""
+    pod_template: PodTemplate | None = api_field(default=None, tier=ADVANCED, requirement="L-09")
+    """Labels, annotations, variables and the scheduler of the pods."""
+    queue: DnsLabel | None = api_field(default=None, requirement="L-06 L-09")
+    """Kueue's LocalQueue in the job's namespace. The run then waits for its quota, and may be preempted and admitted again."""
+    queue_priority_class: Name | None = api_field(default=None, requirement="L-06 L-09")
+    """Kueue's WorkloadPriorityClass: which job goes first, and which one is preempted."""
 
 
 class Distributed(ApiModel):

@@ -326,7 +326,7 @@ class FineTuneJobStatus(StatusModel):
     """All attempts."""
     output_uri: Uri | None = None
     """Prefix of everything the job writes."""
-    resolved: dict[Annotated[str, StringConstraints(max_length=64)], Resolved] = Field(default={}, max_length=96)
+    resolved: dict[Annotated[str, StringConstraints(max_length=128)], Resolved] = Field(default={}, max_length=96)
     """Values the job did not write itself, with their source; keys are field paths."""
     facts: dict[Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=256)]] = Field(
         default={}, max_length=32

@@ -28,6 +28,9 @@
 - apiGroups: [""]
   resources: [events]
   verbs: [create]
+- apiGroups: [kueue.x-k8s.io]
+  resources: [workloads]
+  verbs: [list]
 {{- end -}}
 
 {{/* Beyond namespaces. */}}

@@ -7,6 +7,7 @@ from typing import Any
 
 from finetune_api.models.status import RESTING_PHASES, FineTuneJobStatus
 from finetune_operator.cluster.client import Client
+from finetune_operator.cluster.errors import ForbiddenError, InvalidError, NamespaceTerminatingError
 from finetune_operator.cluster.errors import TakenError
 from finetune_operator.cluster.observe import is_owned_by
 from finetune_operator.cluster.resources import CONFIG_MAPS, FINETUNE_JOBS, JOBS, SERVICES, Resource
@@ -22,6 +23,10 @@ PublishCaTo = Callable[[str], Awaitable[None]]
 
 class ExistsError(Exception):
     """A run or verb that was to be created exists whole, made from other values: its creator ended before it could note it."""
+
+
+class RefusedError(Exception):
+    """The API server does not take a run's objects as they are: a field it judges more strictly than the schema, a policy, a quota."""
 
 
 async def apply(client: Client, job: JobObject, operation: Operation, publish_ca: PublishCaTo) -> None:
@@ -44,9 +49,14 @@ async def apply(client: Client, job: JobObject, operation: Operation, publish_ca
 
 
 async def _create_run(client: Client, job: JobObject, operation: CreateRun) -> None:
-    await _create_config_map(client, job, operation.config_map)
-    await _create(client, job, SERVICES, operation.service)
-    await _create(client, job, JOBS, operation.job)
+    try:
+        await _create_config_map(client, job, operation.config_map)
+        await _create(client, job, SERVICES, operation.service)
+        await _create(client, job, JOBS, operation.job)
+    except NamespaceTerminatingError:
+        raise
+    except (InvalidError, ForbiddenError) as error:
+        raise RefusedError(error.message) from error
 
 
 async def _create(client: Client, job: JobObject, resource: Resource, manifest: Manifest) -> None:

@@ -16,10 +16,12 @@ from finetune_api.constants import (
 )
 from finetune_api.models.status import FINAL_PHASES
 from finetune_operator.cluster.client import Client
-from finetune_operator.cluster.resources import CLUSTER_PRESETS, CONFIG_MAPS, FINETUNE_JOBS, JOBS, PODS, PRESETS, SERVICES
+from finetune_operator.cluster.errors import NotFoundError
+from finetune_operator.cluster.resources import CLUSTER_PRESETS, CONFIG_MAPS, FINETUNE_JOBS, JOBS, KUEUE_WORKLOADS, PODS, PRESETS, SERVICES
 from finetune_operator.plan.adopt import adopt_run, may_have_unnoted_run
 from finetune_operator.plan.configmap import read_last_run
 from finetune_operator.plan.decide import needs_spec
+from finetune_operator.plan.kueue import LABEL_JOB_UID, QueueEntry
 from finetune_operator.plan.names import run_of
 from finetune_operator.plan.observed import JobObject, LastRun, Leftover, Manifest, Observed, Pod, PresetFound, Workload
 from finetune_operator.plan.retention import is_retained
@@ -52,6 +54,8 @@ class Circumstances:
     """Creating something was refused for this reason."""
     thorough: bool = False
     """Creating something found it there: look for everything that could exist."""
+    refusal: str = ""
+    """Why the API server did not take the next run's objects."""
 
 
 async def observe(client: Client, job: JobObject, known: Circumstances) -> Observed:
@@ -74,8 +78,21 @@ async def observe(client: Client, job: JobObject, known: Circumstances) -> Obser
         leftovers=await _leftovers(client, job) if _wants_leftovers(job, workload, verbs) else None,
         preset=await _preset(client, job, cluster_presets=known.cluster_presets) if wants_spec else None,
         last_run=await _run_made_from(client, job, job.status.run) if wants_last_run else None,
+        queue_entry=await _queue_entry(client, workload, job.namespace) if workload is not None and workload.suspended else None,
         namespace_terminating=known.namespace_terminating,
+        refusal=known.refusal,
     )
+
+
+async def _queue_entry(client: Client, workload: Workload, namespace: str) -> QueueEntry | None:
+    """Kueue's Workload of a suspended Job; None where there is none, or no Kueue."""
+    for resource in KUEUE_WORKLOADS:
+        try:
+            found = await client.list(resource, namespace, f"{LABEL_JOB_UID}={workload.uid}")
+        except NotFoundError:
+            continue
+        return QueueEntry.from_manifest(found[0]) if found else None
+    return None
 
 
 async def _with_unnoted_run(client: Client, job: JobObject) -> JobObject:

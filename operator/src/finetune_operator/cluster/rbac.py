@@ -33,6 +33,7 @@ JOB_NAMESPACES: tuple[Right, ...] = (
     Right("", "services", ("get", "list", "create", "delete"), "headless Service of a run"),
     Right("", "configmaps", ("get", "list", "create", "delete", "patch"), "run configs (immutable); patch: the CA bundle finetune-ca"),
     Right("", "events", ("create",), "the story kubectl describe tells"),
+    Right("kueue.x-k8s.io", "workloads", ("list",), "why a queued run waits (resources.queue); Kueue's objects are never written"),
 )
 """Where jobs are: a ClusterRole, or in namespaced mode a Role in each watched namespace."""
 

@@ -24,6 +24,7 @@ from finetune_operator.plan.pause import (
     nothing_to_save,
     timeout_passed,
 )
+from finetune_operator.plan.queueing import show_queued
 from finetune_operator.plan.report import activity
 from finetune_operator.plan.retry import OUTCOME_PAUSED
 from finetune_operator.plan.unschedulable import describe_missing
@@ -94,8 +95,9 @@ def _pausing(draft: Draft, pods: tuple[Pod, ...]) -> None:
         close_attempt(draft, OUTCOME_PAUSED, to_step=stopped.step)
         draft.show(phase, "Releasing", f"Stopped at step {stopped.step}; the pods are being released.")
     elif nothing_to_save(draft, pods):
-        latest = draft.status.checkpoints.latest
-        answer_ask(draft, saved=False, step=latest.step if latest is not None else 0)
+        if not _was_put_back(draft, pods):  # else the store says what the preempted pods have saved
+            latest = draft.status.checkpoints.latest
+            answer_ask(draft, saved=False, step=latest.step if latest is not None else 0)
         close_attempt(draft, OUTCOME_PAUSED)
         draft.show(phase, "Releasing", "Nothing was trained yet; the pods are being removed.")
     elif not timeout_passed(draft, ask):
@@ -115,6 +117,12 @@ def _pausing(draft: Draft, pods: tuple[Pod, ...]) -> None:
         draft.say("CheckpointOverdue", message, kind="Warning", key=ask.command_id)
 
 
+def _was_put_back(draft: Draft, pods: Sequence[Pod]) -> bool:
+    """Whether this run has trained and no pod of it is left: a queue took their place."""
+    progress = draft.status.progress
+    return progress is not None and progress.run == draft.status.run and progress.step > 0 and not any(pod.started for pod in pods)
+
+
 def _starting_or_running(draft: Draft, pods: Sequence[Pod], workload: Workload) -> None:
     blocked, hopeless = look_for_blocked(draft, pods)
     if hopeless is not None:
@@ -132,7 +140,7 @@ def _running(draft: Draft, pods: Sequence[Pod], workload: Workload) -> None:
     current = progress if progress is not None and progress.run == draft.status.run else None
     started = len(pods) >= workload.completions and all(pod.started for pod in pods)
     if workload.suspended:
-        _queued(draft, "AwaitingQuota", "The run waits for its queue.")
+        show_queued(draft, workload, pods)
     elif unschedulable is not None:
         _queued(draft, FailureClass.UNSCHEDULABLE, describe_missing(unschedulable))
     elif not started:

@@ -19,6 +19,7 @@ from finetune_api.constants import LABEL_COMPONENT, LABEL_RUN
 from finetune_api.contract.env import TRAINER_CONTAINER
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.models.status import FineTuneJobStatus
+from finetune_operator.plan.kueue import LABEL_QUEUE, QueueEntry
 
 Manifest = dict[str, Any]
 """A Kubernetes object as JSON."""
@@ -91,6 +92,8 @@ class Workload:
     completions: int = 1
     created_at: datetime | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
+    queue: str | None = None
+    """Kueue's LocalQueue it was put into."""
 
     @property
     def ended(self) -> bool:
@@ -116,6 +119,7 @@ class Workload:
             completions=spec.get("completions", 1),
             created_at=parse_time(metadata.get("creationTimestamp")),
             annotations=metadata.get("annotations") or {},
+            queue=(metadata.get("labels") or {}).get(LABEL_QUEUE),
         )
 
 
@@ -259,4 +263,8 @@ class Observed:
     """ConfigMaps and Services of this job; None = not looked for."""
     preset: PresetFound | None = None
     last_run: LastRun | None = None
+    queue_entry: QueueEntry | None = None
+    """Kueue's Workload of the run, looked for while the run's Job is suspended."""
     namespace_terminating: bool = False
+    refusal: str = ""
+    """Why the API server did not take the next run's objects."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from finetune_api.advice import cpus
 from finetune_api.contract import env
 from finetune_api.contract.run_config import RunConfig
-from finetune_api.models.spec import Toleration
+from finetune_api.models.scheduling import Toleration
 from finetune_operator.plan.observed import Manifest
+from finetune_operator.plan.placement import as_manifest, build_placement, claims_of_container, gpus_are_claimed
 from finetune_operator.plan.volumes import build_volumes
 from finetune_operator.settings import PlanSettings
 
@@ -41,11 +44,16 @@ def build_pod_spec(config: RunConfig, config_map: str, verb: str, settings: Plan
         spec["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
     if resources.priority_class_name:
         spec["priorityClassName"] = resources.priority_class_name
-    if training and resources.node_selector:
-        spec["nodeSelector"] = dict(resources.node_selector)
-    if training and resources.runtime_class_name:
-        spec["runtimeClassName"] = resources.runtime_class_name
-    return spec
+    return {**spec, **build_placement(config)} if training else spec
+
+
+def build_pod_metadata(config: RunConfig, labels: Mapping[str, str]) -> Manifest:
+    """Metadata of a pod template: what the job adds, and ``labels``, which nothing overrides."""
+    template = config.spec.resources.pod_template
+    if template is None:
+        return {"labels": dict(labels)}
+    annotations = {"annotations": dict(template.annotations)} if template.annotations else {}
+    return {"labels": {**(template.labels or {}), **labels}, **annotations}
 
 
 def _container(config: RunConfig, verb: str, mounts: list[Manifest], settings: PlanSettings) -> Manifest:
@@ -82,7 +90,10 @@ def _environment(config: RunConfig, verb: str, image: str) -> list[Manifest]:
     threads = _threads(config)
     if verb == "train" and threads is not None:
         entries.append({"name": "OMP_NUM_THREADS", "value": str(threads)})
-    return entries
+    template = config.spec.resources.pod_template
+    written = (template.env or ()) if template is not None else ()
+    own = {variable.name for variable in written}
+    return [entry for entry in entries if entry["name"] not in own] + [as_manifest(variable) for variable in written]
 
 
 def _threads(config: RunConfig) -> int | None:
@@ -101,15 +112,16 @@ def _resources(config: RunConfig) -> Manifest:
         requests["cpu"] = resources.cpu
     if resources.memory:
         requests["memory"] = limits["memory"] = resources.memory
-    if resources.device == "gpu":
+    if resources.device == "gpu" and not gpus_are_claimed(resources):
         limits[GPU_RESOURCE] = str(resources.gpus_per_replica)
-    return {"requests": requests, "limits": limits}
+    claims = claims_of_container(resources)
+    return {"requests": requests, "limits": limits, **({"claims": claims} if claims else {})}
 
 
 def _tolerations(written: list[Toleration], seconds: int) -> list[Manifest]:
     """What the job tolerates, and dead nodes for a short time only, unless the job says otherwise itself."""
     own = {toleration.key for toleration in written}
-    entries = [toleration.model_dump(mode="json", by_alias=True, exclude_none=True) for toleration in written]
+    entries = [as_manifest(toleration) for toleration in written]
     return entries + [
         {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds} for key in _NODE_TAINTS if key not in own
     ]

@@ -25,7 +25,7 @@ from finetune_operator.plan.verbs import build_verb, delete_verb, verb_pod
 from finetune_operator.plan.workload import build_job
 
 INVALID_LOOK_AGAIN_SECONDS = 30.0
-"""A preset that is missing may appear; nothing else tells."""
+"""A preset that is missing may appear, a quota be raised; nothing else tells."""
 
 
 def start(draft: Draft, verdict: Accepted | Refused | None) -> None:
@@ -37,6 +37,10 @@ def start(draft: Draft, verdict: Accepted | Refused | None) -> None:
         return
     if draft.observed.namespace_terminating:
         draft.show(Phase.PENDING, "NamespaceTerminating", f"Namespace {draft.job.namespace} is being deleted.")
+        return
+    if draft.observed.refusal:
+        draft.show(Phase.PENDING, "RefusedByCluster", f"The API server does not take the objects of the run: {draft.observed.refusal}")
+        draft.wake_in(INVALID_LOOK_AGAIN_SECONDS)
         return
     if _backing_off(draft):
         return

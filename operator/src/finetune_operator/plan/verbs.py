@@ -13,7 +13,7 @@ from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.failure import read_message
 from finetune_operator.plan.names import ANNOTATION_DIGEST, labels, metadata
 from finetune_operator.plan.observed import JobObject, Observed, Pod, Workload
-from finetune_operator.plan.pod import build_pod_spec
+from finetune_operator.plan.pod import build_pod_metadata, build_pod_spec
 from finetune_operator.plan.run_config import config_digest
 from finetune_operator.settings import PlanSettings
 
@@ -24,7 +24,7 @@ def build_verb(job: JobObject, config: RunConfig, verb: Verb, settings: PlanSett
     """Job and ConfigMap of a verb; one pod, given up after ``deadline_seconds``."""
     name = verb_name(job.name, verb, config.run)
     annotations = {ANNOTATION_DIGEST: config_digest(config)}
-    template = {"metadata": {"labels": labels(job, verb, config.run)}, "spec": build_pod_spec(config, name, verb, settings)}
+    template = {"metadata": build_pod_metadata(config, labels(job, verb, config.run)), "spec": build_pod_spec(config, name, verb, settings)}
     return CreateVerb(
         verb=verb,
         config_map=build_config_map(job, config, name, verb, settings),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from finetune_api.constants import run_name
 from finetune_api.contract import env
 from finetune_api.contract.run_config import RunConfig
+from finetune_operator.plan.kueue import queue_labels
 from finetune_operator.plan.names import (
     ANNOTATION_DEVICES,
     ANNOTATION_DIGEST,
@@ -13,7 +14,7 @@ from finetune_operator.plan.names import (
     metadata,
 )
 from finetune_operator.plan.observed import COMPONENT_TRAINER, JobObject, Manifest
-from finetune_operator.plan.pod import build_pod_spec
+from finetune_operator.plan.pod import build_pod_metadata, build_pod_spec
 from finetune_operator.plan.run_config import config_digest
 from finetune_operator.settings import PlanSettings
 
@@ -27,17 +28,21 @@ def build_job(job: JobObject, config: RunConfig, settings: PlanSettings, *, reas
         ANNOTATION_DEVICES: str(count_devices(config)),
     }
     pod = build_pod_spec(config, name, "train", settings)
+    queue = queue_labels(config.spec.resources)
+    meta = metadata(job, name, COMPONENT_TRAINER, config.run, version=settings.version, annotations=annotations)
+    own = labels(job, COMPONENT_TRAINER, config.run)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata(job, name, COMPONENT_TRAINER, config.run, version=settings.version, annotations=annotations),
+        "metadata": {**meta, "labels": {**meta["labels"], **queue}},
         "spec": {
+            **({"suspend": True} if queue else {}),  # from the first moment, as Kueue asks: no pod before it is admitted
             "completionMode": "Indexed",
             "completions": config.topology.replicas,
             "parallelism": config.topology.replicas,
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
-            "template": {"metadata": _pod_metadata(job, config, settings), "spec": {**pod, "subdomain": name}},
+            "template": {"metadata": _pod_metadata(config, own, settings), "spec": {**pod, "subdomain": name}},
         },
     }
 
@@ -48,10 +53,11 @@ def count_devices(config: RunConfig) -> int:
     return topology.replicas * config.spec.resources.gpus_per_replica if topology.device == "gpu" else topology.world_size
 
 
-def _pod_metadata(job: JobObject, config: RunConfig, settings: PlanSettings) -> Manifest:
-    """Labels of a run's pods, and where a Prometheus that goes by annotations finds their metrics."""
-    annotations = {f"prometheus.io/{name}": value for name, value in _SCRAPE.items()} if settings.scrape_annotations else {}
-    return {"labels": labels(job, COMPONENT_TRAINER, config.run), "annotations": annotations}
+def _pod_metadata(config: RunConfig, own: Mapping[str, str], settings: PlanSettings) -> Manifest:
+    """Labels of a run's pods, and where a Prometheus that goes by annotations finds their metrics (unless the job says otherwise)."""
+    scrape = {f"prometheus.io/{name}": value for name, value in _SCRAPE.items()} if settings.scrape_annotations else {}
+    metadata = build_pod_metadata(config, own)
+    return {**metadata, "annotations": {**scrape, **metadata.get("annotations", {})}}
 
 
 _SCRAPE = {"scrape": "true", "port": str(env.METRICS_PORT), "path": "/metrics"}

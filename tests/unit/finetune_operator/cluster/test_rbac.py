@@ -9,8 +9,14 @@ from tests.support.operator_cluster import NAMESPACE, FakeCluster
 VERBS = {"GET": "get", "POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}
 WATCHED = {("finetunejobs", "list"), ("finetunejobs", "watch"), ("jobs", "list"), ("jobs", "watch"), ("pods", "watch")}
 """By kopf's feeds."""
-ELSEWHERE = {("finetunejobs/finalizers", "update"), ("services", "get"), ("pods", "get"), ("configmaps", "patch")}
-"""Owner references; a creation that broke off (test_crash); the progress endpoint; the publisher of the CA."""
+ELSEWHERE = {
+    ("finetunejobs/finalizers", "update"),
+    ("services", "get"),
+    ("pods", "get"),
+    ("configmaps", "patch"),
+    ("workloads", "list"),
+}
+"""Owner references; a creation that broke off (test_crash); the progress endpoint; the publisher of the CA; queues (test_queueing)."""
 
 
 def used(call: Call) -> tuple[str, str]:

@@ -1,0 +1,3 @@
+module finetune.dev/cluster/gitops
+
+go 1.26.0

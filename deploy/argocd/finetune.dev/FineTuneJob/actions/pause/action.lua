@@ -1,0 +1,3 @@
+-- The pause that lasts: a checkpoint is completed in the store, then the pods go.
+obj.spec.suspend = true
+return obj

@@ -1,0 +1,3 @@
+-- A pause whose spec may be edited.
+obj.spec.desiredState = "Stopped"
+return obj
