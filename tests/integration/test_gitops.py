@@ -124,7 +124,7 @@ def test_a_pause_in_git_lasts(kubectl: Kubectl) -> None:
 
 @pytest.mark.parametrize("record", sorted(RECORDS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_applying_the_same_file_again_is_no_change_in_any_phase(api: ApiServer, kubectl: Kubectl, record: Path) -> None:
-    """kubectl diff and the server-side dry run are empty whatever the operator wrote, by either kind of apply."""
+    """Kubectl diff and the server-side dry run are empty whatever the operator wrote, by either kind of apply."""
     kept = yaml.safe_load(record.read_text(encoding="utf-8"))
     document = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": f"kept-{record.stem}"}, "spec": copy.deepcopy(kept["spec"])}
     document["spec"]["presetRef"] = {"name": "nowhere"}

@@ -1,8 +1,8 @@
 """A stand-in for Kueue over the simulated cluster: it does to Jobs with a queue label what Kueue does, no more.
 
-It suspends at creation, un-suspends with node selectors injected once there is quota, preempts by ``suspend: true`` and restores the template,
-admits again, un-suspends what others suspend while the Workload is admitted, refuses edits of the template, and counts a group's quota as used
-until its pods are gone.
+It takes in suspended Jobs, un-suspends them with node selectors injected once there is quota, preempts by ``suspend: true`` (restoring the
+template), admits again, un-suspends what others suspend while the Workload is admitted, and counts a group's quota as used until its pods
+are gone. Jobs are never written by the operator, so that there is no edit of a template to refuse (the tests look at its calls).
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ async def lived() -> dict[str, Manifest]:
     cluster = FakeCluster()
     cluster.create()
     records["new"] = {**_stored(cluster), "status": duplicate(NOBODY_LOOKED)}
-    await cluster.settle(rounds=2)
+    await cluster.settle()
     record("starting", cluster)
     await cluster.until(lambda: cluster.phase == "Training", train=1)
     record("training", cluster)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
+from finetune_operator.plan.phase import TABLE, Health
 
 from finetune_api.models.status import Phase
-from finetune_operator.plan.phase import TABLE, Health
 from tests.support.fake_api import Manifest, merge
 from tests.support.gitops import Judge
 from tests.support.phases import RECORDS, written
@@ -33,14 +33,14 @@ def until_trained() -> Manifest:
 
 @pytest.mark.parametrize("phase", Phase)
 def test_kstatus_of_every_phase(judge: Judge, phase: Phase) -> None:
-    """Plain `wait: true`, helm --wait: Ready while training, queued and paused; Stalled is failed; only the operator's own work is progress."""
+    """Plain `wait: true`, helm --wait: Ready while training, queued, paused; Stalled is failed; the operator's own work is progress."""
     assert judge.kstatus(written(phase)) == KSTATUS[TABLE[phase].health]
 
 
 def test_kstatus_of_jobs_as_they_live(judge: Judge, jobs: Mapping[str, Manifest]) -> None:
     """Jobs of the present operator and recorded ones alike; a generation nobody has looked at is never Current."""
     found = {name: judge.kstatus(manifest) for name, manifest in jobs.items()}
-    assert found == {path.stem: judge.kstatus(read(path)) for path in RECORDS.glob("*.yaml")}
+    assert found == {name: judge.kstatus(read(RECORDS / f"{name}.yaml")) for name in jobs}
     assert found["stale"] == "InProgress"
     assert (found["paused"], found["queued"], found["refused-edit"], found["failed"]) == ("Current", "Current", "Failed", "Failed")
 

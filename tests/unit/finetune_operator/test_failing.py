@@ -221,7 +221,7 @@ async def test_a_queue_that_suspends_and_goes_on(cluster: FakeCluster) -> None:
     cluster.api.change("jobs", NAMESPACE, "demo-r1", {"spec": {"suspend": True}})
     cluster.api.remove(("pods", NAMESPACE, "demo-r1-0"))
     await cluster.reconcile()
-    assert (cluster.phase, cluster.status.reason) == ("Queued", "AwaitingQuota")
+    assert (cluster.phase, cluster.status.reason) == ("Queued", "JobSuspended")
     cluster.api.change("jobs", NAMESPACE, "demo-r1", {"spec": {"suspend": False}, "status": {"startTime": None}})
     del cluster.trainers["demo-r1"]
     await cluster.until(lambda: cluster.status.attempt_count == 2, train=1)

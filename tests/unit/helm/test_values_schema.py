@@ -14,7 +14,7 @@ from tests.unit.helm.chart import CHART, Helm, HelmError, Values
 
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
 DEFAULTS: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
-PASSED_ON = {"nodeAffinity", "podAffinity", "podAntiAffinity", "topologySpreadConstraints", "valueFrom", "metricsFrom", "global"}
+PASSED_ON = {"nodeAffinity", "podAffinity", "podAntiAffinity", "topologySpreadConstraints", "valueFrom", "metricsFrom", "egress", "global"}
 """Parts of the Kubernetes API that the chart passes on and the API server checks."""
 
 

@@ -156,7 +156,7 @@ class RankTopology(ApiModel):
     key: LabelName = api_field(requirement="L-09")
     """Nodes with the same value of this label count as one place, for example topology.kubernetes.io/zone or a rack's label."""
     ranks: Literal["PreferTogether", "RequireTogether", "PreferApart", "RequireApart"] | None = api_field(default=None, requirement="L-09")
-    """Together: in one place, for fast collectives. Apart: evenly over places. Prefer yields where it cannot be had. Unset: PreferTogether."""
+    """Together: in one place, for fast collectives. Apart: evenly over places. Prefer yields where it must. Unset: PreferTogether."""
 
 
 class ResourceClaim(ApiModel):

@@ -7,8 +7,7 @@ from typing import Any
 
 from finetune_api.models.status import RESTING_PHASES, FineTuneJobStatus
 from finetune_operator.cluster.client import Client
-from finetune_operator.cluster.errors import ForbiddenError, InvalidError, NamespaceTerminatingError
-from finetune_operator.cluster.errors import TakenError
+from finetune_operator.cluster.errors import ForbiddenError, InvalidError, NamespaceTerminatingError, TakenError
 from finetune_operator.cluster.observe import is_owned_by
 from finetune_operator.cluster.resources import CONFIG_MAPS, FINETUNE_JOBS, JOBS, SERVICES, Resource
 from finetune_operator.plan.decision import CreateRun, CreateVerb, DeleteJob, DeleteLeftover, Operation, PublishCa, SetFinalizers

@@ -1,7 +1,8 @@
 """A run that waits in a queue of Kueue, or was put back into it.
 
-Kueue owns the Job's ``suspend`` and the node selectors it injects; nothing here ever changes a Job. A preempted group stops with a checkpoint
-(SIGTERM) and starts again when it is admitted, inside the same run. Pause and stop delete the Job, which gives the quota back when its pods end.
+Kueue owns the Job's ``suspend`` and the node selectors it injects; nothing here ever changes a Job. A preempted group stops with a
+checkpoint (SIGTERM) and starts again when it is admitted, inside the same run. Pause and stop delete the Job, which gives the quota back
+when its pods end.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ def show_queued(draft: Draft, workload: Workload, pods: Sequence[Pod]) -> None:
         message = f"{message} {ending} pods save a checkpoint and end."
     before = conditions.find(draft.status.conditions, ConditionType.ADMITTED)
     if before is None or before.reason != reason:
-        kind = "Warning" if before is not None and before.status == "True" else "Normal"
-        draft.say(reason, message, kind=kind, key=f"{draft.status.run}/{draft.status.attempt_count}")
+        put_back = before is not None and before.status == "True"
+        draft.say(reason, message, kind="Warning" if put_back else "Normal", key=f"{draft.status.run}/{draft.status.attempt_count}")
     draft.condition(ConditionType.ADMITTED, "False", reason, message)
     draft.show(Phase.QUEUED, reason, message)
     draft.wake_in(QUEUE_LOOK_SECONDS)
