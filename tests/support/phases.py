@@ -15,7 +15,7 @@ import yaml
 from finetune_api.contract.failures import EXIT_USER_ERROR, FailureClass
 from finetune_api.crd import NOBODY_LOOKED
 from finetune_api.models.status import Phase
-from finetune_operator.cluster.apply import status_document
+from finetune_operator.plan.document import status_document
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.observed import Observed
 from finetune_operator.plan.status import finish_status

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from finetune_operator.plan.phase import TABLE, Health
 
+from finetune_api.lifecycle import TABLE, Health
 from finetune_api.models.status import Phase
 from tests.support.fake_api import Manifest, merge
 from tests.support.gitops import Judge
