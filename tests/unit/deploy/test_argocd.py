@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from finetune_api.lifecycle import TABLE, Health
+from finetune_api.lifecycle import PHASES, Health
 from finetune_api.models.status import Phase
 from tests.support.fake_api import Manifest, merge
 from tests.support.gitops import Judge
@@ -73,14 +73,14 @@ def test_actions_as_argo_tests_them(judge: Judge, case: Mapping[str, Any]) -> No
 @pytest.mark.parametrize("phase", Phase)
 def test_every_phase_has_the_health_of_the_table(judge: Judge, phase: Phase) -> None:
     """A sync goes on unless the operator itself acts; only what a user must mend is Degraded."""
-    assert health(judge, written(phase)) == HEALTH[TABLE[phase].health]
+    assert health(judge, written(phase)) == HEALTH[PHASES[phase].health]
 
 
 @pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: next(iter(hook)))
 @pytest.mark.parametrize("phase", Phase)
 def test_a_hook_waits_for_the_end(judge: Judge, phase: Phase, hook: Mapping[str, str]) -> None:
     """Job semantics: nothing but the end is Healthy, a cancelled hook has failed, a paused one is Suspended (which a sync waits for)."""
-    expected = "Degraded" if TABLE[phase].health is Health.FAILED else AS_HOOK.get(phase, "Progressing")
+    expected = "Degraded" if PHASES[phase].health is Health.FAILED else AS_HOOK.get(phase, "Progressing")
     assert health(judge, with_annotations(written(phase), hook)) == expected
 
 

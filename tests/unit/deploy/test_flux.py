@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from finetune_api.lifecycle import TABLE, Health
+from finetune_api.lifecycle import PHASES, Health
 from finetune_api.models.status import Phase
 from tests.support.fake_api import Manifest, merge
 from tests.support.gitops import Judge
@@ -34,7 +34,7 @@ def until_trained() -> Manifest:
 @pytest.mark.parametrize("phase", Phase)
 def test_kstatus_of_every_phase(judge: Judge, phase: Phase) -> None:
     """Plain `wait: true`, helm --wait: Ready while training, queued, paused; Stalled is failed; the operator's own work is progress."""
-    assert judge.kstatus(written(phase)) == KSTATUS[TABLE[phase].health]
+    assert judge.kstatus(written(phase)) == KSTATUS[PHASES[phase].health]
 
 
 def test_kstatus_of_jobs_as_they_live(judge: Judge, jobs: Mapping[str, Manifest]) -> None:
@@ -54,7 +54,7 @@ def test_a_job_nobody_has_looked_at_yet(judge: Judge, jobs: Mapping[str, Manifes
 @pytest.mark.parametrize("phase", Phase)
 def test_until_trained(judge: Judge, until_trained: Manifest, phase: Phase) -> None:
     """Current means trained; failed, refused and cancelled jobs end the wait."""
-    failed = TABLE[phase].health is Health.FAILED or phase is Phase.CANCELLED
+    failed = PHASES[phase].health is Health.FAILED or phase is Phase.CANCELLED
     expected = "Current" if phase is Phase.SUCCEEDED else "Failed" if failed else "InProgress"
     assert judge.expressions(until_trained, written(phase)) == expected
 
