@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from finetune_api.constants import run_name
 from finetune_api.contract import env
 from finetune_api.contract.run_config import RunConfig
