@@ -11,9 +11,15 @@ from finetune_api.models.base import ResumeClass
 from finetune_api.models.partial import JobInput
 from finetune_api.resolve import flatten, resolve, resume_classes, unflatten
 from finetune_api.schema import structural
+from tests.support.fake_kueue import QueuedCluster
 from tests.support.operator_cluster import FakeCluster
 from tests.support.specs import candidates
 
+ALSO: dict[str, dict[str, Any]] = {
+    "resources.queuePriorityClass": {"resources.queue": "team-a"},
+    "resources.topology.ranks": {"resources.topology.key": "topology.kubernetes.io/zone"},
+}
+"""What a field means nothing without."""
 LEVERS = frozenset({"suspend", "desiredState"})
 """How a job is stopped and started; edited by every other test."""
 BASE: dict[str, Any] = {
@@ -86,7 +92,7 @@ CLASSES = resume_classes()
 
 async def stopped() -> FakeCluster:
     """A job that trained to a checkpoint and was stopped."""
-    cluster = FakeCluster()
+    cluster = QueuedCluster(quota=8)
     cluster.create(unflatten(BASE))
     await cluster.until(lambda: cluster.phase == "Training" and cluster.status.checkpoints.latest is not None, train=10)
     cluster.edit({"desiredState": "Stopped"})
@@ -109,7 +115,7 @@ async def test_an_edit_works_or_is_refused_by_name(path: str) -> None:
     pause = cluster.status.pause
     assert pause is not None
     value = EDITS[path]
-    cluster.edit({**unflatten({path: value}), "desiredState": "Running"})
+    cluster.edit({**unflatten({path: value, **ALSO.get(path, {})}), "desiredState": "Running"})
     await cluster.settle(rounds=30)
     identity = CLASSES.get(path) is ResumeClass.IDENTITY and path != "training.batchSize"
     if path in REFUSED_BY_A_RULE or identity:
