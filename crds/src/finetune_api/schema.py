@@ -61,6 +61,7 @@ class _Converter(NamedTuple):
         if "items" in node:
             schema["items"] = self.convert(node["items"], f"{path}[]")
             schema.setdefault("x-kubernetes-list-type", "atomic")
+        _judge_fractions(schema)
         _set_default(schema, node)
         _refuse_unbounded(schema, path)
         return {key: schema[key] for key in sorted(schema, key=_order) if schema[key] != ""}
@@ -93,6 +94,17 @@ def follow(node: Mapping[str, Any], definitions: Mapping[str, Any], path: str) -
         else:
             merged.pop("$defs", None)
             return merged
+
+
+def _judge_fractions(schema: JSON) -> None:
+    """A rule beside a minimum that is no whole number: the API server drops the fraction of the bound when it judges a value such as 0.
+
+    Seen on Kubernetes 1.36: ``minimum: 0.01`` takes ``0`` (kube-openapi compares a whole number with the bound as a whole number).
+    """
+    minimum = schema.get("minimum")
+    if isinstance(minimum, float) and not minimum.is_integer():
+        bound = f"{minimum:.10f}".rstrip("0")
+        schema["x-kubernetes-validations"] = [{"rule": f"self >= {bound}", "message": f"must be at least {bound}"}]
 
 
 def _set_default(schema: JSON, node: Mapping[str, Any]) -> None:
