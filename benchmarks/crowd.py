@@ -43,9 +43,18 @@ def crowd(kubectl: Kubectl, name: str, jobs: int) -> Iterator[list[Trainer]]:
         try:
             yield list(_start(inside.namespace, jobs))
         finally:
-            # Nobody else ends pods of a node without a kubelet.
-            inside("delete", "finetunejobs,jobs", "--all", "--wait=false")
-            inside.run("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=false", check=False)
+            _remove(inside)
+
+
+def _remove(inside: Kubectl) -> None:
+    """Delete jobs and pods until none is left: nobody else ends pods of a node without a kubelet."""
+    inside("delete", "finetunejobs,jobs", "--all", "--wait=false")
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while any(inside.items(kind) for kind in ("pods", "jobs", "finetunejobs")):
+        inside.run("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=false", check=False)
+        if time.monotonic() > deadline:
+            raise SystemExit(f"jobs and pods of {inside.namespace} were not gone within {PATIENCE_SECONDS:.0f} s")
+        time.sleep(1)
 
 
 def _start(name: str, jobs: int) -> Iterator[Trainer]:
