@@ -1,14 +1,20 @@
-"""A local server that speaks the Hugging Face Hub's protocol: model and dataset repositories, revisions, tokens, gated and private ones."""
+"""A local server that speaks the Hugging Face Hub's protocol: model and dataset repositories, revisions, tokens, gated and private ones.
+
+Read by snapshot, written by commit with large files over LFS. ``python hub.py PORT TOKEN`` serves an empty one on all addresses.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
+import json
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from aiohttp import web
 
@@ -42,7 +48,11 @@ class HubServer:
     def __init__(self) -> None:
         self.repositories: dict[tuple[Kind, str], Repository] = {}
         self.tokens: set[str] = set()
-        """Tokens that may read private and gated repositories."""
+        """Tokens that may read private and gated repositories, and write."""
+        self.readers: set[str] = set()
+        """Tokens that are valid and may not write."""
+        self.blobs: dict[str, bytes] = {}
+        """Large files by sha256."""
         self.requests: list[str] = []
         self.failures = 0
         """So many requests are answered with 503 from now on."""
@@ -62,13 +72,25 @@ class HubServer:
         """Paths of files that were fetched."""
         return [request.partition(" ")[2] for request in self.requests if request.startswith("GET ") and "/resolve/" in request]
 
+    def files(self, name: str) -> dict[str, bytes]:
+        """Files of a model repository at its newest commit."""
+        repository = self.repositories["models", name]
+        return repository.commits[repository.revisions["main"]]
+
     def application(self) -> web.Application:
         """Routes of the hub's API."""
-        app = web.Application(middlewares=[self._observe])
+        app = web.Application(middlewares=[self._observe], client_max_size=2**30)
         app.router.add_get("/api/{kind:models|datasets}/{org}/{name}", self._info)
         app.router.add_get("/api/{kind:models|datasets}/{org}/{name}/revision/{revision}", self._info)
         app.router.add_get("/api/{kind:models|datasets}/{org}/{name}/tree/{revision}", self._tree)
         app.router.add_get("/{prefix:(datasets/)?}{org}/{name}/resolve/{revision}/{path:.+}", self._file)
+        app.router.add_get("/api/whoami-v2", self._whoami)
+        app.router.add_post("/api/repos/create", self._create)
+        app.router.add_post("/api/validate-yaml", self._validate)
+        app.router.add_post("/api/models/{org}/{name}/preupload/{revision}", self._preupload)
+        app.router.add_post("/{org}/{name}.git/info/lfs/objects/batch", self._batch)
+        app.router.add_put("/blobs/{oid}", self._put)
+        app.router.add_post("/api/models/{org}/{name}/commit/{revision}", self._commit)
         return app
 
     @web.middleware
@@ -120,6 +142,86 @@ class HubServer:
             return web.Response(status=206, body=piece, headers=headers)
         return web.Response(body=content, headers=headers)
 
+    # --- writing ---
+
+    def _writer(self, request: web.Request) -> None:
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if token not in self.tokens:
+            raise _refusal(403 if token in self.readers else 401, "Forbidden", "This token may not write here")
+
+    async def _whoami(self, request: web.Request) -> web.Response:
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if token not in self.tokens | self.readers:
+            raise _refusal(401, "Unauthorized", "Invalid credentials")
+        return web.json_response({"type": "user", "name": "tester", "orgs": [], "auth": {"accessToken": {"role": "write"}}})
+
+    async def _create(self, request: web.Request) -> web.Response:
+        self._writer(request)
+        wanted = await request.json()
+        name = f"{wanted['organization']}/{wanted['name']}"
+        url = f"http://{request.host}/{name}"
+        if ("models", name) in self.repositories:
+            return web.json_response({"url": url, "error": "You already created this model repo"}, status=409)
+        private = wanted.get("private") or wanted.get("visibility") == "private"
+        self.repositories["models", name] = repository = Repository("private" if private else "public")
+        repository.commit({".gitattributes": b"*.safetensors filter=lfs\n"})
+        return web.json_response({"url": url, "id": name, "name": name})
+
+    async def _validate(self, request: web.Request) -> web.Response:
+        await request.read()
+        return web.json_response({"errors": [], "warnings": []})
+
+    def _repository(self, request: web.Request) -> Repository:
+        self._writer(request)
+        found = self.repositories.get(("models", f"{request.match_info['org']}/{request.match_info['name']}"))
+        if found is None:
+            raise _refusal(404, "RepoNotFound", "Repository not found")
+        return found
+
+    async def _preupload(self, request: web.Request) -> web.Response:
+        """Which files go through LFS: those of weights, whatever their size."""
+        self._repository(request)
+        wanted = (await request.json())["files"]
+        modes = [
+            {
+                "path": file["path"],
+                "uploadMode": "lfs" if file["path"].endswith((".safetensors", ".gguf")) else "regular",
+                "shouldIgnore": False,
+            }
+            for file in wanted
+        ]
+        return web.json_response({"files": modes})
+
+    async def _batch(self, request: web.Request) -> web.Response:
+        """Git LFS: where to put what is not there yet."""
+        self._repository(request)
+        objects: list[dict[str, Any]] = []
+        for wanted in (await request.json())["objects"]:
+            target = {"upload": {"href": f"http://{request.host}/blobs/{wanted['oid']}"}}
+            objects.append({**wanted} if wanted["oid"] in self.blobs else {**wanted, "actions": target})
+        return web.json_response({"transfer": "basic", "objects": objects})
+
+    async def _put(self, request: web.Request) -> web.Response:
+        content = await request.read()
+        if hashlib.sha256(content).hexdigest() != request.match_info["oid"]:
+            return web.Response(status=400, text="digest")
+        self.blobs[request.match_info["oid"]] = content
+        return web.Response()
+
+    async def _commit(self, request: web.Request) -> web.Response:
+        repository = self._repository(request)
+        files = dict(repository.commits.get(repository.revisions.get("main", ""), {}))
+        for line in (await request.read()).splitlines():
+            entry = json.loads(line)
+            value = entry["value"]
+            if entry["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif entry["key"] == "lfsFile":
+                files[value["path"]] = self.blobs[value["oid"]]
+        commit = repository.commit(files)
+        name = f"{request.match_info['org']}/{request.match_info['name']}"
+        return web.json_response({"commitOid": commit, "commitUrl": f"http://{request.host}/{name}/commit/{commit}", "success": True})
+
 
 def _oid(content: bytes) -> str:
     """Git's name for a blob."""
@@ -155,3 +257,15 @@ def running_hub() -> Iterator[HubServer]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
+
+
+def main() -> None:
+    """Serve an empty hub whose one token may do everything."""
+    hub = HubServer()
+    hub.port, token = int(sys.argv[1]), sys.argv[2]
+    hub.tokens.add(token)
+    web.run_app(hub.application(), host="0.0.0.0", port=hub.port, print=None)  # noqa: S104 - a pod of a test cluster
+
+
+if __name__ == "__main__":
+    main()

@@ -82,6 +82,10 @@ _WRITTEN_BY_PEOPLE: dict[str, tuple[Any, ...]] = {
     "dataset.chatTemplate": ("{{ messages }}",),
     "adapter.peftConfig": ("configmap://name/key", "configmap://name", "s3://bucket/key"),
     "output.uri": ("s3://bucket", "s3://bucket/prefix"),
+    "output.export.gguf.quant": (["F16"], ["Q8_0", "Q4_0"], ["BF16", "BF16"]),
+    "output.push.repoId": ("org/name",),
+    "output.modelCard.language": (["en"],),
+    "output.modelCard.tags": (["one", "two"],),
     "checkpoint.resumeFrom": ("latest", "none", "checkpoint-500", "s3://bucket/key"),
     "adapter.targetModules": (["q_proj"], ["q_proj", "v_proj"], ["all-linear"], ["basic", "q_proj"], ["c_attn"], ["full", "enhanced"]),
     "logging.trackers": (
@@ -120,6 +124,8 @@ _TEXTS = {
     "resources.memory": "16Gi",
     "resources.sharedMemory": "1Gi",
     "cache.sizeLimit": "10Gi",
+    "output.export.cpu": "500m",
+    "output.export.memory": "16Gi",
 }
 
 

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from finetune_cli.commands import act, check, local, look
+from finetune_cli.commands import act, check, local, look, results
 from finetune_cli.errors import CliError
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Look": (look.watch, look.describe, look.curve),
+    "Look": (look.watch, look.describe, look.curve, results.artifacts, results.download),
     "Change": (act.pause, act.resume, act.stop, act.cancel, act.retry, act.checkpoint, act.promote),
     "Without a cluster": (check.validate, check.plan, local.run_local),
 }

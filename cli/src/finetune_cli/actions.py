@@ -81,9 +81,9 @@ def build_cancel(job: Job) -> Patch:
 
 
 def build_retry(job: Job, token: str) -> Patch:
-    """Ask for another start of a failed job."""
-    if job.phase is not Phase.FAILED:
-        raise CliError(f"only a failed job can be retried; the phase of {job.ref} is {job.phase}")
+    """Ask for another start of a failed job, or another export of one that has succeeded."""
+    if job.phase not in {Phase.FAILED, Phase.SUCCEEDED}:
+        raise CliError(f"only a failed job, or the export of one that has succeeded, can be retried; the phase of {job.ref} is {job.phase}")
     return _request("retry", token)
 
 

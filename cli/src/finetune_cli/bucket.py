@@ -55,6 +55,15 @@ class BucketStore:
         except (MinioException, urllib3.exceptions.HTTPError) as error:
             raise CliError(f"{self.uri}/{key} cannot be read: {error}") from error
 
+    def fetch(self, key: str, path: Path) -> None:
+        """Download an object; what is at ``path`` is complete, never a part."""
+        try:
+            self.client.fget_object(self.bucket, f"{self.prefix}/{key}" if self.prefix else key, str(path))
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
+            raise CliError(f"{self.uri}/{key} cannot be read: {error}") from error
+        except OSError as error:
+            raise CliError(f"{path} cannot be written: {error.strerror}") from error
+
     def write(self, key: str, path: Path) -> None:
         """Upload a file."""
         try:

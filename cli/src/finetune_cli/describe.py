@@ -15,7 +15,7 @@ from finetune_cli.job import Job
 from finetune_cli.terminal import format_bytes, format_duration
 from finetune_cli.view import render_bar, render_phase
 
-GOOD_WHEN_FALSE = frozenset({"Reconciling", "Stalled", "Suspended", "Failed"})
+GOOD_WHEN_FALSE = frozenset({"Reconciling", "Stalled", "Suspended", "Failed", "ExportFailed"})
 """Condition types whose True asks for attention, or at least is no good news."""
 
 
@@ -46,6 +46,10 @@ def next_step(job: Job) -> str:
             return f"kubectl finetune resume {name}"
         case Phase.FAILED:
             return f"follow the advice above, then kubectl finetune retry {name}"
+        case Phase.SUCCEEDED if job.status.export is not None and job.status.export.state == "Failed":
+            return f"follow the advice of ExportFailed, then kubectl finetune retry {name}"
+        case Phase.SUCCEEDED if job.status.artifacts.outputs:
+            return f"kubectl finetune artifacts {name}"
         case Phase.SUCCEEDED:
             return f"kubectl finetune curve {name}"
         case Phase.CANCELLED if job.status.artifacts_expire_at is not None and job.status.artifacts_removed_at is None:
@@ -71,6 +75,8 @@ def _render_head(job: Job) -> Table:
         head.add_row("Output", status.output_uri)
     if status.artifacts.final_uri:
         head.add_row("Result", Text(status.artifacts.final_uri, style="green"))
+    for output in status.artifacts.outputs:
+        head.add_row(output.name or output.type, Text(output.uri, style="green"))
     return head
 
 

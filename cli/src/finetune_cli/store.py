@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,6 +42,9 @@ class Store(Protocol):
     def read(self, key: str) -> bytes:
         """Contents of an object."""
 
+    def fetch(self, key: str, path: Path) -> None:
+        """Copy an object, however large, into a file."""
+
 
 @dataclass(frozen=True, slots=True)
 class DirectoryStore:
@@ -65,6 +69,13 @@ class DirectoryStore:
             return (self.root / key).read_bytes()
         except OSError as error:
             raise CliError(f"{self.root / key} cannot be read: {error.strerror}") from error
+
+    def fetch(self, key: str, path: Path) -> None:
+        """Copy a file."""
+        try:
+            shutil.copyfile(self.root / key, path)
+        except OSError as error:
+            raise CliError(f"{self.root / key} cannot be copied to {path}: {error.strerror}") from error
 
 
 def open_directory(uri: str) -> DirectoryStore:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from finetune_api.describe import plain
+from finetune_api.exports import exports
 from finetune_api.resolve import LORA_FIELDS, Resolution, flatten
 
 OUTSIDE_RECOMMENDED = "OutsideRecommended"
@@ -64,6 +65,10 @@ def _loaders_exceed_cpus(job: Leaves) -> bool:
 
 def _on_cpu(job: Leaves) -> bool:
     return bool(job["resources.device"] == "cpu")
+
+
+def _exports_nothing(job: Leaves) -> bool:
+    return not exports(job)
 
 
 RECOMMENDATIONS = (
@@ -139,6 +144,23 @@ WITHOUT_EFFECT = (
     Advice("S-03", "evaluation.steps", "counts with evaluation.strategy steps only", lambda job: job["evaluation.strategy"] != "steps"),
     Advice(
         "S-08", "earlyStopping.threshold", "does not count: earlyStopping.patience is 0", lambda job: job["earlyStopping.patience"] == 0
+    ),
+    Advice(
+        "W-01",
+        "output.merge",
+        "adds nothing: adapter.type full leaves a whole model anyway",
+        lambda job: job["output.merge"] and job["adapter.type"] == "full",
+    ),
+    Advice(
+        "W-04", "output.export.gguf.quant", "counts with output.export.gguf.enabled only", lambda job: not job["output.export.gguf.enabled"]
+    ),
+    *(
+        Advice("W-03", path, "counts with output.push.enabled only", lambda job: not job["output.push.enabled"])
+        for path in ("output.push.repoId", "output.push.private", "output.push.secretRef.name")
+    ),
+    *(
+        Advice("W-01", f"output.export.{name}", "counts only when something is exported (merge, gguf or push)", _exports_nothing)
+        for name in ("samples", "cpu", "memory", "timeoutSeconds")
     ),
     Advice("L-08", "cache.sizeLimit", "does not count: cache.claimName is set", lambda job: "cache.claimName" in job),
 )

@@ -13,7 +13,7 @@ LABEL_JOB = f"{GROUP}/job"
 LABEL_RUN = f"{GROUP}/run"
 """On every child of a run: its number."""
 LABEL_COMPONENT = f"{GROUP}/component"
-"""trainer, preflight, inspect, cleanup."""
+"""trainer, preflight, inspect, export, cleanup."""
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY = "finetune-operator"
 
@@ -42,5 +42,5 @@ def run_name(job: str, run: int) -> str:
 
 
 def verb_name(job: str, verb: str, serial: int) -> str:
-    """Name of the short Job of a verb (preflight, inspect, cleanup)."""
+    """Name of the short Job of a verb (preflight, inspect, export, cleanup)."""
     return f"{job}-{verb}-{serial}"

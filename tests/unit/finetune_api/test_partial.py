@@ -58,7 +58,7 @@ def test_constraints_survive_the_derivation() -> None:
 
 
 def test_table_of_defaults_names_fields_that_exist() -> None:
-    leaves = {path for path, _ in leaf_fields(FineTuneJobSpec)} | {"cache", "limits", "secrets"}
+    leaves = {path for path, _ in leaf_fields(FineTuneJobSpec)} | {"cache", "limits", "output.modelCard", "secrets"}
     assert set(BASE) | set(SCHEMA) <= leaves
 
 
@@ -68,7 +68,10 @@ def test_table_of_defaults_names_fields_that_exist() -> None:
         ({"training.learningRat": 1e-4}, "spec.training.learningRat: unknown field; did you mean learningRate?"),
         ({"training.learning_rate": 1e-4}, "spec.training.learning_rate: unknown field; did you mean learningRate?"),
         ({"batchSize": 2}, "spec.batchSize: unknown field; did you mean spec.training.batchSize?"),
-        ({"output.zzz": 1}, "spec.output.zzz: unknown field; known here: uri, use, retain, cleanupTimeoutSeconds"),
+        (
+            {"output.zzz": 1},
+            "spec.output.zzz: unknown field; known here: uri, use, merge, export, push, modelCard, retain, ",
+        ),
         ({"training.batchSize": 200}, "spec.training.batchSize: 200 is above the maximum 128"),
         ({"training.batchSize": 0}, "spec.training.batchSize: 0 is below the minimum 1"),
         ({"training.maxSeqLength": 513}, "spec.training.maxSeqLength: 513 is not a multiple of 8; the nearest are 512 and 520"),

@@ -69,7 +69,7 @@ def test_requests_carry_their_token() -> None:
 
 
 def test_requests_that_would_do_nothing_are_refused() -> None:
-    with pytest.raises(CliError, match="only a failed job can be retried"):
+    with pytest.raises(CliError, match="only a failed job, or the export"):
         build_retry(make_job("Training"), "t")
     with pytest.raises(CliError, match="while a job trains"):
         build_checkpoint(make_job("Paused"), "t")

@@ -73,6 +73,7 @@ REFUSED_BY_A_RULE = {
     "dataset.promptColumn": "dataset.promptColumn",
     "dataset.outputColumn": "dataset.outputColumn",
     "presetRef.name": "presetRef.name",
+    "output.push.enabled": "output.push.repoId",
 }
 """Edits that contradict the rest of this job: the rule's message names the field, too."""
 

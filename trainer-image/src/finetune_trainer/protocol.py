@@ -15,7 +15,7 @@ from pydantic import Field, TypeAdapter
 from finetune_api.contract.base import ContractModel
 from finetune_api.contract.failures import FailureClass
 from finetune_api.contract.progress import TrainerPhase
-from finetune_api.contract.store import BestCheckpoint, EarlyStoppingState, Manifest, Pinned, Trigger, UsageSeconds
+from finetune_api.contract.store import BestCheckpoint, EarlyStoppingState, Manifest, Pinned, SamplePrompt, Trigger, UsageSeconds
 
 ENV_WORKER_PLAN = "FINETUNE_WORKER_PLAN"
 ENV_LINK = "FINETUNE_LINK"
@@ -58,6 +58,8 @@ class PreparedSummary(ContractModel):
     """p50, p95, max, total tokens of the training rows (before packing)."""
     samples: list[dict[str, object]] = []
     """Five raw training rows, chosen by seed (V-03)."""
+    prompts: list[SamplePrompt] = []
+    """Prompts of training and evaluation rows, for the final model to answer."""
     warnings: dict[str, str] = {}
 
 

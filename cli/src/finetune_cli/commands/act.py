@@ -81,7 +81,7 @@ def cancel(
 
 
 def retry(name: Name, namespace: Namespace = None, kubeconfig: Kubeconfig = None, context: Context = None, wait: Wait = True) -> None:
-    """Start a failed job again, from its newest complete checkpoint."""
+    """Start a failed job again, from its newest complete checkpoint; of one that has succeeded, export its results again."""
     _change(open_target(name, namespace, kubeconfig, context), lambda job: build_retry(job, new_token()), _until(*UNDER_WAY), wait=wait)
 
 

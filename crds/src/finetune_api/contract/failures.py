@@ -28,6 +28,7 @@ class FailureClass(StrEnum):
     DATA = "DataError"
     MODEL = "ModelError"
     HUGGING_FACE_AUTH = "HuggingFaceAuth"
+    HUB_UNAVAILABLE = "HubUnavailable"
     STORAGE_AUTH = "StorageAuth"
     STORAGE_UNAVAILABLE = "StorageUnavailable"
     IMAGE_PULL = "ImagePull"
@@ -88,6 +89,9 @@ REACTIONS: dict[FailureClass, Reaction] = {
         EXIT_USER_ERROR,
         Retry.NEVER,
         "Accept the model's licence on the hub and set secrets.huggingface.secretRef to a Secret whose key HF_TOKEN may read it.",
+    ),
+    FailureClass.HUB_UNAVAILABLE: Reaction(
+        EXIT_STORE_UNREACHABLE, Retry.COUNTED, "The hub did not answer: check HF_ENDPOINT in the Secret and the network policy."
     ),
     FailureClass.STORAGE_AUTH: Reaction(
         EXIT_USER_ERROR,

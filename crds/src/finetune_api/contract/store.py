@@ -11,7 +11,9 @@ All keys are relative to ``RunConfig.store.uri``::
     metrics/attempt-<n>.jsonl                      every optimizer step
     logs/attempt-<n>/pod-<i>.log
     final/...                                      the final adapter or model, final/manifest.json last
-    lineage.json samples.json tensorboard/...
+    final/merged/... final/gguf/*.gguf             what an export made of it; final/export.json lists what is complete
+    final/samples.json                             answers of the final model to prompts of the data
+    lineage.json samples.json prompts.json tensorboard/...
 """
 
 from __future__ import annotations
@@ -25,7 +27,12 @@ MANIFEST = "manifest.json"
 PINNED = "pinned.json"
 LINEAGE = "lineage.json"
 SAMPLES = "samples.json"
+"""Five raw rows of the training data (V-03)."""
+PROMPTS = "prompts.json"
+"""The prompts of those rows, and of rows of the evaluation data, as the model sees them."""
 FINAL_PREFIX = "final"
+EXPORTS = "final/export.json"
+ANSWERS = "final/samples.json"
 
 Trigger = Literal["steps", "epoch", "interval", "pause", "stop", "signal", "command", "final"]
 
@@ -235,3 +242,39 @@ class FinalManifest(ContractModel):
     source: Literal["best", "last"]
     files: list[StoredFile]
     metrics: dict[str, float] = {}
+
+
+class SamplePrompt(ContractModel):
+    """A prompt of the data and what the data says to it."""
+
+    split: Literal["train", "eval"]
+    prompt: str
+    """Text with its special tokens, as the model sees it."""
+    expected: str
+
+
+class Exported(ContractModel):
+    """Another form of the final result."""
+
+    type: Literal["merged", "gguf"]
+    name: str = ""
+    """Number format of a GGUF file."""
+    prefix: str
+    """Folder below the store's URI."""
+    files: list[StoredFile]
+    max_delta: float | None = None
+    """Largest difference of its logits to the final weights', read back in a fresh process."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+
+class ExportManifest(ContractModel):
+    """What is complete of an export: ``final/export.json``, rewritten whenever something is done."""
+
+    contract_version: int
+    source: str
+    """sha256 of the final manifest all of it was made from."""
+    exported: list[Exported] = []

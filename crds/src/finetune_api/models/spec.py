@@ -8,6 +8,7 @@ from pydantic import StringConstraints
 
 from finetune_api.models.base import ApiModel, Name, Quantity, ResumeClass, SecretRef, Tier, api_field
 from finetune_api.models.lifecycle import Limits, PausePolicy, Retry
+from finetune_api.models.output import Output
 from finetune_api.models.scheduling import (
     Affinity,
     DnsLabel,
@@ -18,7 +19,7 @@ from finetune_api.models.scheduling import (
     ResourceClaim,
     Toleration,
 )
-from finetune_api.models.sources import Cache, CheckpointSource, ConfigUri, Dataset, Model, PresetRef, StoreUri, Tokenizer
+from finetune_api.models.sources import Cache, CheckpointSource, ConfigUri, Dataset, Model, PresetRef, Tokenizer
 
 __all__ = [
     "LORA_MODULES",
@@ -308,21 +309,6 @@ class Logging(ApiModel):
     """Steps between log lines. Per-step values are recorded at every step whatever this says."""
     trackers: list[Tracker] = api_field(max_length=3, requirement="T-03 T-10")
     """Experiment trackers."""
-
-
-class Output(ApiModel):
-    """Where results go and how long they stay."""
-
-    uri: StoreUri | None = api_field(default=None, resume=IDENTITY, requirement="J-03 J-04 X44")
-    """Prefix for everything the job writes. Unset: s3://<bucket>/<namespace>/<name>/<uid>."""
-    use: Literal["best", "last"] | None = api_field(default=None, requirement="S-06 X59")
-    """Which weights become the final adapter or model. Unset: best with early stopping, else last."""
-    retain: Literal["Keep", "Delete"] = api_field(requirement="Q-09")
-    """What happens to the job's objects in the store when the job is deleted."""
-    cleanup_timeout_seconds: int = api_field(ge=30, le=86400, unit="seconds", requirement="Q-09")
-    """With retain Delete: how long the deletion of the job waits for the store."""
-    retention_days: int = api_field(ge=0, le=3650, unit="days", requirement="Q-08 OP-15 AC-58")
-    """How long what a cancelled job wrote stays in the store; the annotation finetune.dev/promoted keeps it for good."""
 
 
 class HuggingFaceSecret(ApiModel):

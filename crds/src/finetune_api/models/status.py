@@ -60,6 +60,8 @@ class ConditionType(StrEnum):
     CHECKPOINT_READY = "CheckpointReady"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
+    EXPORTED = "Exported"
+    EXPORT_FAILED = "ExportFailed"
 
 
 class Condition(StatusModel):
@@ -84,8 +86,8 @@ class Resolved(StatusModel):
 
     value: Annotated[str, StringConstraints(max_length=256)]
     """The value, as JSON where it is no string."""
-    source: Literal["preset", "model", "adapter", "method", "default", "derived", "trainer"]
-    """Who decided: preset, base model, adapter type, method, the default table, a rule, or the trainer at start."""
+    source: Literal["preset", "model", "adapter", "method", "default", "derived", "trainer"] = "default"
+    """Who decided: preset, base model, adapter type, method, a rule, or the trainer at start. Not written: the table of defaults."""
 
 
 class StatusProgress(StatusModel):
@@ -264,6 +266,36 @@ class RetryStatus(StatusModel):
     """When the next run starts, while it waits."""
 
 
+class ArtifactStatus(StatusModel):
+    """One form of the result, complete in the store or on a hub."""
+
+    type: Short
+    """merged, gguf, hub."""
+    name: Short = ""
+    """Number format of a GGUF file, repository of a hub."""
+    uri: Uri
+    """The directory, file or repository."""
+    size_bytes: int = 0
+    """Bytes of all its files."""
+    digest: Short | None = None
+    """sha256 of a single file, else of the list of all files' digests; the commit on a hub."""
+    max_delta: float | None = None
+    """Largest difference of its logits to those of the final weights, measured after reading it back in a fresh process."""
+
+
+class ExportStatus(StatusModel):
+    """Merge, GGUF and push: work after the training, on CPUs."""
+
+    serial: int
+    """Number of its current or last pod's Job, <name>-export-<serial>; each try is another one."""
+    state: Literal["Open", "Done", "Failed"] = "Open"
+    """Open: wanted and not finished."""
+    failures: int = 0
+    """Counted tries that failed, since it was asked for."""
+    next_start_at: Time | None = None
+    """When the next try begins, while it waits."""
+
+
 class Artifacts(StatusModel):
     """What a finished job leaves."""
 
@@ -275,6 +307,10 @@ class Artifacts(StatusModel):
     """Whether these are the best or the last weights."""
     step: int | None = None
     """Optimizer step of the weights."""
+    eval_loss: float | None = None
+    """Loss of the last evaluation."""
+    outputs: Annotated[list[ArtifactStatus], Field(max_length=8)] = []
+    """Other forms of the result: merged model, GGUF files, a repository on a hub."""
 
 
 class DatasetEstimate(StatusModel):
@@ -360,6 +396,8 @@ class FineTuneJobStatus(StatusModel):
     """When that was done."""
     dashboard_url: Annotated[Uri | None, Field(alias="dashboardURL")] = None
     """The job's dashboard in Grafana, where the operator knows Grafana's address."""
+    export: ExportStatus | None = None
+    """The making of other forms of the result, once it was asked for."""
     last_handled_request: Short | None = None
     """Last value of the annotation finetune.dev/request that was acted on."""
     replicas: int = 0

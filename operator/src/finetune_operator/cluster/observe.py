@@ -21,6 +21,7 @@ from finetune_operator.cluster.resources import CLUSTER_PRESETS, CONFIG_MAPS, FI
 from finetune_operator.plan.adopt import adopt_run, may_have_unnoted_run
 from finetune_operator.plan.configmap import read_last_run
 from finetune_operator.plan.decide import needs_spec
+from finetune_operator.plan.export import asks_again, export_name, is_exporting, needs_outputs
 from finetune_operator.plan.kueue import LABEL_JOB_UID, QueueEntry
 from finetune_operator.plan.names import run_of
 from finetune_operator.plan.observed import JobObject, LastRun, Leftover, Manifest, Observed, Pod, PresetFound, Workload
@@ -65,9 +66,10 @@ async def observe(client: Client, job: JobObject, known: Circumstances) -> Obser
     workload = await _workload(client, job)
     verbs = await _verbs(client, job, workload, thorough=known.thorough)
     pods = await _pods(client, job) if job.status.run > 0 or verbs else []
-    wants_spec = needs_spec(job)
+    wants_spec = needs_spec(job) or needs_outputs(job, workload)
     asks_store = workload is None or job.deleted_at is not None
-    unfinished = job.status.phase not in FINAL_PHASES or job.deleted_at is not None or is_retained(job)
+    again = is_exporting(job) or asks_again(job)
+    unfinished = job.status.phase not in FINAL_PHASES or job.deleted_at is not None or is_retained(job) or again
     wants_last_run = job.status.run > 0 and unfinished and (wants_spec or asks_store)
     return Observed(
         job=job,
@@ -134,6 +136,8 @@ async def _verbs(client: Client, job: JobObject, workload: Workload | None, *, t
         names["inspect"] = verb_name(job.name, "inspect", status.run)
     if thorough or (not open_run and _may_have_preflight(job)):
         names["preflight"] = verb_name(job.name, "preflight", status.run + 1)
+    if (export := export_name(job)) is not None:
+        names["export"] = export
     removed = job.status.artifacts_removed_at is not None
     if (job.deleted_at is not None and FINALIZER in job.finalizers) or is_retained(job) or removed:
         names["cleanup"] = verb_name(job.name, "cleanup", status.run)

@@ -10,6 +10,7 @@ from finetune_operator.plan import conditions
 from finetune_operator.plan.decision import Plan
 from finetune_operator.plan.desire import VERBS, Desire, Request, desire_of, open_request
 from finetune_operator.plan.draft import Draft
+from finetune_operator.plan.export import after_training, asks_again, is_exporting
 from finetune_operator.plan.live import live
 from finetune_operator.plan.merge import merge_report
 from finetune_operator.plan.observed import JobObject, Observed
@@ -26,6 +27,10 @@ def plan(observed: Observed, *, now: datetime, settings: PlanSettings) -> Plan:
     draft = Draft(observed, now, settings)
     if observed.job.deleted_at is not None:
         remove(draft)
+        return draft.done()
+    if is_exporting(draft.job) or asks_again(draft.job):
+        after_training(draft)
+        finish_status(draft)
         return draft.done()
     if draft.phase in FINAL_PHASES:
         finish_status(draft)

@@ -9,6 +9,7 @@ from finetune_api.models.status import Artifacts, CheckpointStatus, ConditionTyp
 from finetune_operator.plan.conditions import START_BLOCKED
 from finetune_operator.plan.desire import Desire
 from finetune_operator.plan.draft import Draft
+from finetune_operator.plan.export import begin_export
 from finetune_operator.plan.failure import Culprit
 from finetune_operator.plan.merge import merge_checkpoints
 from finetune_operator.plan.pause import active_ask, answer_ask
@@ -37,12 +38,20 @@ def succeed(draft: Draft, answer: TerminationMessage | None = None) -> None:
     if draft.attempt is not None:
         close_attempt(draft, "Succeeded", exit_code=0, to_step=step)
     draft.change(
-        artifacts=Artifacts(final_uri=uri, kind=kind, source=finished.source if finished is not None else None, step=step),
-        finished_at=draft.now_text,
+        artifacts=Artifacts(
+            final_uri=uri,
+            kind=kind,
+            source=finished.source if finished is not None else None,
+            step=step,
+            eval_loss=finished.metrics.get("eval_loss") if finished is not None else None,
+        ),
         failure=None,
         hold=None,
         pause=draft.status.pause if active_ask(draft.status) is None else None,
     )
+    if begin_export(draft):
+        return
+    draft.change(finished_at=draft.now_text)
     stopped_early = " (stopped early)" if finished is not None and finished.early_stopped else ""
     draft.show(Phase.SUCCEEDED, "Finished", f"Finished at step {step}{stopped_early}: {uri}" if step is not None else f"Finished: {uri}")
     draft.say("Succeeded", draft.message)

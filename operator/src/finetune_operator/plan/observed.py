@@ -3,7 +3,7 @@
 ::
 
     FineTuneJob --owns--> Job <job>-r<N>            --owns--> pods (component trainer)
-                --owns--> Job <job>-preflight-<N>   --owns--> pod  (component preflight); likewise inspect, cleanup
+                --owns--> Job <job>-preflight-<N>   --owns--> pod  (component preflight); likewise inspect, export, cleanup
                 --owns--> ConfigMap, Service of the same names
 """
 
@@ -257,7 +257,7 @@ class Observed:
     pods: tuple[Pod, ...] = ()
     """Pods of the job's runs, by owner: of this run and of any before it."""
     verbs: Mapping[str, Workload] = field(default_factory=dict)
-    """Verb (preflight, inspect, cleanup) -> its Job."""
+    """Verb (preflight, inspect, export, cleanup) -> its Job."""
     verb_pods: tuple[Pod, ...] = ()
     leftovers: tuple[Leftover, ...] | None = None
     """ConfigMaps and Services of this job; None = not looked for."""

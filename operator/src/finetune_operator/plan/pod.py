@@ -22,7 +22,7 @@ def build_pod_spec(config: RunConfig, config_map: str, verb: str, settings: Plan
     """Pod spec of ``finetune-trainer <verb>``. Verbs other than train are short and need neither GPU nor the node the training wants."""
     training = verb == "train"
     resources = config.spec.resources
-    mounted = build_volumes(config, config_map, settings)
+    mounted = build_volumes(config, config_map, verb, settings)
     spec: Manifest = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,

@@ -13,6 +13,7 @@ from finetune_api.contract.run_config import RunConfig
 from finetune_api.defaults import BASE
 from finetune_operator.plan.decision import DeleteJob, SetFinalizers
 from finetune_operator.plan.draft import Draft
+from finetune_operator.plan.export import export_is_gone
 from finetune_operator.plan.status import living_pods
 from finetune_operator.plan.verbs import build_verb, verb_answer
 
@@ -34,7 +35,7 @@ def remove(draft: Draft) -> None:
     elif workload is not None and not workload.deleting:
         draft.do(DeleteJob(name=workload.name, uid=workload.uid, propagation="Foreground"))
         draft.wake_at(deadline)
-    elif living_pods(draft):
+    elif living_pods(draft) or not export_is_gone(draft):
         draft.wake_at(deadline)
     elif config is None:
         _let_go(draft, "the ConfigMap of its last run is gone")

@@ -66,10 +66,16 @@ def report_of(post: FineTuneProgress, merged: Merged) -> str:
         save_seconds=short(post.save_seconds, 3),
         upload_seconds=short(post.upload_seconds, 3),
         stopped=post.stopped,
-        finished=post.finished.model_copy(update={"metrics": {}}) if post.finished is not None else None,
+        finished=post.finished.model_copy(update={"metrics": _summary(post.finished.metrics)}) if post.finished is not None else None,
         acknowledged=post.acknowledged[-4:],
     )
     return _fitting(report)
+
+
+def _summary(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Of the last metrics, the ones that the status keeps."""
+    rounded = {name: short(metrics[name]) for name in ("eval_loss",) if name in metrics}
+    return {name: value for name, value in rounded.items() if value is not None}
 
 
 def short(value: float | None, digits: int = 6) -> float | None:

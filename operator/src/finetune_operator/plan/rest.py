@@ -11,6 +11,7 @@ from finetune_operator.plan import conditions
 from finetune_operator.plan.decision import DeleteJob, DeleteLeftover
 from finetune_operator.plan.desire import Desire
 from finetune_operator.plan.draft import Draft
+from finetune_operator.plan.export import asks_again, is_exporting
 from finetune_operator.plan.inspect import confirm_pause
 from finetune_operator.plan.observed import JobObject, Leftover, parse_time
 from finetune_operator.plan.pause import USER_REQUESTED, ending_phase
@@ -179,6 +180,8 @@ def tidy_finished(draft: Draft) -> None:
 
 def is_settled(job: JobObject) -> bool:
     """Whether nothing will ever have to be done for this job again, short of its deletion."""
+    if is_exporting(job) or asks_again(job):
+        return False
     reconciling = conditions.find(job.status.conditions, ConditionType.RECONCILING)
     cleared = job.status.phase in FINAL_PHASES and reconciling is not None and reconciling.reason == DONE
     return cleared and job.deleted_at is None and job.status.observed_generation == job.generation

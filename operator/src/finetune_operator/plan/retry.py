@@ -37,15 +37,16 @@ def after_failure(status: FineTuneJobStatus, failure_class: FailureClass, policy
     if reaction is Retry.NEVER or (reaction is Retry.COUNTED and budget.used >= policy.limit):
         return None
     if reaction is Retry.COUNTED:
-        wait = _backoff(policy, budget.used)
+        wait = backoff(policy, budget.used)
         budget = budget.model_copy(update={"used": budget.used + 1})
     else:
         repeated = _fruitless(status.attempts)
-        wait = _backoff(policy, repeated - 2) if repeated > 1 else 0.0
+        wait = backoff(policy, repeated - 2) if repeated > 1 else 0.0
     return budget.model_copy(update={"next_start_at": format_time(now + timedelta(seconds=wait))})
 
 
-def _backoff(policy: RetryPolicy, exponent: int) -> float:
+def backoff(policy: RetryPolicy, exponent: int) -> float:
+    """Seconds to wait: doubled with each try before, bounded."""
     return min(policy.backoff_seconds * 2.0 ** min(exponent, 16), policy.max_backoff_seconds)
 
 

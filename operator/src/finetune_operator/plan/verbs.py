@@ -1,4 +1,4 @@
-"""Short CPU pods of the trainer image that see the store for the operator: preflight, inspect, cleanup."""
+"""Short CPU pods of the trainer image that see the store for the operator: preflight, inspect, cleanup (export: export_pod)."""
 
 from __future__ import annotations
 

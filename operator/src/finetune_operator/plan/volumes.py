@@ -17,6 +17,8 @@ from finetune_operator.settings import PlanSettings
 SECRET_MODE = 0o440
 """Readable by the pod's fsGroup alone."""
 TOKEN_SECONDS = 3600
+PUSHING = frozenset({"preflight", "export"})
+"""Verbs that see the token a push needs: one checks it, one uses it."""
 
 
 class Mounted(NamedTuple):
@@ -26,8 +28,8 @@ class Mounted(NamedTuple):
     mount: Manifest
 
 
-def build_volumes(config: RunConfig, config_map: str, settings: PlanSettings) -> list[Mounted]:
-    """Every volume of a trainer pod; ``config_map`` holds the run config."""
+def build_volumes(config: RunConfig, config_map: str, verb: str, settings: PlanSettings) -> list[Mounted]:
+    """Every volume of a trainer pod that runs ``verb``; ``config_map`` holds the run config."""
     spec = config.spec
     return [
         _mounted("run", posixpath.dirname(env.RUN_CONFIG_PATH), {"configMap": {"name": config_map}}, read_only=True),
@@ -37,26 +39,28 @@ def build_volumes(config: RunConfig, config_map: str, settings: PlanSettings) ->
         _cache(spec),
         _token(),
         _mounted("ca", posixpath.dirname(env.PROGRESS_CA_PATH), {"configMap": {"name": CA_CONFIGMAP, "optional": True}}, read_only=True),
-        *(_secret(directory, name) for directory, name in secrets_of(spec, settings)),
+        *(_secret(directory, name) for directory, name in secrets_of(spec, verb, settings)),
         *_claims(spec),
         *_config_maps(spec),
     ]
 
 
-def secrets_of(spec: FineTuneJobSpec, settings: PlanSettings) -> Iterator[tuple[str, str]]:
-    """(directory under SECRETS_DIR, name of the Secret) for each credential the job names."""
+def secrets_of(spec: FineTuneJobSpec, verb: str, settings: PlanSettings) -> Iterator[tuple[str, str]]:
+    """(directory under SECRETS_DIR, name of the Secret) for each credential the job names and the verb needs."""
     yield env.SECRET_STORE, spec.checkpoint.secret_ref.name if spec.checkpoint.secret_ref else settings.storage_secret
     if spec.model.secret_ref:
         yield env.SECRET_MODEL, spec.model.secret_ref.name
-    if spec.dataset.secret_ref:
+    if spec.dataset.secret_ref and verb != "export":
         yield env.SECRET_DATASET, spec.dataset.secret_ref.name
     for index, part in enumerate(spec.dataset.additional or []):
         if part.secret_ref:
             yield f"{env.SECRET_ADDITIONAL_PREFIX}{index}", part.secret_ref.name
     if spec.secrets.huggingface:
         yield env.SECRET_HUGGINGFACE, spec.secrets.huggingface.secret_ref.name
+    if verb in PUSHING and spec.output.push.enabled and spec.output.push.secret_ref:
+        yield env.SECRET_PUSH, spec.output.push.secret_ref.name
     for index, tracker in enumerate(spec.logging.trackers):
-        if tracker.secret_ref:
+        if tracker.secret_ref and verb != "export":
             yield f"{env.SECRET_TRACKER_PREFIX}{index}", tracker.secret_ref.name
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from finetune_api.models.sources import DataSource
 from finetune_api.models.spec import FineTuneJobSpec
@@ -14,12 +15,16 @@ from finetune_trainer.prepare.tokenizer import load_tokenizer, sequence_length
 from finetune_trainer.prepare.tokens import Encoder, Limits
 from finetune_trainer.prepare.wrapping import Wrapping
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 @dataclass(frozen=True)
 class Preparation:
     """Everything between a raw row and its tokens."""
 
     spec: FineTuneJobSpec
+    tokenizer: PreTrainedTokenizerBase
     encoder: Encoder
     wrapping: Wrapping
     limit: int
@@ -43,4 +48,5 @@ def open_preparation(spec: FineTuneJobSpec, tokenizer_dir: Path) -> Preparation:
     tokenizer = load_tokenizer(tokenizer_dir, dataset.chat_template)
     limit = sequence_length(spec.training.max_seq_length, tokenizer, tokenizer_dir)
     encoder = Encoder(tokenizer, Limits(limit, dataset.prompt_max_length, dataset.content_max_length))
-    return Preparation(spec, encoder, Wrapping.of(dataset, has_chat_template=bool(tokenizer.chat_template)), limit)
+    wrapping = Wrapping.of(dataset, has_chat_template=bool(tokenizer.chat_template))
+    return Preparation(spec, tokenizer, encoder, wrapping, limit)

@@ -16,6 +16,7 @@ from finetune_api.models.spec import FineTuneJobSpec
 from finetune_trainer.prepare.merging import Rows, evaluation_rows, limited_rows, sample_rows, weighted_rows
 from finetune_trainer.prepare.packing import pack
 from finetune_trainer.prepare.preparation import Preparation, open_preparation
+from finetune_trainer.prepare.prompts import prompts_of
 from finetune_trainer.prepare.reading import ReadRow
 from finetune_trainer.prepare.rejects import Rejects
 from finetune_trainer.prepare.rows import DataFile, data_error, data_files
@@ -49,6 +50,7 @@ def prepare(plan: PreparePlan, progress: Progress) -> PreparedSummary:
     kept = rows.select(
         weighted_rows(own, np.asarray(tally.sources), [part.weight or 1.0 for part in spec.dataset.parts], spec.training.seed)
     )
+    prompts = prompts_of(kept, "train", preparation.tokenizer, spec.training.seed)
     if spec.dataset.packing:
         write_packed(kept, pack(lengths(kept).tolist(), preparation.limit), scratch / "packed.arrow")
         kept = open_table(scratch / "packed.arrow")
@@ -58,11 +60,18 @@ def prepare(plan: PreparePlan, progress: Progress) -> PreparedSummary:
         reader = preparation.reader(spec.dataset.parts[0], rejects)
         source, _ = _encode([reader.read(data_files(plan.eval_files))], preparation, rejects, scratch / "eval.arrow", progress)
         eval_rows = len(source)
+        prompts += prompts_of(source, "eval", preparation.tokenizer, spec.training.seed)
         save(source, plan.output_dir / "eval")
     elif len(evaluation):
+        prompts += prompts_of(rows.select(evaluation), "eval", preparation.tokenizer, spec.training.seed)
         save(rows.select(evaluation), plan.output_dir / "eval")
     summary = summarise(tally, own, preparation.limit, rejects).model_copy(
-        update={"train_rows": len(kept), "eval_rows": eval_rows, "samples": _samples(plan, preparation, tally, own)}
+        update={
+            "train_rows": len(kept),
+            "eval_rows": eval_rows,
+            "samples": _samples(plan, preparation, tally, own),
+            "prompts": prompts,
+        }
     )
     (plan.output_dir / SUMMARY).write_text(summary.to_json())
     shutil.rmtree(scratch)

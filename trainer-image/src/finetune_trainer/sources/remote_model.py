@@ -44,6 +44,14 @@ def check_remote_tokenizer(source: Source, context: SourceContext) -> None:
         check_tokenizer(source, _files(source, context).sizes)
 
 
+def read_remote(source: Source, context: SourceContext, name: str) -> bytes | None:
+    """Contents of a small file of a model or tokenizer directory; None where there is none, or where it cannot be looked at (https)."""
+    if source.scheme == "https":
+        return None
+    files = _files(source, context)
+    return files.read(name, 0, files.sizes[name]) if name in files.sizes else None
+
+
 def _files(source: Source, context: SourceContext) -> ModelFiles:
     match source.scheme:
         case "s3" | "gs":

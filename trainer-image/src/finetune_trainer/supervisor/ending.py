@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from finetune_api.contract.failures import EXIT_DONE, EXIT_PEER_LOST, EXIT_STOPPED, EXIT_UNKNOWN, FailureClass
 from finetune_api.contract.progress import Finished, Stopped
-from finetune_api.contract.store import FINAL_PREFIX
+from finetune_api.contract.store import FINAL_PREFIX, LINEAGE
+from finetune_trainer.outputs.card import model_card
 from finetune_trainer.store.checkpoints import SupersededError
+from finetune_trainer.store.ledger import read_ledger
 from finetune_trainer.supervisor import events
 from finetune_trainer.supervisor.final import lineage, upload_final, upload_tensorboard
 from finetune_trainer.supervisor.outcome import Outcome, count_oom_kills, outcome_of_workers
@@ -100,12 +102,19 @@ class Ending:
         started = self._now.started
         assert started is not None
         progress = session.board.snapshot()
+        config, pinned = session.inputs.config, started.stored or started.known
         documents = {
             **self._attachments(),
-            "lineage.json": lineage(session.inputs.config, final, progress, started.stored or started.known),
+            LINEAGE: lineage(config, final, progress, pinned, read_ledger(store).attempts.values()),
         }
         upload_tensorboard(store, started.plan.tensorboard_dir)
-        upload_final(store, final, attempt=started.plan.attempt, attachments=documents)
+        upload_final(
+            store,
+            final,
+            attempt=started.plan.attempt,
+            attachments=documents,
+            describe=lambda manifest: model_card(config, manifest, pinned),
+        )
         self._queue.put(events.FinalCommitted(store.url(FINAL_PREFIX)))
 
     def _final_failed(self, error: Exception) -> None:

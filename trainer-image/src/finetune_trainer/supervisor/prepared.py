@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from finetune_api.contract import CONTRACT_VERSION
 from finetune_api.contract.failures import EXIT_DONE, FailureClass
-from finetune_api.contract.store import MANIFEST, SAMPLES, PreparedManifest, prepared_prefix
+from finetune_api.contract.store import MANIFEST, PROMPTS, SAMPLES, PreparedManifest, prepared_prefix
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.protocol import Failed, PreparedSummary, PreparePlan
 from finetune_trainer.store.base import Store
@@ -72,8 +72,11 @@ def upload_rows(store: Store, directory: Path, key: str, dataset_digest: str) ->
 
 
 def put_samples(store: Store, directory: Path) -> None:
-    """Write five raw training rows for trying out the model (V-03)."""
-    store.put(SAMPLES, json.dumps(read_summary(directory).samples, ensure_ascii=False, indent=1).encode())
+    """Write five raw training rows for trying out the model (V-03), and the prompts that an export answers."""
+    summary = read_summary(directory)
+    store.put(SAMPLES, json.dumps(summary.samples, ensure_ascii=False, indent=1).encode())
+    prompts = [prompt.model_dump(by_alias=True) for prompt in summary.prompts]
+    store.put(PROMPTS, json.dumps(prompts, ensure_ascii=False, indent=1).encode())
 
 
 def read_summary(directory: Path) -> PreparedSummary:

@@ -13,8 +13,10 @@ from pathlib import Path
 from finetune_api.contract import CONTRACT_VERSION
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.contract.store import CheckpointRef, Manifest, Pinned
+from finetune_api.exports import exports_of
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_trainer.errors import configuration_error
+from finetune_trainer.outputs.families import check_directory
 from finetune_trainer.protocol import ResumePoint, WorkerPlan
 from finetune_trainer.sources.context import Source, SourceContext
 from finetune_trainer.sources.digest import digest_of, directory_digest
@@ -93,6 +95,8 @@ def fetch_weights(inputs: Inputs, pinned: Pinned | None) -> Weights:
         directory = fetch_tokenizer(
             Source(spec.model.tokenizer.uri, "model.tokenizer.uri", inputs.secrets.model, spec.model.region), inputs.sources
         ).directory
+    if "gguf" in exports_of(spec):
+        check_directory(model.directory, directory)
     return Weights(model, directory, directory_digest(directory, tokenizer_names(directory)))
 
 

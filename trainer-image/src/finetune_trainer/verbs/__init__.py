@@ -1,1 +1,1 @@
-"""What the image can do beside training: check a job before it costs anything, look into its store, clean up after it."""
+"""What the image can do beside training: check a job beforehand, look into its store, make other forms of its result, clean up."""

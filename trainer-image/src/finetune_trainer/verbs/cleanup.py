@@ -21,6 +21,7 @@ MARKERS = (
     "heartbeats/",
     "lineage.json",
     "samples.json",
+    "prompts.json",
     "tensorboard/",
     "probe/",
 )

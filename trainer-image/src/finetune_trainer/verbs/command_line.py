@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from finetune_trainer.supervisor.signals import StopSignals
 
-PROCESS_VERBS = {"worker": "finetune_trainer.worker", "prepare": "finetune_trainer.prepare"}
-"""Verbs that are programs of their own, started by the supervisor."""
+PROCESS_VERBS = {"worker": "finetune_trainer.worker", "prepare": "finetune_trainer.prepare", "outputs": "finetune_trainer.outputs"}
+"""Verbs that are programs of their own, started by the supervisor or another verb."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,10 @@ def run(verb: Verb, signals: StopSignals) -> int:
             from finetune_trainer.verbs.inspect import run_inspect
 
             return run_inspect(environment, deep="deep" in verb.flags)
+        case "export":
+            from finetune_trainer.verbs.export import run_export
+
+            return run_export(environment)
         case _:
             from finetune_trainer.verbs.cleanup import run_cleanup
 
@@ -68,6 +72,8 @@ def build_parser() -> argparse.ArgumentParser:
     verbs.add_parser("preflight", help="check data, secrets, bucket and model headers without a GPU")
     inspect = verbs.add_parser("inspect", help="list and verify what the store holds of a job")
     inspect.add_argument("--deep", action="store_true", help="also read the checkpoint to resume from and compare its digests")
+    verbs.add_parser("export", help="make merged model, GGUF files and a push of the final weights")
+    verbs.add_parser("outputs", help="one step of an export (started by export)")
     cleanup = verbs.add_parser("cleanup", help="delete everything the job wrote to its store")
     cleanup.add_argument("--dry-run", action="store_true", help="only count")
     return parser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -11,10 +12,13 @@ from finetune_api.contract import env
 from finetune_api.contract.failures import EXIT_DONE, FailureClass
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.contract.store import MANIFEST
+from finetune_api.exports import exports_of
 from finetune_trainer.errors import TrainerError, configuration_error
+from finetune_trainer.outputs.families import check_gguf
 from finetune_trainer.sources.context import Source, SourceContext
+from finetune_trainer.sources.model_directory import CONFIG
 from finetune_trainer.sources.plain_checkpoint import check_plain_checkpoint
-from finetune_trainer.sources.remote_model import check_remote_model, check_remote_tokenizer
+from finetune_trainer.sources.remote_model import check_remote_model, check_remote_tokenizer, read_remote
 from finetune_trainer.sources.resolve import fetch_directory, fetch_file
 from finetune_trainer.store.base import Store
 from finetune_trainer.store.ledger import read_ledger
@@ -24,9 +28,11 @@ from finetune_trainer.supervisor.environment import PodEnvironment, Secrets, job
 from finetune_trainer.supervisor.outcome import Outcome
 from finetune_trainer.verbs.answer import Answer, run_verb
 from finetune_trainer.verbs.data_check import check_data
+from finetune_trainer.verbs.push import check_push
 
 logger = logging.getLogger(__name__)
 STORE_PATIENCE_SECONDS = 30.0
+TOKENIZER = "tokenizer.json"
 TRACKER_KEYS = {
     "wandb": (("WANDB_API_KEY",),),
     "mlflow": (("MLFLOW_TRACKING_TOKEN",), ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")),
@@ -70,6 +76,8 @@ def examine(config: RunConfig, environment: PodEnvironment) -> Answer:
     checks.run("store", lambda: check_store(store))
     checks.run("model", lambda: check_model_sources(config, secrets, context))
     checks.run("data", lambda: check_data(config, secrets, context, environment, found))
+    if exports_of(config.spec):
+        checks.run("outputs", lambda: check_outputs(config, secrets, context, environment))
     if config.spec.checkpoint.resume_from is not None:
         checks.run("resumeFrom", lambda: check_resume(config, secrets, context, store))
     return _answer(checks, found)
@@ -110,6 +118,20 @@ def check_model_sources(config: RunConfig, secrets: Secrets, context: SourceCont
     if config.spec.adapter.peft_config is not None:
         fetch_file(Source(config.spec.adapter.peft_config, "adapter.peftConfig", secrets.model, model.region), context)
     return warnings
+
+
+def check_outputs(config: RunConfig, secrets: Secrets, context: SourceContext, environment: PodEnvironment) -> dict[str, str]:
+    """What shall be made of the result must be possible: the architecture for GGUF, the token for a push (X-03)."""
+    wanted, model = exports_of(config.spec), config.spec.model
+    if "gguf" in wanted:
+        base = Source(model.uri, "model.uri", secrets.model, model.region)
+        words = Source(model.tokenizer.uri, "model.tokenizer.uri", secrets.model, model.region) if model.tokenizer is not None else base
+        shape, tokenizer = read_remote(base, context, CONFIG), read_remote(words, context, TOKENIZER)
+        if shape is not None:
+            check_gguf(json.loads(shape), json.loads(tokenizer) if tokenizer is not None else None)
+    if "push" in wanted:
+        check_push(config, environment)
+    return {}
 
 
 def check_resume(config: RunConfig, secrets: Secrets, context: SourceContext, store: Store) -> dict[str, str]:

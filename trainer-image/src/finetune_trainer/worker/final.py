@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from finetune_trainer.protocol import FinalSaved
 from finetune_trainer.worker.checkpoint import FILE_MODE, STATE_FILE, directory_of
+from finetune_trainer.worker.halving import halve_adapter
 from finetune_trainer.worker.orders import Bit
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def save_final(session: Session, trainer: FineTuneTrainer) -> None:
         trainer.save_model(str(directory))
     if session.rank.is_first:
         source = _finish(session, trainer, best, directory)
+        halve_adapter(trainer.model, directory)
         session.link.send(
             FinalSaved(
                 step=_final_step(session, trainer, source),

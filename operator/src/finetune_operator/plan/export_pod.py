@@ -1,0 +1,60 @@
+"""The Job of an export: one pod without GPUs, with resources of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from finetune_api.constants import verb_name
+from finetune_api.contract.run_config import RunConfig
+from finetune_operator.plan.configmap import build_config_map
+from finetune_operator.plan.decision import CreateVerb
+from finetune_operator.plan.names import ANNOTATION_DIGEST, labels, metadata
+from finetune_operator.plan.observed import JobObject, Manifest
+from finetune_operator.plan.pod import build_pod_spec
+from finetune_operator.plan.run_config import config_digest
+from finetune_operator.settings import PlanSettings
+
+VERB = "export"
+DEFAULT_CPU = "500m"
+BASE_BYTES = 2 * 2**30
+"""Libraries, tokenizer, one tensor in two precisions."""
+
+
+def build_export(job: JobObject, config: RunConfig, serial: int, facts: Mapping[str, str], settings: PlanSettings) -> CreateVerb:
+    """Job and ConfigMap of the try ``serial``; ``facts`` are the trainer's (``totalParameters``, ``dtype``)."""
+    name = verb_name(job.name, VERB, serial)
+    pod = build_pod_spec(config, name, VERB, settings)
+    container = {**pod["containers"][0], "resources": export_resources(config, facts)}
+    annotations = {ANNOTATION_DIGEST: config_digest(config)}
+    return CreateVerb(
+        verb=VERB,
+        config_map=build_config_map(job, config, name, VERB, settings),
+        job={
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": metadata(job, name, VERB, config.run, version=settings.version, annotations=annotations),
+            "spec": {
+                "completions": 1,
+                "parallelism": 1,
+                "backoffLimit": 0,
+                "activeDeadlineSeconds": config.spec.output.export.timeout_seconds,
+                "podReplacementPolicy": "Failed",
+                "template": {
+                    "metadata": {"labels": labels(job, VERB, config.run)},
+                    "spec": {**pod, "containers": [container]},
+                },
+            },
+        },
+    )
+
+
+def export_resources(config: RunConfig, facts: Mapping[str, str]) -> Manifest:
+    """As the job says; else half a CPU, and memory for the model once, with a quarter to spare for the layer that is being merged."""
+    wanted = config.spec.output.export
+    requests: Manifest = {"cpu": wanted.cpu or DEFAULT_CPU}
+    if wanted.memory is not None:
+        return {"requests": {**requests, "memory": wanted.memory}, "limits": {"memory": wanted.memory}}
+    parameters = facts.get("totalParameters", "")
+    width = 4 if facts.get("dtype") == "float32" else 2
+    weights = int(parameters) * width * 5 // 4 if parameters.isdecimal() else 0
+    return {"requests": {**requests, "memory": f"{(weights + BASE_BYTES) // 2**20}Mi"}}

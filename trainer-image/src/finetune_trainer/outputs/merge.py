@@ -1,0 +1,61 @@
+"""Loads what a job has trained, and merges an adapter into its base model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Final
+
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging
+
+from finetune_api.contract.failures import FailureClass
+from finetune_trainer.errors import TrainerError
+
+SHARD_SIZE: Final = "5GB"
+TOKENIZER_FILES: Final = (
+    "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt", "chat_template.jinja",
+)  # fmt: skip
+
+
+def load_final(base_dir: Path | None, final_dir: Path) -> PreTrainedModel | PeftModel:
+    """Load the final weights in the precision of the base model: an adapter on its base, or a whole model.
+
+    Raises :class:`TrainerError` (ModelError) when they cannot be loaded, or the base holds quantised weights.
+    """
+    logging.disable_progress_bar()
+    directory = base_dir or final_dir
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    quantised = config.get("quantization_config")
+    if base_dir is not None and quantised is not None:
+        raise TrainerError(
+            FailureClass.MODEL,
+            f"output: the base model is stored quantised ({quantised.get('quant_method')}); no adapter can be merged "
+            "into it; name the unquantised model in model.uri, or leave output.merge and output.export.gguf out",
+        )
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(directory, dtype="auto", local_files_only=True)
+        return model if base_dir is None else PeftModel.from_pretrained(model, str(final_dir), local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0][:300]
+        raise TrainerError(FailureClass.MODEL, f"output: the final weights cannot be loaded: {reason}") from error
+
+
+def save_merged(model: PeftModel, final_dir: Path, directory: Path) -> None:
+    """Merge in place, in the base's precision, and write the model with its tokenizer. A merge that gives NaN is an error."""
+    try:
+        merged = model.merge_and_unload(safe_merge=True)
+    except ValueError as error:
+        raise TrainerError(FailureClass.MODEL, f"output.merge: {error}") from error
+    merged.save_pretrained(directory, max_shard_size=SHARD_SIZE)
+    copy_tokenizer(final_dir, directory)
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copy the tokenizer the model was trained with, byte by byte."""
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
