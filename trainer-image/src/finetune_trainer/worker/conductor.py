@@ -12,7 +12,7 @@ from finetune_api.contract.failures import FailureClass
 from finetune_api.contract.store import Trigger
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.protocol import Evaluated, StopAgreed
-from finetune_trainer.worker import checkpoint
+from finetune_trainer.worker import checkpoint, overfitting
 from finetune_trainer.worker.decision import decide
 from finetune_trainer.worker.evaluation import Evaluation
 from finetune_trainer.worker.orders import Bit, StopTrigger, stop_trigger
@@ -132,6 +132,7 @@ class Conductor(TrainerCallback):  # type: ignore[misc]  # transformers is not t
         )
         session.progress.metrics |= result.metrics
         state.log_history.append({**result.metrics, "epoch": state.epoch, "step": step})
+        session.warn(overfitting.CONDITION, overfitting.suspicion(state.log_history))
         session.track(step, {name.replace("_", "/", 1): number for name, number in result.metrics.items()})
         if session.rank.is_first:
             best = session.progress.ledger.best
