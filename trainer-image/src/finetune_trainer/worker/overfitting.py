@@ -29,8 +29,8 @@ def suspicion(history: Sequence[Mapping[str, float]]) -> str:
     lowest = min((entry for entry in history if "eval_loss" in entry), key=lambda entry: entry["eval_loss"])
     newest = evaluations[-1]
     return (
-        f"the evaluation loss rose {RISES} times in a row, to {newest['eval_loss']:.4g} at step {newest['step']:.0f}, while the training loss "
-        f"fell; it was lowest, {lowest['eval_loss']:.4g}, at step {lowest['step']:.0f}: fewer epochs, or earlyStopping.patience"
+        f"the evaluation loss rose {RISES} times in a row, to {newest['eval_loss']:.4g} at step {newest['step']:.0f}, while the training "
+        f"loss fell; it was lowest, {lowest['eval_loss']:.4g}, at step {lowest['step']:.0f}: fewer epochs, or earlyStopping.patience"
     )
 
 
