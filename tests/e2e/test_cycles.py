@@ -25,8 +25,8 @@ SPEC: dict[str, Any] = {
     "dataset": {"evalRatio": 0.1},
     "adapter": {"dropout": 0.05},
     "training": {"maxSteps": STEPS},
-    "evaluation": {"strategy": "steps", "steps": 17, "batchSize": 8},
-    "earlyStopping": {"patience": 500},
+    "evaluation": {"strategy": "steps", "steps": 37 if SOAK else 17, "batchSize": 8},
+    "earlyStopping": {"patience": 100},
     "checkpoint": {"steps": 20, "keepLast": 2},
 }
 TWO_PODS = {"replicas": 2, "training": {"gradAccumSteps": 2}}
