@@ -192,8 +192,9 @@ class Attempt:
                 "MASTER_ADDR": "127.0.0.1",
                 "MASTER_PORT": str(port),
                 "GLOO_SOCKET_IFNAME": "lo",
+                **self.run.environment,
             }
-            self.pids.append(zygote.spawn(environment, log, max_file_bytes=self.run.max_file_bytes))
+            self.pids.append(zygote.spawn(environment, log, module=self.run.worker, max_file_bytes=self.run.max_file_bytes))
         for _ in range(self.world_size):
             connection, _ = server.accept()
             threads.append(threading.Thread(target=self._serve, args=(connection,)))
@@ -285,6 +286,10 @@ class Run:
         self.directory, self.model = directory, model
         self.spec = merge(BASE, spec)
         self.store = directory / "store"
+        self.worker = WORKER
+        """Module that is a worker; another one may add a fault to it."""
+        self.environment: dict[str, str] = {}
+        """Further variables of the workers."""
         self.max_file_bytes: int | None = None
         """Longer files cannot be written: what a full disk looks like."""
         self.manifests: dict[int, dict[int, Manifest]] = {}

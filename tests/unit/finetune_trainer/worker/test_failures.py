@@ -9,7 +9,7 @@ import torch
 
 from finetune_api.contract.failures import REACTIONS, FailureClass
 from finetune_trainer.errors import TrainerError
-from finetune_trainer.worker.failures import as_trainer_error, memory_lever
+from finetune_trainer.worker.failures import Probed, as_trainer_error, memory_lever, out_of_memory
 from tests.unit.finetune_trainer.worker.conftest import MakeSpec
 
 
@@ -43,6 +43,7 @@ def test_gpu_memory(make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch) -> Non
     class Properties:
         total_memory = 80 * 2**30
 
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _index: Properties)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 79 * 2**30)
@@ -50,6 +51,9 @@ def test_gpu_memory(make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch) -> Non
     assert failure.failure_class is FailureClass.CUDA_OUT_OF_MEMORY
     said = "79.0 GiB were in use at the peak, the device has 80.0 GiB; set training.batchSize to 1 and training.gradAccumSteps to 8"
     assert said in failure.message
+    probed = out_of_memory(make_spec(), Probed(rows=2, tokens=4096, estimated=90 * 2**30))
+    assert "by the longest batch, 2 rows of up to 4096 tokens, before the first step: 79.0 GiB" in probed.message
+    assert "about 90.0 GiB were expected; set training.batchSize" in probed.message
 
 
 @pytest.mark.parametrize(
@@ -61,6 +65,7 @@ def test_gpu_memory(make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch) -> Non
         ({"training": {"batchSize": 1, "gradientCheckpointing": False}}, "set training.gradientCheckpointing to true"),
         ({"training": {"batchSize": 1}, "adapter": {"type": "full"}}, "set training.optimizer to adamw_8bit"),
         ({"training": {"batchSize": 1, "maxSeqLength": 2048}}, "lower training.maxSeqLength"),
+        ({"training": {"batchSize": 1}, "quantization": {"mode": "none"}}, "set quantization.mode to 4bit"),
         ({"training": {"batchSize": 1}}, "use a GPU with more memory"),
     ],
 )

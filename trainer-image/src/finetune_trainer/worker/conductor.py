@@ -16,6 +16,7 @@ from finetune_trainer.worker import checkpoint, overfitting
 from finetune_trainer.worker.decision import decide
 from finetune_trainer.worker.evaluation import Evaluation
 from finetune_trainer.worker.orders import Bit, StopTrigger, stop_trigger
+from finetune_trainer.worker.probe import is_due, probe
 
 if TYPE_CHECKING:
     from finetune_trainer.worker.recorder import Recorder, StepRecord
@@ -47,9 +48,11 @@ class Conductor(TrainerCallback):  # type: ignore[misc]  # transformers is not t
         assert self._trainer is not None, "attach() comes before training"
         return self._trainer
 
-    def on_train_begin(self, _args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Meet all ranks before the first step; catch up on a skipped evaluation; see whether anything is left to train."""
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Probe, meet all ranks before the first step; catch up on a skipped evaluation; see whether anything is left to train."""
         session = self._session
+        if is_due(session, args) and not session.schedule.is_last(state.global_step):
+            probe(session, self.trainer)
         session.orders.begin()
         if (stop := stop_trigger(session.group.agree(session.orders.stop_bits))) is not None:
             self._stop(control, stop, state.global_step, will_save=False)

@@ -82,6 +82,10 @@ class Recorder:
         """Add a micro-batch's [:data:`LOCAL_VALUES`] to the current step."""
         self._values = values if self._values is None else self._values + values
 
+    def forget_micro_batch(self) -> None:
+        """Drop what was added since the last step."""
+        self._values = None
+
     def add_grad_norm(self, norm: torch.Tensor) -> None:
         """Keep the norm of the step's gradients before clipping."""
         self._grad_norm = norm.detach()

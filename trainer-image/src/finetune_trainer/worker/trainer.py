@@ -108,6 +108,11 @@ class FineTuneTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
         self._conductor.recorder.add_micro_batch(torch.stack([loss.detach().float(), *(value.float() for value in counts)]))
         return (loss, scores) if return_outputs else loss
 
+    def forget_micro_batch(self) -> None:
+        """Drop what was recorded of a micro-batch that is not part of the training."""
+        self._conductor.recorder.forget_micro_batch()
+        self._metrics["train"].clear()
+
     def _clip_grad_norm(self, model: torch.nn.Module) -> torch.Tensor:
         norm = super()._clip_grad_norm(model)
         # DeepSpeed, which has clipped already, gives a number; sharded gradients have a norm that is spread over the ranks.
