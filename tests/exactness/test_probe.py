@@ -60,7 +60,7 @@ def test_memory_that_will_not_do_is_found_before_the_first_step(make_run: MakeRu
     """The longest batch alone is too large: the probe says so with measured and expected bytes and the first lever (Z-03, F-04, N-01)."""
     run = make_run(PROBED)
     run.worker = "tests.exactness.small_memory"
-    longest = sorted(len(row) for row in load_from_disk(run.prepared / "train")["input_ids"][:])[-1]
+    longest = max(len(row) for row in load_from_disk(run.prepared / "train")["input_ids"][:])
     run.environment = {"FINETUNE_TEST_TOKENS": str(2 * longest - 1)}
     result = run.attempt()
     assert result.codes == [42], result.log
