@@ -309,7 +309,7 @@ class Artifacts(StatusModel):
     """Optimizer step of the weights."""
     eval_loss: float | None = None
     """Loss of the last evaluation."""
-    outputs: Annotated[list[ArtifactStatus], Field(max_length=8)] = []
+    outputs: Annotated[list[ArtifactStatus], Field(max_length=6)] = []
     """Other forms of the result: merged model, GGUF files, a repository on a hub."""
 
 

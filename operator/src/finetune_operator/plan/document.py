@@ -41,7 +41,7 @@ def weight(document: object) -> int:
 def fit_status(status: FineTuneJobStatus, progress: Manifest) -> FineTuneJobStatus:
     """The status, shortened step by step until it and the stored ``progress`` weigh at most :data:`MAX_STATUS_BYTES`.
 
-    What decisions remember (levers, budgets, clocks, the newest checkpoint and attempts, which values were resolved) is never dropped; the
+    With the longest names and full lists it can stay above that, at most twice as large. What decisions remember (levers, budgets, clocks, the newest checkpoint and attempts, which values were resolved) is never dropped; the
     whole is in the store and in the run's ConfigMap.
     """
     most = MAX_STATUS_BYTES - weight({"progress": progress})
@@ -64,18 +64,29 @@ def _steps() -> Iterator[Callable[[FineTuneJobStatus], FineTuneJobStatus]]:
     yield lambda status: _shorter_messages(status, 128)
     yield lambda status: _fewer(status, checkpoints=1, attempts=4)
     yield lambda status: status.model_copy(update={"facts": {}})
+    yield _without_digests
+    yield lambda status: _shorter_failure(status, 192)
+    yield lambda status: _shorter_messages(status, 48)
+    yield lambda status: _shorter_values(status, 12)
+    yield lambda status: _fewer(status, checkpoints=0, attempts=2)
 
 
 def _shorter_failure(status: FineTuneJobStatus, most: int) -> FineTuneJobStatus:
     failure = status.failure
     if failure is None:
         return status
-    short = {"last_log_lines": failure.last_log_lines[-most:], "message": failure.message[:most]}
+    short = {"last_log_lines": failure.last_log_lines[-most:], "message": failure.message[:most], "advice": failure.advice[:most]}
     return status.model_copy(update={"failure": failure.model_copy(update=short)})
 
 
+def _without_digests(status: FineTuneJobStatus) -> FineTuneJobStatus:
+    """Digests of the forms of the result are in the store, too (``final/export.json``)."""
+    outputs = [output.model_copy(update={"digest": None}) for output in status.artifacts.outputs]
+    return status.model_copy(update={"artifacts": status.artifacts.model_copy(update={"outputs": outputs})})
+
+
 def _fewer(status: FineTuneJobStatus, *, checkpoints: int, attempts: int) -> FineTuneJobStatus:
-    ledger = status.checkpoints.model_copy(update={"recent": status.checkpoints.recent[-checkpoints:]})
+    ledger = status.checkpoints.model_copy(update={"recent": status.checkpoints.recent[-checkpoints:] if checkpoints else []})
     return status.model_copy(update={"checkpoints": ledger, "attempts": status.attempts[-attempts:]})
 
 
@@ -86,7 +97,8 @@ def _shorter_messages(status: FineTuneJobStatus, most: int) -> FineTuneJobStatus
         length = 2 * most if condition.status == "True" else most
         return condition.model_copy(update={"message": _cut(condition.message, length)})
 
-    return status.model_copy(update={"conditions": [short(condition) for condition in status.conditions]})
+    hold = status.hold.model_copy(update={"message": _cut(status.hold.message, max(2 * most, 128))}) if status.hold is not None else None
+    return status.model_copy(update={"conditions": [short(condition) for condition in status.conditions], "hold": hold})
 
 
 def _shorter_values(status: FineTuneJobStatus, most: int) -> FineTuneJobStatus:

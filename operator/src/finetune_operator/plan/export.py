@@ -38,7 +38,8 @@ from finetune_operator.plan.verbs import delete_verb, verb_answer, verb_pod
 
 OPEN, DONE, FAILED = "Open", "Done", "Failed"
 VERB = "export"
-MAX_OUTPUTS = 8
+MAX_OUTPUTS = 6
+"""merged, four GGUF formats, a hub."""
 
 
 def is_exporting(job: JobObject) -> bool:

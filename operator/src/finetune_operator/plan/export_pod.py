@@ -10,7 +10,7 @@ from finetune_operator.plan.configmap import build_config_map
 from finetune_operator.plan.decision import CreateVerb
 from finetune_operator.plan.names import ANNOTATION_DIGEST, labels, metadata
 from finetune_operator.plan.observed import JobObject, Manifest
-from finetune_operator.plan.pod import build_pod_spec
+from finetune_operator.plan.pod import build_pod_metadata, build_pod_spec
 from finetune_operator.plan.run_config import config_digest
 from finetune_operator.settings import PlanSettings
 
@@ -40,7 +40,7 @@ def build_export(job: JobObject, config: RunConfig, serial: int, facts: Mapping[
                 "activeDeadlineSeconds": config.spec.output.export.timeout_seconds,
                 "podReplacementPolicy": "Failed",
                 "template": {
-                    "metadata": {"labels": labels(job, VERB, config.run)},
+                    "metadata": build_pod_metadata(config, labels(job, VERB, config.run)),
                     "spec": {**pod, "containers": [container]},
                 },
             },
