@@ -50,7 +50,7 @@ def fullest(schema: dict[str, Any], name: str = "") -> Any:
         return [fullest(schema["items"], name) for _ in range(schema["maxItems"])]
     if kind in ("integer", "number", "boolean"):
         return {"integer": 123_456_789, "number": 123_456.789, "boolean": False}[kind]
-    return max(schema["enum"], key=len) if "enum" in schema else text(schema, name)
+    return max(map(str, schema["enum"]), key=len) if "enum" in schema else text(schema, name)
 
 
 def text(schema: dict[str, Any], name: str) -> str:
@@ -60,11 +60,11 @@ def text(schema: dict[str, Any], name: str) -> str:
     identifiers = {
         "uri": f"{OUTPUT}/a999/checkpoint-999999",
         "digest": "f" * 64,
-        "dashboardURL": f"https://grafana.example.com/d/finetune?{'q' * 120}",
+        "dashboardURL": f"https://grafana.example/{'q' * 120}",
     }
     if name in identifiers or name.lower().endswith("uri"):
-        return identifiers.get(name, OUTPUT)
-    return "x" * (schema["maxLength"] if name in SENTENCES else min(24, schema["maxLength"]))
+        return identifiers.get(name) or OUTPUT
+    return "x" * int(schema["maxLength"] if name in SENTENCES else min(24, schema["maxLength"]))
 
 
 def full(case: str) -> dict[str, Any]:
