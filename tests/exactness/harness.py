@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from finetune_api.contract import CONTRACT_VERSION
 from finetune_api.contract.run_config import JobIdentity, RunConfig, StoreConfig, Topology
-from finetune_api.contract.store import Manifest, Pinned
+from finetune_api.contract.store import Manifest, Pinned, Rewind
 from finetune_api.resolve import resolve
 from finetune_api.strategies import effective_strategy
 from finetune_trainer.prepare.run import prepare
@@ -151,6 +151,7 @@ class Attempt:
     resume: ResumePoint | None
     hook: Hook
     directory: Path
+    rewinds: list[Rewind] = field(default_factory=list)
     manifests: dict[int, Manifest] = field(default_factory=dict)
     messages: list[tuple[int, WorkerMessage]] = field(default_factory=list)
     pids: list[int] = field(default_factory=list)
@@ -214,6 +215,7 @@ class Attempt:
             tokenizer_dir=run.model,
             prepared_dir=run.prepared,
             resume=self.resume,
+            rewinds=self.rewinds,
             output_dir=self.directory / "output",
             best_dir=run.best_dir(self.resume),
             metrics_file=self.directory / "metrics.jsonl",
@@ -334,6 +336,7 @@ class Run:
         directory: Path | None = None,
         hook: Hook = lambda attempt, rank, message: None,
         seconds: float = 120,
+        rewinds: Sequence[Rewind] = (),
     ) -> Result:
         """Start the group from scratch, from the newest checkpoint of a step, or from a plain Trainer directory."""
         self._attempts += 1
@@ -343,7 +346,7 @@ class Run:
             fetched = self.directory / f"fetched-{self._attempts}"
             shutil.copytree(self.store / f"a{number}" / f"checkpoint-{resume}", fetched)
             point = ResumePoint(directory=fetched, manifest=self.manifests[number][resume])
-        attempt = Attempt(self, self._attempts, world_size, point, hook, self.directory / f"attempt-{self._attempts}")
+        attempt = Attempt(self, self._attempts, world_size, point, hook, self.directory / f"attempt-{self._attempts}", list(rewinds))
         return attempt.execute(self._zygote, seconds)
 
     def best_dir(self, resume: ResumePoint | None) -> Path | None:

@@ -55,6 +55,9 @@ def test_nothing_of_a_preset_or_the_defaults_is_stored(api: ApiServer) -> None:
         "pausePolicy.graceSeconds": 120,
         "retry.limit": 3,
         "retry.backoffSeconds": 10,
+        "retry.onDivergence": "fail",
+        "retry.onStall": "restart",
+        "retry.stallSeconds": 900,
     }
     preset = next(case.document["spec"] for case in accepted(SHIPPED) if case.file.stem == "lora-chat")
     resolution = resolve(stored["spec"], preset)

@@ -1,20 +1,24 @@
 """Stands in for the trainer's worker and prepare programs: speaks the link protocol, trains nothing, needs no torch.
 
 ``FAKE_PREPARE_SECONDS`` and ``FAKE_STEP_SECONDS`` are how long preparing and a step take, ``FAKE_STEPS`` is the number of steps;
-``FAKE_EXIT`` = ``rank:step:code`` makes a rank fail (a negative code: by signal).
+``FAKE_EXIT`` = ``rank:step:code`` makes a rank fail (a negative code: by signal), ``FAKE_HANG`` = ``rank:step`` makes it hang.
+``FAKE_SAVE_SECONDS`` and ``FAKE_FILE_BYTES`` make saves long and large.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import select
 import shutil
+import signal
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 
 class Link:
@@ -78,14 +82,34 @@ class Group:
             for peer in self._peers:
                 peer.sendall(bytes([result]))
         except OSError:
-            sys.exit(76)
+            self._lost()
         return result
 
     def _receive(self, peer: socket.socket) -> int:
         data = peer.recv(1)
         if not data:
-            sys.exit(76)
+            self._lost()
         return data[0]
+
+    def _lost(self) -> NoReturn:
+        sys.stdout.write(f"rank {self._rank} lost a peer\n")
+        sys.stdout.flush()
+        sys.exit(76)
+
+
+class Clock:
+    """Books seconds as a worker's stopwatch does and tells the supervisor (rank 0)."""
+
+    def __init__(self, link: Link, plan: dict[str, Any], rank: int) -> None:
+        self._link = link if rank == 0 else None
+        self._usage, self._mark = dict(plan["usageBefore"]), float(plan["podStarted"])
+
+    def lap(self, use: str) -> None:
+        now = time.monotonic()
+        self._usage[use] += now - self._mark
+        self._mark = now
+        if self._link is not None:
+            self._link.send("used", usage=self._usage, until=now)
 
 
 TRIGGERS = ["", "save", "signal", "stop", "pause"]
@@ -109,28 +133,21 @@ def work() -> int:
     if rank == 0:
         pinned = {"contract_version": 1, "dtype": "float32", "strategy": "none", "versions": {"fake": os.environ.get("FAKE_VERSION", "1")}}
         link.send("facts", facts={"dtype": "float32"}, pinned=pinned)
-    sys.stdout.write(f"rank {rank} begins at step {step}\n")
-    sys.stdout.flush()
+    clock = Clock(link, plan, rank)
+    clock.lap("starting")
+    say_course(plan, rank, step)
     failure = os.environ.get("FAKE_EXIT", "").split(":")
     while step < total:
         link.poll(float(os.environ.get("FAKE_STEP_SECONDS", "0.05")))
         step += 1
         if len(failure) == 3 and (rank, step) == (int(failure[0]), int(failure[1])):
-            return fail(link, int(failure[2]))
+            return fail(link, int(failure[2]), step)
+        clock.lap("replayed" if step <= plan["lostUntilStep"] else "productive")
+        link.send("phase", phase="Training", counter=step)
+        if f"{rank}:{step}" == os.environ.get("FAKE_HANG"):
+            hang()
         if rank == 0:
-            loss = 1.0 / step
-            with Path(plan["metricsFile"]).open("a") as file:
-                file.write(json.dumps({"attempt": plan["attempt"], "step": step, "loss": loss}) + "\n")
-            link.send(
-                "step",
-                step=step,
-                total_steps=total,
-                epoch=step / total,
-                loss=loss,
-                learning_rate=1e-3,
-                step_seconds=0.05,
-                tokens_seen=step * 100,
-            )
+            report(link, plan, step, total)
         link.poll()
         agreed = TRIGGERS[group.highest(TRIGGERS.index(link.stop or ("save" if link.save else "")))]
         stopping = agreed in ("signal", "stop", "pause") and step < total
@@ -139,6 +156,8 @@ def work() -> int:
         trigger = agreed if stopping else "command" if agreed == "save" else "final" if step == total else "steps"
         if stopping or agreed == "save" or step % spec["checkpoint"]["steps"] == 0 or step == total:
             save(link, group, output, (step, total), (rank, local_rank, world), trigger)
+            clock.lap("checkpointing")
+            link.send("phase", phase="Training", counter=step)
             link.save = False
         if stopping:
             return 75
@@ -151,17 +170,37 @@ def work() -> int:
     return 0
 
 
+def say_course(plan: dict[str, Any], rank: int, step: int) -> None:
+    """Print where the rank begins and what it leaves out."""
+    sys.stdout.write(f"rank {rank} begins at step {step}\n")
+    for rewind in plan["rewinds"]:
+        sys.stdout.write(f"rank {rank} skips {rewind['skipped']} after step {rewind['step']}\n")
+    sys.stdout.flush()
+
+
+def report(link: Link, plan: dict[str, Any], step: int, total: int) -> None:
+    """Tell of a step, in the metrics file and on the link."""
+    loss = 1.0 / step
+    with Path(plan["metricsFile"]).open("a") as file:
+        file.write(json.dumps({"attempt": plan["attempt"], "step": step, "loss": loss}) + "\n")
+    numbers = {"loss": loss, "learning_rate": 1e-3, "step_seconds": 0.05, "tokens_seen": step * 100}
+    link.send("step", step=step, total_steps=total, epoch=step / total, **numbers)
+
+
 def save(link: Link, group: Group, output: Path, steps: tuple[int, int], ranks: tuple[int, int, int], trigger: str) -> None:
     """Write what a Trainer would, and hand it over after all ranks have."""
     rank, local_rank, world = ranks
     step, total = steps
     directory = output / f"checkpoint-{step}"
     directory.mkdir(parents=True, exist_ok=True)
+    link.send("phase", phase="Saving")
+    time.sleep(float(os.environ.get("FAKE_SAVE_SECONDS", "0")))
     (directory / ("rng_state.pth" if world == 1 else f"rng_state_{rank}.pth")).write_text(f"rng {rank} {step}")
     if rank == 0:
         (directory / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+        size = int(os.environ.get("FAKE_FILE_BYTES", "2000"))
         for name in ("adapter_config.json", "adapter_model.safetensors", "optimizer.pt", "scheduler.pt"):
-            (directory / name).write_text(f"{name} {step} " + "x" * 2000)
+            (directory / name).write_text(f"{name} {step} " + "x" * size)
     group.highest(0)
     if local_rank == 0:
         link.send(
@@ -177,11 +216,18 @@ def save(link: Link, group: Group, output: Path, steps: tuple[int, int], ranks: 
     group.highest(0)
 
 
-def fail(link: Link, code: int) -> int:
+def hang() -> None:
+    """Wait for what never comes."""
+    threading.Event().wait()
+
+
+def fail(link: Link, code: int, step: int) -> int:
     """End as a failing rank does."""
+    sys.stdout.write(f"rank {os.environ['RANK']} fails\n")
+    sys.stdout.flush()
     if code < 0:
         os.kill(os.getpid(), -code)
-    link.send("failed", failure_class="LossDiverged" if code == 42 else "Unknown", message="the loss became NaN")
+    link.send("failed", failure_class="LossDiverged" if code == 42 else "Unknown", message="the loss became NaN", step=step)
     return code
 
 
@@ -212,4 +258,5 @@ def prepare() -> int:
 
 
 if __name__ == "__main__":
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     sys.exit(work() if sys.argv[1] == "worker" else prepare())

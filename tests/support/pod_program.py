@@ -1,13 +1,50 @@
-"""The supervisor as a pod runs it, with fake worker and prepare programs and the paths of a test."""
+"""The supervisor as a pod runs it, with fake worker and prepare programs and the paths of a test.
+
+``TEST_DISK_FULL`` names a file: while it exists, nothing can be put aside for upload. ``TEST_CLOCK_JUMP`` names a file with the seconds the
+wall clock is off.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import sys
+import time
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
+from unittest import mock
 
 from finetune_trainer.supervisor.signals import StopSignals
+
+
+def fill_disk(flag: Path) -> None:
+    """Refuse to link and to copy while the flag is there."""
+    from finetune_trainer.store import staging  # noqa: PLC0415 - after the signals are caught
+
+    def refuse(_source: Path, _destination: Path) -> None:
+        if flag.exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.link(_source, _destination)
+
+    mock.patch.object(staging, "_link_or_copy", refuse).start()
+
+
+def skew_clock(jump: Path) -> None:
+    """Move what the supervisor takes for the time of day."""
+    from finetune_trainer.supervisor import progress, uploads  # noqa: PLC0415 - likewise
+
+    real = time.time
+
+    class Skewed(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(seconds=float(jump.read_text()))
+
+    mock.patch("time.time", side_effect=lambda: real() + float(jump.read_text())).start()
+    for module in (progress, uploads):
+        mock.patch.object(module, "datetime", Skewed).start()
+
 
 if __name__ == "__main__":
     signals = StopSignals()
@@ -15,6 +52,10 @@ if __name__ == "__main__":
     from finetune_trainer.supervisor.environment import pod_environment
     from finetune_trainer.supervisor.train import run_train
 
+    if full := os.environ.get("TEST_DISK_FULL"):
+        fill_disk(Path(full))
+    if offset := os.environ.get("TEST_CLOCK_JUMP"):
+        skew_clock(Path(offset))
     fake = (sys.executable, "-P", str(Path(__file__).with_name("fake_program.py")))
     environment = dataclasses.replace(
         pod_environment(os.environ), program=fake, progress_token=Path(os.environ["TEST_TOKEN"]), progress_ca=Path(os.environ["TEST_CA"])

@@ -99,5 +99,8 @@ SCHEMA: Final[Mapping[str, Any]] = {
     "pausePolicy.graceSeconds": 120,
     "retry.limit": 3,
     "retry.backoffSeconds": 10,
+    "retry.onDivergence": "fail",
+    "retry.onStall": "restart",
+    "retry.stallSeconds": 900,
 }
 """Fields no preset may set: these defaults are in the schema, the API server writes them."""

@@ -40,6 +40,15 @@ class PlanSettings(BaseModel):
     finished_retention_seconds: float = 3600.0
     """How long the ended pods of a finished job are kept for kubectl logs."""
     max_backoff_seconds: float = 300.0
+    trainer_http_proxy: str | None = None
+    trainer_https_proxy: str | None = None
+    trainer_no_proxy: str | None = None
+    """Hosts trainer pods ask directly, besides those of the cluster."""
+    trainer_ca_configmap: str | None = None
+    """ConfigMap of CA certificates in the jobs' namespaces that trainer pods trust instead of the image's."""
+    trainer_ca_key: str = "ca.crt"
+    trainer_offline: bool = False
+    """Trainer pods ask the hub for nothing; its repositories must be in the cache claim."""
     scrape_annotations: bool = True
     """Whether trainer pods carry the annotations prometheus.io/scrape, for a Prometheus without PodMonitors."""
     grafana_url: str | None = None
@@ -65,6 +74,14 @@ class Settings(BaseSettings):
     trainer_image: str = Field(min_length=1)
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     image_pull_secrets: Annotated[tuple[str, ...], NoDecode] = ()
+
+    trainer_http_proxy: str | None = None
+    """Proxy of trainer pods for http:// addresses outside the cluster."""
+    trainer_https_proxy: str | None = None
+    trainer_no_proxy: str | None = None
+    trainer_ca_configmap: str | None = Field(default=None, max_length=253)
+    trainer_ca_key: str = "ca.crt"
+    trainer_offline: bool = False
 
     storage_endpoint: str | None = None
     """host:port or URL of the S3 endpoint. Unset: what the store Secret says, else AWS."""

@@ -125,6 +125,18 @@ async def test_the_first_failure_counts_not_its_victims(cluster: FakeCluster) ->
     assert (cluster.phase, cluster.status.reason) == ("Failed", "LossDiverged")
 
 
+async def test_a_divergence_that_is_gone_back_from(cluster: FakeCluster) -> None:
+    """F-13, retry.onDivergence: rewind: the trainer says so, the next run starts at once and is no counted restart."""
+    await training(cluster, replicas=2)
+    cluster.end_pod("demo-r1-1", EXIT_USER_ERROR, failure(FailureClass.LOSS_DIVERGED, EXIT_USER_ERROR, message="loss is NaN at step 4"))
+    told = failure(FailureClass.LOSS_DIVERGED, EXIT_USER_ERROR, message="loss is NaN at step 4; the next attempt goes back")
+    cluster.end_pod("demo-r1-0", EXIT_USER_ERROR, told.model_copy(update={"will_rewind": True}))
+    await cluster.until(lambda: cluster.status.run == 2)
+    assert (cluster.status.attempts[0].outcome, cluster.status.retry.used) == ("LossDiverged", 0)
+    assert cluster.status.failure is None
+    assert "Rewinding" in cluster.story()
+
+
 async def test_a_node_that_vanishes(cluster: FakeCluster) -> None:
     """Design §4, OP-11: NodeLost, not counted; the next run starts without waiting for the lost pod."""
     await training(cluster, step=25, replicas=2)

@@ -52,6 +52,21 @@ def test_namespaced_mode(monkeypatch: pytest.MonkeyPatch, helm: Helm) -> None:
     assert settings.cluster_reads
 
 
+def test_the_world_outside(monkeypatch: pytest.MonkeyPatch, helm: Helm) -> None:
+    """Proxies, CAs and offline mode of trainer pods are values."""
+    values: Values = {
+        "trainer": {
+            "proxy": {"http": "http://proxy:3128", "https": "http://proxy:3128", "noProxy": ".corp.example"},
+            "caBundle": {"configMap": "corporate-cas", "key": "bundle.pem"},
+            "offline": True,
+        }
+    }
+    settings = operator_settings(monkeypatch, helm.template(values))
+    assert (settings.trainer_http_proxy, settings.trainer_https_proxy) == ("http://proxy:3128", "http://proxy:3128")
+    assert (settings.trainer_no_proxy, settings.trainer_offline) == (".corp.example", True)
+    assert (settings.trainer_ca_configmap, settings.trainer_ca_key) == ("corporate-cas", "bundle.pem")
+
+
 def test_all_namespaces_by_default(monkeypatch: pytest.MonkeyPatch, default_manifests: list[Manifest]) -> None:
     """Without namespaced mode nothing narrows the watch."""
     settings = operator_settings(monkeypatch, default_manifests)

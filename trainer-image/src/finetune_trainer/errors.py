@@ -8,10 +8,12 @@ from finetune_api.contract.failures import REACTIONS, FailureClass
 class TrainerError(Exception):
     """Ends the trainer with a class and one sentence that names the field, the value and the fix."""
 
-    def __init__(self, failure_class: FailureClass, message: str) -> None:
+    def __init__(self, failure_class: FailureClass, message: str, *, step: int | None = None) -> None:
+        """``step`` is the optimizer step it happened at, where that matters."""
         super().__init__(message)
         self.failure_class = failure_class
         self.message = message
+        self.step = step
 
     @property
     def exit_code(self) -> int:

@@ -15,7 +15,7 @@ from pydantic import Field, TypeAdapter
 from finetune_api.contract.base import ContractModel
 from finetune_api.contract.failures import FailureClass
 from finetune_api.contract.progress import TrainerPhase
-from finetune_api.contract.store import BestCheckpoint, EarlyStoppingState, Manifest, Pinned, SamplePrompt, Trigger, UsageSeconds
+from finetune_api.contract.store import BestCheckpoint, EarlyStoppingState, Manifest, Pinned, Rewind, SamplePrompt, Trigger, UsageSeconds
 
 ENV_WORKER_PLAN = "FINETUNE_WORKER_PLAN"
 ENV_LINK = "FINETUNE_LINK"
@@ -109,6 +109,10 @@ class WorkerPlan(ContractModel):
     resume: ResumePoint | None = None
     lost_until_step: int = 0
     """Steps up to here were already trained by an earlier attempt and lost: they count as replayed."""
+    rewinds: list[Rewind] = []
+    """Divergences gone back from: they shift rows and lower rates of later steps."""
+    usage_before: UsageSeconds = UsageSeconds()
+    """Seconds of all earlier attempts, also of those that were killed after their last checkpoint."""
     pod_started: float | None = None
     """``time.monotonic()``, one clock for the whole machine, when the supervisor started: usage ``starting`` counts from here."""
     output_dir: Path
@@ -171,6 +175,16 @@ class Evaluated(ContractModel):
     metrics: dict[str, float]
     best: BestCheckpoint | None = None
     seconds: float = 0.0
+
+
+class Used(ContractModel):
+    """Where the seconds went (rank 0): at most once a second, and when the use changes."""
+
+    type: Literal["used"] = "used"
+    usage: UsageSeconds
+    """Summed over all attempts."""
+    until: float
+    """``time.monotonic()``, one clock for the whole machine, up to which they count."""
 
 
 class Facts(ContractModel):
@@ -270,7 +284,7 @@ class SaveNow(ContractModel):
 
 
 WorkerMessage = Annotated[
-    Hello | Phase | StepReport | Evaluated | Facts | Warned | Saved | StopAgreed | FinalSaved | Failed, Field(discriminator="type")
+    Hello | Phase | StepReport | Evaluated | Used | Facts | Warned | Saved | StopAgreed | FinalSaved | Failed, Field(discriminator="type")
 ]
 SupervisorMessage = Annotated[Staged | Stop | SaveNow, Field(discriminator="type")]
 WORKER_MESSAGES: TypeAdapter[WorkerMessage] = TypeAdapter(WorkerMessage)

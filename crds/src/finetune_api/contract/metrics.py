@@ -44,6 +44,10 @@ def _counter(name: str, text: str, *labels: str) -> Metric:
     return Metric(name, Kind.COUNTER, text, *LABELS, *labels)
 
 
+def _histogram(name: str, text: str) -> Metric:
+    return Metric(name, Kind.HISTOGRAM, text, *LABELS)
+
+
 # --- served by each trainer pod while it runs ---
 
 LOSS = _gauge("finetune_train_loss", "Training loss, last reading")
@@ -56,10 +60,13 @@ STEP = _gauge("finetune_train_step", "Optimizer steps done")
 TOTAL_STEPS = _gauge("finetune_train_steps_planned", "Optimizer steps planned")
 EPOCH = _gauge("finetune_train_epoch", "Passes over the data done")
 STEP_DURATION = _gauge("finetune_train_step_duration_seconds", "Duration of the last optimizer step")
+STEP_SECONDS = _histogram("finetune_train_step_seconds", "Duration of optimizer steps, in this pod's life")
 GPU_MEMORY = _gauge("finetune_train_gpu_memory_peak_bytes", "Most GPU memory that rank 0 had allocated at once; on GPUs only")
 MFU = _gauge("finetune_train_model_flops_utilization_ratio", "Share of the GPUs' peak arithmetic that training uses; known GPU types only")
 CHECKPOINT_SAVE_DURATION = _gauge("finetune_checkpoint_save_duration_seconds", "Duration of the last save to local disk")
 CHECKPOINT_UPLOAD_DURATION = _gauge("finetune_checkpoint_upload_duration_seconds", "Duration of the last upload of a checkpoint")
+CHECKPOINT_SAVE_SECONDS = _histogram("finetune_checkpoint_save_seconds", "Duration of saves to local disk, in this pod's life")
+CHECKPOINT_UPLOAD_SECONDS = _histogram("finetune_checkpoint_upload_seconds", "Duration of uploads of checkpoints, in this pod's life")
 CHECKPOINT_STALL = _counter("finetune_checkpoint_stall_seconds_total", "Time training waited for saves")
 CHECKPOINT_BYTES = _gauge("finetune_checkpoint_bytes", "Size of the last complete checkpoint")
 CHECKPOINT_LAST_STEP = _gauge("finetune_checkpoint_last_step", "Step of the last complete checkpoint")
@@ -68,14 +75,17 @@ CHECKPOINTS_SKIPPED = _counter("finetune_checkpoints_skipped_total", "Saves repl
 UPLOAD_ERRORS = _counter("finetune_checkpoint_upload_errors_total", "Failed tries to upload a checkpoint")
 ATTEMPT = _gauge("finetune_train_attempt", "Number of the attempt")
 RUN = _gauge("finetune_train_run", "Number of the run")
+STALLED = _gauge("finetune_train_stalled", "1 while a process of the pod makes no headway for longer than its phase may take, else 0")
+LAST_HEADWAY = _gauge("finetune_train_last_headway_timestamp_seconds", "When a counter of the pod last moved")
 PHASE = _gauge("finetune_train_phase_info", "1 for what the trainer does now", "phase")
 USAGE_SECONDS = _counter("finetune_usage_seconds_total", "Wall time of the rank group by use", "use")
 """Label ``use``: starting, productive, checkpointing, replayed, evaluating."""
 
 TRAINER = (
-    LOSS, EVAL_LOSS, LEARNING_RATE, GRAD_NORM, TOKENS_PER_SECOND, TOKENS_TOTAL, STEP, TOTAL_STEPS, EPOCH, STEP_DURATION, GPU_MEMORY, MFU,
-    CHECKPOINT_SAVE_DURATION, CHECKPOINT_UPLOAD_DURATION, CHECKPOINT_STALL, CHECKPOINT_BYTES, CHECKPOINT_LAST_STEP, CHECKPOINT_LAST_SUCCESS,
-    CHECKPOINTS_SKIPPED, UPLOAD_ERRORS, ATTEMPT, RUN, PHASE, USAGE_SECONDS,
+    LOSS, EVAL_LOSS, LEARNING_RATE, GRAD_NORM, TOKENS_PER_SECOND, TOKENS_TOTAL, STEP, TOTAL_STEPS, EPOCH, STEP_DURATION, STEP_SECONDS,
+    GPU_MEMORY, MFU, CHECKPOINT_SAVE_DURATION, CHECKPOINT_UPLOAD_DURATION, CHECKPOINT_SAVE_SECONDS, CHECKPOINT_UPLOAD_SECONDS,
+    CHECKPOINT_STALL, CHECKPOINT_BYTES, CHECKPOINT_LAST_STEP, CHECKPOINT_LAST_SUCCESS, CHECKPOINTS_SKIPPED, UPLOAD_ERRORS, ATTEMPT, RUN,
+    STALLED, LAST_HEADWAY, PHASE, USAGE_SECONDS,
 )  # fmt: skip
 
 # --- served by the leading operator for each job, from its status: they outlive the job's pods and end with the job ---

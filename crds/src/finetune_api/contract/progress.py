@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Literal
 
 from finetune_api.contract.base import ContractModel
-from finetune_api.contract.store import BestCheckpoint, CheckpointRef, Trigger, UsageSeconds
+from finetune_api.contract.store import BestCheckpoint, CheckpointRef, Rewind, Trigger, UsageSeconds
 
 
 def progress_path(namespace: str, name: str) -> str:
@@ -23,9 +23,10 @@ def progress_path(namespace: str, name: str) -> str:
 
 
 TrainerPhase = Literal[
-    "Starting", "Preparing", "Loading", "Training", "Evaluating", "Saving", "Uploading", "Holding", "Exporting", "Finished"
+    "Starting", "Preparing", "Loading", "Training", "Generating", "Evaluating", "Saving", "Uploading", "Holding", "Exporting", "Finished"
 ]
-"""What the trainer does now. Holding = stopped as asked, checkpoint committed, waiting to be released."""
+"""What the trainer does now. Generating = completions for the next steps. Holding = stopped as asked, checkpoint committed, waiting to be
+released."""
 
 
 class KubeflowMetric(ContractModel):
@@ -88,7 +89,7 @@ class FineTuneProgress(ContractModel):
     attempt: int
     phase: TrainerPhase
     counter: int = 0
-    """Moves while the phase makes headway: steps, evaluation batches, bytes."""
+    """Moves while the phase makes headway: micro-batches, evaluation batches, generated tokens, rows."""
     step: int = 0
     total_steps: int = 0
     epoch: float = 0.0
@@ -110,12 +111,15 @@ class FineTuneProgress(ContractModel):
     """Checkpoint this attempt started from."""
     lost_steps: int = 0
     """Steps that the previous attempt had trained and this one trains again."""
+    rewinds: list[Rewind] = []
+    """Divergences gone back from, oldest first, at most :data:`finetune_api.contract.store.MAX_REWINDS`."""
     facts: dict[str, str] = {}
     """Resolved by the trainer: dtype, strategy, trainableParameters, totalParameters, modelRevision, datasetDigest, trainRows,
     evalRows, ..."""
     warnings: dict[str, str] = {}
     """Condition type -> message, e.g. ConditionalWritesUnsupported, CheckpointSkipped, CheckpointRejected, ExcessiveTruncation."""
     usage: UsageSeconds | None = None
+    """Up to this post, all attempts together; no part of it ever falls."""
     save_seconds: float | None = None
     """How long training waited for the newest save."""
     upload_seconds: float | None = None

@@ -10,6 +10,7 @@ All keys are relative to ``RunConfig.store.uri``::
     prepared/<key>/...                             rows ready for training, keyed by content
     metrics/attempt-<n>.jsonl                      every optimizer step
     logs/attempt-<n>/pod-<i>.log
+    heartbeats/<n>.json                            how far the attempt got and what it used, a few seconds old
     final/...                                      the final adapter or model, final/manifest.json last
     final/merged/... final/gguf/*.gguf             what an export made of it; final/export.json lists what is complete
     final/samples.json                             answers of the final model to prompts of the data
@@ -144,14 +145,19 @@ class EarlyStoppingState(ContractModel):
 
 
 class UsageSeconds(ContractModel):
-    """Wall seconds of the rank group by use (monotonic clocks), summed over attempts. GPU seconds = these x GPUs."""
+    """Wall seconds of the rank group by use, summed over attempts. GPU seconds = these x GPUs.
+
+    Monotonic clocks of pod 0, so that a wall clock that jumps changes nothing. Every moment from the start of pod 0 to its end belongs to
+    exactly one use, also those of attempts that were killed (up to the last heartbeat in the store); no value ever falls. Time between
+    attempts, and so a pause, is in none of them.
+    """
 
     starting: float = 0.0
     """From pod start to the first optimizer step."""
     productive: float = 0.0
-    """Optimizer steps that count."""
+    """Optimizer steps."""
     checkpointing: float = 0.0
-    """Training waited for a save."""
+    """Training waited for a save, or had ended and its last checkpoint or result was uploaded and held."""
     replayed: float = 0.0
     """Steps trained again because they were lost."""
     evaluating: float = 0.0
@@ -160,6 +166,23 @@ class UsageSeconds(ContractModel):
     def total(self) -> float:
         """All of them: how long the group was at work."""
         return self.starting + self.productive + self.checkpointing + self.replayed + self.evaluating
+
+
+MAX_REWINDS = 2
+"""How often a job goes back from a divergence."""
+
+
+class Rewind(ContractModel):
+    """A divergence the training went back from. What it changes is a function of the step, so that a resumed run does the same."""
+
+    step: int
+    """Optimizer step gone back to; both changes hold for all steps after it."""
+    diverged_step: int
+    """Where loss, gradient or weights were no longer finite."""
+    skipped: int
+    """Optimizer steps' worth of rows that are left out."""
+    rate_factor: float = 0.5
+    """Learning rates are multiplied with it."""
 
 
 class Manifest(ContractModel):
@@ -190,6 +213,8 @@ class Manifest(ContractModel):
     metrics: dict[str, float] = {}
     """Last loss, eval_loss, ... at this step."""
     usage: UsageSeconds = UsageSeconds()
+    rewinds: list[Rewind] = []
+    """In force when it was written, oldest first: a resumed run needs them to train the same rows at the same rates."""
 
     @property
     def size_bytes(self) -> int:

@@ -30,6 +30,8 @@ class TerminationMessage(ContractModel):
     final_uri: str | None = None
     log_lines: str = ""
     """Last lines of the failed rank, at most :data:`MAX_LOG_BYTES`."""
+    will_rewind: bool = False
+    """Pod 0 after a divergence: the next attempt goes back to the last good checkpoint and leaves out the rows in between."""
     usage: UsageSeconds | None = None
     metrics: dict[str, float] = {}
     warnings: list[str] = []

@@ -37,3 +37,12 @@ class Retry(ApiModel):
     """Restarts without a new checkpoint in between; a new checkpoint sets the count back. Drains and preemptions are not counted."""
     backoff_seconds: int = api_field(ge=1, le=3600, unit="seconds", schema_default=10, requirement="OP-11")
     """Wait before the first restart; doubles each time, at most 5 minutes."""
+    on_divergence: Literal["fail", "rewind"] = api_field(schema_default="fail", requirement="F-13")
+    """When loss, gradient or weights are no longer finite: fail ends the job with class LossDiverged. rewind goes back to the last
+    checkpoint, leaves out the rows trained since and halves the learning rate, at most twice; it is said in the condition LossRewound."""
+    on_stall: Literal["report", "restart"] = api_field(schema_default="restart", requirement="OP-11")
+    """When a rank makes no headway for too long: report writes every rank's stack to the log and sets the condition TrainingStalled,
+    restart also ends the run with class Stalled, so that the next one goes on from the last checkpoint."""
+    stall_seconds: int = api_field(ge=10, le=86400, unit="seconds", schema_default=900, requirement="OP-11")
+    """How long training and evaluation may go without a micro-batch, and generation without a token. Phases without computation
+    (download, preparing, loading, saving) have 1800 seconds, or this if it is longer."""

@@ -12,6 +12,12 @@
   "TRAINER_IMAGE" (include "finetune-operator.image" (dict "root" . "image" "trainer"))
   "IMAGE_PULL_POLICY" .Values.image.pullPolicy
   "IMAGE_PULL_SECRETS" (join "," .Values.image.pullSecrets)
+  "TRAINER_HTTP_PROXY" .Values.trainer.proxy.http
+  "TRAINER_HTTPS_PROXY" .Values.trainer.proxy.https
+  "TRAINER_NO_PROXY" .Values.trainer.proxy.noProxy
+  "TRAINER_CA_CONFIGMAP" .Values.trainer.caBundle.configMap
+  "TRAINER_CA_KEY" .Values.trainer.caBundle.key
+  "TRAINER_OFFLINE" .Values.trainer.offline
   "STORAGE_ENDPOINT" (include "finetune-operator.storeEndpoint" .)
   "STORAGE_REGION" (include "finetune-operator.storeRegion" .)
   "STORAGE_BUCKET" (include "finetune-operator.storeBucket" .)

@@ -9,6 +9,7 @@ from finetune_api.contract.termination import TerminationMessage
 from finetune_api.models.status import ConditionType, Phase
 from finetune_operator.plan.blocked import blocked_message, look_for_blocked
 from finetune_operator.plan.desire import Desire
+from finetune_operator.plan.divergence import go_back, goes_back
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.ending import close_attempt, fail, fail_or_retry, note_checkpoint, succeed
 from finetune_operator.plan.failure import Culprit, find_culprit, read_message
@@ -55,7 +56,7 @@ def live(draft: Draft) -> None:
     elif lost:
         _node_lost(draft, lost)
     elif workload.failed:
-        fail_or_retry(draft, find_culprit(pods, workload))
+        (go_back if goes_back(pods) else fail_or_retry)(draft, find_culprit(pods, workload))
     elif workload.failing or workload.deleting:
         _wait_for_end(draft, workload)
     elif active_ask(draft.status) is not None or draft.desire is not Desire.RUN:

@@ -9,6 +9,7 @@ from finetune_api.contract import env
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.models.scheduling import Toleration
 from finetune_operator.plan.observed import Manifest
+from finetune_operator.plan.outside import build_outside_environment
 from finetune_operator.plan.placement import as_manifest, build_placement, claims_of_container, gpus_are_claimed
 from finetune_operator.plan.volumes import build_volumes
 from finetune_operator.settings import PlanSettings
@@ -63,7 +64,7 @@ def _container(config: RunConfig, verb: str, mounts: list[Manifest], settings: P
         "image": image,
         "imagePullPolicy": settings.image_pull_policy,
         "args": [verb],
-        "env": _environment(config, verb, image),
+        "env": [*_environment(config, verb, image), *build_outside_environment(settings)],
         "ports": [{"name": "metrics", "containerPort": env.METRICS_PORT}] if verb == "train" else [],
         "resources": _resources(config) if verb == "train" else {"requests": {"cpu": "100m", "memory": "256Mi"}},
         "securityContext": {

@@ -160,5 +160,5 @@ def is_urgent(news: News) -> bool:
 
 
 def activity(phase: str) -> str:
-    """The trainer's phase as coarse as the job's own: saving and uploading are part of training."""
-    return "Training" if phase in ("Saving", "Uploading") else phase
+    """The trainer's phase as coarse as the job's own: generating, saving and uploading are part of training."""
+    return "Training" if phase in ("Generating", "Saving", "Uploading") else phase

@@ -35,6 +35,7 @@ def build_run_config(job: JobObject, spec: FineTuneJobSpec, run: int, settings: 
         progress=ProgressConfig(
             url=settings.progress_url + progress_path(job.namespace, job.name), interval_seconds=settings.progress_interval_seconds
         ),
+        offline=settings.trainer_offline,
     )
 
 

@@ -12,6 +12,7 @@ from finetune_api.contract import env
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_operator.plan.observed import Manifest
+from finetune_operator.plan.outside import trust_source
 from finetune_operator.settings import PlanSettings
 
 SECRET_MODE = 0o440
@@ -39,6 +40,7 @@ def build_volumes(config: RunConfig, config_map: str, verb: str, settings: PlanS
         _cache(spec),
         _token(),
         _mounted("ca", posixpath.dirname(env.PROGRESS_CA_PATH), {"configMap": {"name": CA_CONFIGMAP, "optional": True}}, read_only=True),
+        *_trust(settings),
         *(_secret(directory, name) for directory, name in secrets_of(spec, verb, settings)),
         *_claims(spec),
         *_config_maps(spec),
@@ -94,6 +96,12 @@ def _secret(directory: str, name: str) -> Mounted:
     """A credential; optional, since a pod that waits for a missing Secret says nothing, while the trainer names what is missing."""
     volume = {"secret": {"secretName": name, "optional": True, "defaultMode": SECRET_MODE}}
     return _mounted(f"secret-{directory}", f"{env.SECRETS_DIR}/{directory}", volume, read_only=True)
+
+
+def _trust(settings: PlanSettings) -> Iterator[Mounted]:
+    source = trust_source(settings)
+    if source is not None:
+        yield _mounted("trust", env.CA_BUNDLE_DIR, source, read_only=True)
 
 
 def _claims(spec: FineTuneJobSpec) -> Iterator[Mounted]:

@@ -31,7 +31,7 @@ TOPOLOGY = Topology(replicas=2, processes_per_replica=2, device="cpu", master_ad
 
 def test_ranks_get_torchruns_environment(tmp_path: Path) -> None:
     """Design §5: rank = pod index x processes + local rank; MASTER_ADDR = pod 0's DNS name."""
-    common = process_environment({"PATH": "/bin"}, work_dir=tmp_path, link=tmp_path / "link.sock", threads=4)
+    common = process_environment({"PATH": "/bin"}, work_dir=tmp_path, link=tmp_path / "link.sock", threads=4, device="cpu")
     made = worker_environment(common, topology=TOPOLOGY, pod=1, local_rank=1, plan=tmp_path / "plan.json")
     wanted = {
         "RANK": "3",
@@ -41,6 +41,7 @@ def test_ranks_get_torchruns_environment(tmp_path: Path) -> None:
         "MASTER_ADDR": "job-r1-0.job-r1",
         "MASTER_PORT": "29500",
         "OMP_NUM_THREADS": "4",
+        "OMP_WAIT_POLICY": "PASSIVE",
         "DISABLE_KUBEFLOW_INTEGRATION": "TRUE",
         "FINETUNE_WORKER_PLAN": str(tmp_path / "plan.json"),
     }

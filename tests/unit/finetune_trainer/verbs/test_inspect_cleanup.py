@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from finetune_api.contract.failures import FailureClass
 from finetune_api.contract.run_config import StoreConfig
-from finetune_api.contract.store import CheckpointRef
+from finetune_api.contract.store import CheckpointRef, UsageSeconds
 from finetune_trainer.store.base import Store
 from finetune_trainer.store.checkpoints import claim_attempt
 from finetune_trainer.store.heartbeat import Heartbeat, write_heartbeat
@@ -89,19 +91,61 @@ def test_cleanup_deletes_the_jobs_objects_only(verb_pod: VerbPod, store: LocalSt
     store.put("pinned.json", b"{}")
     store.put("prepared/key/train/x.arrow", b"x")
     store.put("somebody-elses/file", b"x")
-    assert run_cleanup(verb_pod.environment(), dry_run=True) == 0
+    assert run_cleanup(verb_pod.environment(), dry_run=True, older_than=None) == 0
     assert "would be deleted" in verb_pod.message.message
     assert store.get("pinned.json") == b"{}"
-    assert run_cleanup(verb_pod.environment(), dry_run=False) == 0
+    assert run_cleanup(verb_pod.environment(), dry_run=False, older_than=None) == 0
     assert [info.key for info in store.list()] == ["somebody-elses/file"]
     assert verb_pod.message.result is not None
     assert verb_pod.message.result["foreign"] == 1
-    assert run_cleanup(verb_pod.environment(), dry_run=False) == 0
+    assert run_cleanup(verb_pod.environment(), dry_run=False, older_than=None) == 0
+
+
+def age(store: LocalStore, directory: Path, prefix: str, days: float) -> None:
+    """Make objects look as if they had been written some days ago."""
+    for info in store.list(prefix):
+        moment = info.modified.timestamp() - days * 86400
+        os.utime(directory / info.key, (moment, moment))
+
+
+def test_cleanup_of_what_is_old_never_halves_a_checkpoint(verb_pod: VerbPod, store: LocalStore) -> None:
+    """``--older-than``: what belongs together is as old as its youngest object."""
+    directory = verb_pod.directory / "store/team/job"
+    store.put("prepared/key/train/x.arrow", b"x")
+    store.put("prepared/key/manifest.json", b"{}")
+    store.put("logs/attempt-1/pod-0.log", b"x")
+    for prefix in ("a1/checkpoint-100/", "a1/checkpoint-200/optimizer.pt", "prepared/key/train/", "logs/"):
+        age(store, directory, prefix, 40)
+    age(store, directory, "a1/checkpoint-300/", 20)
+    assert run_cleanup(verb_pod.environment(), dry_run=False, older_than=timedelta(days=30)) == 0
+    left = {info.key for info in store.list()}
+    assert not any(key.startswith(("a1/checkpoint-100/", "logs/")) for key in left)
+    assert {"a1/checkpoint-200/optimizer.pt", "a1/checkpoint-300/manifest.json", "prepared/key/train/x.arrow", "attempts/1.json"} <= left
+    assert "younger ones stay" in verb_pod.message.message
+
+
+@pytest.mark.parametrize(("text", "age_"), [("30d", timedelta(days=30)), ("12h", timedelta(hours=12)), ("90m", timedelta(minutes=90))])
+def test_ages(text: str, age_: timedelta) -> None:
+    assert parse(["cleanup", "--older-than", text]).older_than == age_
+    assert parse(["cleanup"]).older_than is None
+
+
+@pytest.mark.parametrize("text", ["30", "d", "-1d", "0d", "1w", "1.5d"])
+def test_ages_that_are_none(text: str) -> None:
+    with pytest.raises(SystemExit):
+        parse(["cleanup", "--older-than", text])
+
+
+def test_inspect_tells_what_was_used(verb_pod: VerbPod, store: LocalStore) -> None:
+    """The operator takes usage over from here when reports are missing."""
+    write_heartbeat(store, Heartbeat(attempt=1, step=320, usage=UsageSeconds(productive=7)))
+    assert run_inspect(verb_pod.environment(), deep=False) == 0
+    assert verb_pod.message.usage == UsageSeconds(productive=7)
 
 
 def test_cleanup_never_empties_a_whole_bucket(tmp_path: Path) -> None:
     pod = VerbPod(tmp_path, StoreConfig(uri="s3://bucket"))
-    assert run_cleanup(pod.environment(), dry_run=False) == 42
+    assert run_cleanup(pod.environment(), dry_run=False, older_than=None) == 42
     assert pod.message.failure_class == FailureClass.CONFIGURATION
 
 

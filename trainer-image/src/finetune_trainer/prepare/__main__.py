@@ -5,13 +5,16 @@ The supervisor of pod 0 names a plan in ``FINETUNE_PREPARE_PLAN``, preflight one
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import signal
 import sys
 from pathlib import Path
 
 
 def main() -> int:
     """Do as planned; returns 0, or the code of a user error after saying it. Needs a process of its own."""
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
     from finetune_trainer.prepare.tokenizer import import_transformers_without_torch
     from finetune_trainer.protocol import ENV_MEASURE_PLAN

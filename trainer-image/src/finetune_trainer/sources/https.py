@@ -17,6 +17,7 @@ import urllib3
 from finetune_api.contract.env import HTTPS_TOKEN_KEY
 from finetune_trainer.sources.context import Source, SourceContext, source_error
 from finetune_trainer.sources.digest import digest_of
+from finetune_trainer.store.http_pool import http_pool
 from finetune_trainer.store.transfer import fill_directory
 
 Result = TypeVar("Result")
@@ -36,7 +37,7 @@ def fetch_https(source: Source, context: SourceContext) -> Path:
     """
     name = Path(unquote(urlsplit(source.uri).path)).name or "download"
     objects = context.cache_dir / "objects"
-    with web_client() as http:
+    with web_client(source.uri) as http:
         etag = _patiently(source, lambda: _strong_etag(http, source))
         if etag:
             target = objects / digest_of(("https", name, etag))
@@ -53,17 +54,17 @@ def fetch_https(source: Source, context: SourceContext) -> Path:
 
 def check_reachable(source: Source) -> None:
     """Ask for the headers only; raises the role's error when the server refuses."""
-    with web_client() as http:
+    with web_client(source.uri) as http:
         answer = _patiently(source, lambda: _request(http, "HEAD", source))
         answer.close()
         if answer.status in (401, 403, 404, 410):
             _refuse(answer, source)
 
 
-def web_client() -> urllib3.PoolManager:
+def web_client(url: str) -> urllib3.PoolManager:
     """Client that follows redirects (the token stays with the first host) and leaves retries to us."""
     redirects_only = urllib3.Retry(total=None, connect=0, read=0, redirect=5, status=0, other=0)
-    return urllib3.PoolManager(timeout=urllib3.Timeout(connect=10, read=60), retries=redirects_only)
+    return http_pool(url, timeout=urllib3.Timeout(connect=10, read=60), retries=redirects_only)
 
 
 def _patiently(source: Source, request: Callable[[], Result]) -> Result:

@@ -95,7 +95,7 @@ def _weight_bytes(source: Source, context: SourceContext, place: HubFile, start:
         url = hf_hub_url(place.repo_id, place.name, revision=place.revision, endpoint=api.endpoint)
         headers = {"Range": f"bytes={start}-{start + length - 1}"} | ({"Authorization": f"Bearer {api.token}"} if api.token else {})
         try:
-            with web_client() as http:
+            with web_client(url) as http:
                 answer = http.request("GET", url, headers=headers, preload_content=False)
                 try:
                     data = bytes(answer.read(length if answer.status == 206 else start + length))

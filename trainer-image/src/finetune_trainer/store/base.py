@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -15,6 +16,8 @@ class ObjectInfo(NamedTuple):
     """Bytes."""
     etag: str
     """Changes when the content does. No digest: multipart uploads make their own."""
+    modified: datetime
+    """When it was written, by the store's clock, UTC."""
 
 
 class Store(Protocol):

@@ -15,6 +15,7 @@ from finetune_api.contract.store import (
     EarlyStoppingState,
     Manifest,
     Part,
+    Rewind,
     StoredFile,
     Trigger,
     UsageSeconds,
@@ -72,6 +73,7 @@ class RunFacts:
     strategy: str
     global_batch: int
     parent: CheckpointRef | None
+    rewinds: tuple[Rewind, ...] = ()
 
 
 def claim_attempt(store: Store, record: AttemptRecord) -> bool:
@@ -130,6 +132,7 @@ def commit(store: Store, save: Save, parts: list[Part], facts: RunFacts, *, now:
         evaluation_due=save.evaluation_due,
         metrics=save.metrics,
         usage=save.usage,
+        rewinds=list(facts.rewinds),
     )
     if not store.create(manifest_key(facts.attempt, save.step), manifest.to_json().encode()):
         return Manifest.model_validate_json(store.get(manifest_key(facts.attempt, save.step)))

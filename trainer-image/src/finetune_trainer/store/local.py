@@ -8,6 +8,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
@@ -83,7 +84,8 @@ class LocalStore:
                 key = path.relative_to(self._directory).as_posix()
                 if key.startswith(prefix) and not name.startswith(TEMPORARY_PREFIX):
                     status = path.stat()
-                    found.append(ObjectInfo(key, status.st_size, f"{status.st_ino}-{status.st_mtime_ns}-{status.st_size}"))
+                    etag = f"{status.st_ino}-{status.st_mtime_ns}-{status.st_size}"
+                    found.append(ObjectInfo(key, status.st_size, etag, datetime.fromtimestamp(status.st_mtime, UTC)))
         yield from sorted(found)
 
     def delete(self, keys: Iterable[str]) -> None:

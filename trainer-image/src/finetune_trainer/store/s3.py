@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +25,8 @@ PART_BYTES = 32 * 1024 * 1024
 PARALLEL_PARTS = 4
 """Parts of one file in flight; several files are uploaded at once, so this bounds memory, not speed."""
 DEFAULT_PATIENCE_SECONDS = 60.0
+EPOCH = datetime.fromtimestamp(0, UTC)
+"""Age of an object whose service tells none."""
 PRESIGNED_LIFETIME = timedelta(minutes=10)
 
 
@@ -89,7 +91,7 @@ class S3Store:
         def read_all(session: Session) -> list[ObjectInfo]:
             found = session.client.list_objects(self._location.bucket, prefix=name or None, recursive=True)
             return [
-                ObjectInfo((item.object_name or "")[skip:], item.size or 0, (item.etag or "").strip('"'))
+                ObjectInfo((item.object_name or "")[skip:], item.size or 0, (item.etag or "").strip('"'), item.last_modified or EPOCH)
                 for item in found
                 if not item.is_dir
             ]

@@ -12,6 +12,7 @@ from minio import Minio
 
 from finetune_trainer.errors import configuration_error
 from finetune_trainer.store.credentials import S3Credentials, SecretFiles, read_s3_credentials
+from finetune_trainer.store.http_pool import http_pool
 
 AWS_ENDPOINT = "https://s3.amazonaws.com"
 GCS_ENDPOINT = "https://storage.googleapis.com"
@@ -98,7 +99,8 @@ class S3Connection:
             raise configuration_error(
                 f"The S3 endpoint {endpoint} (AWS_ENDPOINT_URL of Secret {self.secret.name}) must look like http://host:port or https://host."
             )
-        pool = urllib3.PoolManager(
+        pool = http_pool(
+            endpoint,
             timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=READ_TIMEOUT_SECONDS),
             maxsize=CONNECTIONS,
             retries=False,

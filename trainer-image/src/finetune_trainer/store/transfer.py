@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -17,6 +20,7 @@ from finetune_trainer.store.errors import DigestMismatchError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 PARALLEL_FILES = 4
+STALE_SECONDS = 6 * 3600.0
 
 
 def hash_file(path: Path) -> str:
@@ -89,6 +93,30 @@ def fill_directory(target: Path, fill: Callable[[Path], None]) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def remove_stale(cache: Path, *, seconds: float = STALE_SECONDS) -> list[Path]:
+    """Remove temporary directories of a cache that nobody writes to any more; returns them.
+
+    A cache may be shared: a directory is stale when nothing in it changed for ``seconds`` by the clock of the volume itself.
+    """
+    with tempfile.TemporaryFile(dir=cache) as probe:
+        now = os.fstat(probe.fileno()).st_mtime
+    temporary = (path for kind in (".filling-*", ".download-*") for path in cache.glob(f"*/{kind}") if path.is_dir())
+    stale = [path for path in temporary if now - _last_change(path) > seconds]
+    for path in stale:
+        shutil.rmtree(path, ignore_errors=True)
+    return stale
+
+
+def _last_change(directory: Path) -> float:
+    """Latest change of anything in a directory; files that vanish meanwhile are a change of their folder."""
+    times = [directory.stat().st_mtime]
+    for folder, _, names in os.walk(directory):
+        for path in (Path(folder), *(Path(folder, name) for name in names)):
+            with contextlib.suppress(FileNotFoundError):
+                times.append(path.stat().st_mtime)
+    return max(times)
 
 
 def _in_parallel(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:

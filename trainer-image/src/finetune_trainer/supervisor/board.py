@@ -2,32 +2,65 @@
 
 from __future__ import annotations
 
+import copy
 import threading
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 from finetune_api.contract import CONTRACT_VERSION
+from finetune_api.contract import metrics as names
 from finetune_api.contract.progress import CheckpointReport, FineTuneProgress
-from finetune_api.contract.store import CheckpointRef, UsageSeconds
-from finetune_trainer.protocol import StepReport
+from finetune_api.contract.store import CheckpointRef
+from finetune_trainer.protocol import StepReport, Used
+from finetune_trainer.supervisor.usage import UsageLedger
 
 KEPT_CHECKPOINTS = 5
+
+
+BUCKETS = tuple(0.05 * 2**power for power in range(18))
+"""Upper bounds of durations: 50 ms to two hours, each twice the one before."""
+
+
+class Distribution:
+    """How often a duration fell into which bucket, in this pod's life. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(BUCKETS) + 1)
+        self.sum = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count a duration."""
+        self._counts[bisect_left(BUCKETS, seconds)] += 1
+        self.sum += seconds
+
+    @property
+    def buckets(self) -> list[tuple[str, float]]:
+        """(upper bound, how many were at most that), the last one without bound."""
+        bounds = [*(f"{bound:g}" for bound in BUCKETS), "+Inf"]
+        return list(zip(bounds, map(float, accumulate(self._counts)), strict=True))
 
 
 class Board:
     """A thread-safe progress document and a few counters."""
 
-    def __init__(self, *, run: int) -> None:
+    def __init__(self, *, run: int, ledger: UsageLedger | None = None) -> None:
+        """``ledger`` counts the seconds of the group (pod 0)."""
+        self.ledger = ledger
         self._lock = threading.Lock()
         self._progress = FineTuneProgress(contract_version=CONTRACT_VERSION, run=run, attempt=0, phase="Starting")
         self.counters: dict[str, float] = {}
         """Metric name -> value, of metrics that are no part of the progress document."""
+        self._durations: defaultdict[str, Distribution] = defaultdict(Distribution)
         self.on_change: Callable[[], None] = lambda: None
 
     def snapshot(self) -> FineTuneProgress:
         """Return the current state."""
         with self._lock:
-            return self._progress
+            progress = self._progress
+        return progress if self.ledger is None else progress.model_copy(update={"usage": self.ledger.total()})
 
     def update(self, **changes: Any) -> None:
         """Set fields of the progress document."""
@@ -44,15 +77,32 @@ class Board:
         with self._lock:
             self.counters[name] = value
 
+    def observe(self, name: str, seconds: float) -> None:
+        """Add to a histogram of durations."""
+        with self._lock:
+            self._durations[name].add(seconds)
+
+    def durations(self) -> dict[str, Distribution]:
+        """Histograms as they are now."""
+        with self._lock:
+            return copy.deepcopy(dict(self._durations))
+
     def values(self) -> dict[str, float]:
         """Counters and gauges."""
         with self._lock:
             return dict(self.counters)
 
+    def settle(self, used: Used) -> None:
+        """Take over where rank 0's seconds went (pod 0)."""
+        if self.ledger is not None:
+            self.ledger.settle(used.usage, used.until)
+
     def step(self, report: StepReport) -> None:
         """Take over a step; values that are read only now and then stay until the next reading."""
         fields = report.model_dump(exclude={"type", "replayed"}, exclude_none=True)
         self.update(phase="Training", counter=report.step, **fields)
+        if report.step_seconds is not None:
+            self.observe(names.STEP_SECONDS, report.step_seconds)
 
     def warn(self, condition: str, message: str) -> None:
         """Set or, with an empty message, clear a warning."""
@@ -85,8 +135,3 @@ class Board:
             newest = progress.checkpoints[-1]
             return CheckpointRef(attempt=newest.attempt, step=newest.step)
         return progress.parent
-
-    @property
-    def usage(self) -> UsageSeconds | None:
-        """Wall seconds by use, as last told by rank 0."""
-        return self.snapshot().usage

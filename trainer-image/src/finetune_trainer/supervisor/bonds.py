@@ -35,6 +35,9 @@ class Bond(Protocol):
     def lost(self) -> str:
         """Why a silent peer has to be taken for lost; empty while none is."""
 
+    def headway(self) -> int:
+        """What the other pods have fetched, MiB."""
+
     def close(self) -> None:
         """Say farewell."""
 
@@ -72,6 +75,10 @@ class LeaderBond:
             return ""
         return f"pod {silent[0]} has not been heard of for {SILENCE_LIMIT_SECONDS:.0f} s"
 
+    def headway(self) -> int:
+        """Sum over the reports."""
+        return self._service.headway()
+
     def close(self) -> None:
         """Give the others a moment to read the last news, then stop answering."""
         self._service.wait_until_told(FAREWELL_SECONDS)
@@ -106,6 +113,10 @@ class MemberBond:
     def lost(self) -> str:
         """The client itself notices when pod 0 is silent."""
         return ""
+
+    def headway(self) -> int:
+        """Pod 0 alone watches the start of all."""
+        return 0
 
     def close(self) -> None:
         """Report for the last time."""

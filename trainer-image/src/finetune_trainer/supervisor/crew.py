@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,7 +34,9 @@ class Crew:
         self._link = LinkServer(environment.work_dir, on_message)
         self._prepare: Process | None = None
         threads = max(1, available_cpus() // topology.processes_per_replica)
-        self._common = process_environment(variables, work_dir=environment.work_dir, link=self._link.path, threads=threads)
+        self._common = process_environment(
+            variables, work_dir=environment.work_dir, link=self._link.path, threads=threads, device=topology.device
+        )
 
     def start(self, plan: WorkerPlan) -> None:
         """Write the plan and start one worker per local rank."""
@@ -66,6 +69,12 @@ class Crew:
     def order_save(self) -> None:
         """Ask every rank to save at the next agreed step."""
         self._link.broadcast(SaveNow())
+
+    def show_stacks(self) -> None:
+        """Have every running process write the stacks of its threads to its output."""
+        self.workers.show_stacks()
+        if self._prepare is not None and self._prepare.code is None:
+            self._prepare.send_signal(signal.SIGUSR1)
 
     def ends(self, failures: Mapping[int, Failed]) -> list[WorkerEnd]:
         """What is known of each ended rank."""

@@ -5,19 +5,23 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from finetune_api.contract.failures import EXIT_DONE, EXIT_PEER_LOST, EXIT_STOPPED, EXIT_UNKNOWN, FailureClass
 from finetune_api.contract.progress import Finished, Stopped
-from finetune_api.contract.store import FINAL_PREFIX, LINEAGE
+from finetune_api.contract.store import FINAL_PREFIX, LINEAGE, MAX_REWINDS
+from finetune_trainer.errors import TrainerError
 from finetune_trainer.outputs.card import model_card
 from finetune_trainer.store.checkpoints import SupersededError
 from finetune_trainer.store.ledger import read_ledger
 from finetune_trainer.supervisor import events
 from finetune_trainer.supervisor.final import lineage, upload_final, upload_tensorboard
+from finetune_trainer.supervisor.heart import Heart
 from finetune_trainer.supervisor.outcome import Outcome, count_oom_kills, outcome_of_workers
 from finetune_trainer.supervisor.progress import Reporter
 from finetune_trainer.supervisor.situation import EventQueue, run_in_background
+from finetune_trainer.supervisor.stall import Stall
 from finetune_trainer.supervisor.uploads import FAILING_CONDITION
 
 if TYPE_CHECKING:
@@ -40,9 +44,9 @@ class Ending:
     """Turns the end of the workers into the end of the pod."""
 
     def __init__(
-        self, session: Session, queue: EventQueue, reporter: Reporter | None, attachments: Callable[[], Mapping[str, bytes]]
+        self, session: Session, queue: EventQueue, reporter: Reporter | None, heart: Heart, attachments: Callable[[], Mapping[str, bytes]]
     ) -> None:
-        self._session, self._queue, self._reporter = session, queue, reporter
+        self._session, self._queue, self._reporter, self._heart = session, queue, reporter, heart
         self._attachments = attachments
         self._now = session.now
 
@@ -51,6 +55,8 @@ class Ending:
         session = self._session
         if not session.crew.workers.are_done:
             return self._unsaved("the ranks did not stop in time")
+        if self._now.stall is not None:
+            return self._fail(self._stalled(self._now.stall))
         killed = count_oom_kills(session.inputs.environment.memory_events) > self._now.oom_kills_before
         outcome = outcome_of_workers(session.crew.ends(self._now.failures), was_oom_killed=killed)
         if outcome.exit_code == EXIT_DONE:
@@ -196,8 +202,16 @@ class Ending:
 
     # --- failed ---
 
+    def _stalled(self, stall: Stall) -> Outcome:
+        """The ranks were killed because one of them hung: its last lines are its stacks."""
+        ends = self._session.crew.ends(self._now.failures)
+        lines = next((end.last_lines for end in ends if end.rank == stall.rank), ())
+        return Outcome(EXIT_UNKNOWN, FailureClass.STALLED, f"{stall}.", stall.rank, "\n".join(lines))
+
     def _fail(self, outcome: Outcome) -> Outcome:
         session, now = self._session, self._now
+        if outcome.failure_class is FailureClass.LOSS_DIVERGED:
+            outcome = self._diverged(outcome)
         session.bond.failing(outcome.message or now.lost or "failed")
         if session.uploader is not None and not session.uploader.is_idle:
             logger.info("workers have ended, uploads go on")
@@ -207,6 +221,27 @@ class Ending:
         if now.lost and outcome.exit_code in (EXIT_STOPPED, EXIT_PEER_LOST):
             return Outcome(EXIT_PEER_LOST, FailureClass.PEER_LOST, now.lost, outcome.failed_rank, outcome.log_lines)
         return outcome
+
+    def _diverged(self, outcome: Outcome) -> Outcome:
+        """Leave the next attempt word of a divergence it is to go back from (pod 0), and say what follows."""
+        session, started = self._session, self._now.started
+        step = next((failure.step for failure in self._now.failures.values() if failure.step is not None), None)
+        if started is None or step is None or session.inputs.spec.retry.on_divergence != "rewind":
+            return outcome
+        if step <= started.step:
+            return replace(outcome, message=f"{outcome.message}; nothing was trained since the last checkpoint that could be left out")
+        if len(started.plan.rewinds) >= MAX_REWINDS:
+            return replace(outcome, message=f"{outcome.message}; the training went back {MAX_REWINDS} times before and does not again")
+        if session.is_leader:
+            self._heart.note(diverged_step=step)
+            try:
+                self._heart.beat()
+            except TrainerError as error:
+                return replace(
+                    outcome, message=f"{outcome.message}; it cannot go back, the store does not take word of it: {error.message}"
+                )
+            self._now.will_rewind = True
+        return replace(outcome, message=f"{outcome.message}; the next attempt goes back to the last good checkpoint")
 
     def _last_uploads_until(self, started: float) -> float:
         if self._now.signalled_at is not None:

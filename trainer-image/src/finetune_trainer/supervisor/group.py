@@ -10,7 +10,7 @@ from typing import Literal
 
 from finetune_api.contract.base import ContractModel
 from finetune_api.contract.run_config import JobIdentity
-from finetune_api.contract.store import CheckpointRef, Pinned
+from finetune_api.contract.store import CheckpointRef, Pinned, Rewind
 
 StopTrigger = Literal["pause", "stop", "signal"]
 
@@ -34,6 +34,7 @@ class GroupState(ContractModel):
     manifest_sha256: str | None = None
     """Digest of the manifest pod 0 read, None for a plain Trainer directory."""
     lost_until_step: int = 0
+    rewinds: list[Rewind] = []
     prepared_key: str | None = None
     """Prepared rows are complete in the store under this key."""
     may_start: bool = False
@@ -56,6 +57,8 @@ class PodReport(ContractModel):
     """Round this pod has checked its files for."""
     problem: str = ""
     """Why the checkpoint of that round is no good; empty = verified."""
+    fetched: int = 0
+    """MiB this pod has written: moves while it fetches what it needs."""
     stopping: StopTrigger | None = None
     """This pod was told to stop: all have to."""
     failure: str = ""

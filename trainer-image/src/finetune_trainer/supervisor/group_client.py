@@ -12,6 +12,7 @@ import urllib3
 from pydantic import ValidationError
 
 from finetune_trainer.supervisor.group import GroupState, PodReport
+from finetune_trainer.supervisor.stall import written_mebibytes
 
 logger = logging.getLogger(__name__)
 STARTING_INTERVAL_SECONDS = 0.5
@@ -93,6 +94,7 @@ class GroupClient:
     def _exchange(self, http: urllib3.PoolManager) -> str:
         """Post the report; returns what went wrong, empty when nothing did."""
         with self._changed:
+            self._report = self._report.model_copy(update={"fetched": written_mebibytes()})
             body = self._report.to_json()
         try:
             answer = http.request("POST", self._url, body=body, headers={"Content-Type": "application/json"})

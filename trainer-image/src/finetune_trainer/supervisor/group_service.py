@@ -126,6 +126,11 @@ class GroupService:
                 self._changed.wait(1.0)
             return {pod: self._reports[pod].problem for pod in pods if self._reports[pod].problem}
 
+    def headway(self) -> int:
+        """What the other pods have fetched, MiB."""
+        with self._changed:
+            return sum(report.fetched for report in self._reports.values())
+
     def contacted(self) -> bool:
         """Whether every pod has reported at least once."""
         with self._changed:

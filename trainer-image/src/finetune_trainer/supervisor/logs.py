@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import IO
 
 MAX_ARCHIVE_BYTES = 64 * 1024 * 1024
+WORKER_LOGGER = "worker"
+"""Logger of what the processes of a pod print."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -53,27 +55,46 @@ def configure_logging(level: str, *, run: int, pod: int, stream: IO[str] | None 
     return formatter
 
 
+class ArchiveHandler(logging.Handler):
+    """Writes the supervisor's own lines into the archive; those of its processes are there already."""
+
+    def __init__(self, archive: LogArchive) -> None:
+        super().__init__()
+        self._archive = archive
+        self.setFormatter(logging.Formatter("[supervisor] %(asctime)s %(levelname)s %(message)s"))
+        self.addFilter(lambda record: record.name != WORKER_LOGGER)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Append a record, with its exception."""
+        self._archive.write(self.format(record))
+
+
 class LogArchive:
-    """The pod's log file, uploaded with each checkpoint; keeps the newest part once it is too large. Thread-safe."""
+    """The pod's log file, uploaded with each checkpoint and at the end; keeps the newest part once it is too large. Thread-safe."""
 
     def __init__(self, path: Path, *, limit: int = MAX_ARCHIVE_BYTES) -> None:
         self._path = path
         self._limit = limit
         self._lock = threading.Lock()
+        self._lost = 0
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab")
+        self._file = path.open("ab", buffering=0)
 
     def write(self, line: str) -> None:
-        """Append one line."""
+        """Append one line. A disk that is full loses lines, which is said once it is not: whoever printed them must never wait for it."""
         with self._lock:
-            self._file.write(line.encode(errors="replace") + b"\n")
-            if self._file.tell() > self._limit:
-                self._halve()
+            data = line.encode(errors="replace") + b"\n"
+            try:
+                self._file.write(f"... {self._lost} lines lost, the disk was full ...\n".encode() + data if self._lost else data)
+                self._lost = 0
+                if self._file.tell() > self._limit:
+                    self._halve()
+            except OSError:
+                self._lost += 1
 
     def content(self) -> bytes:
         """All that is kept."""
         with self._lock:
-            self._file.flush()
             return self._path.read_bytes()
 
     def close(self) -> None:
@@ -85,4 +106,4 @@ class LogArchive:
         self._file.close()
         kept = self._path.read_bytes()[-self._limit // 2 :]
         self._path.write_bytes(b"... earlier lines dropped ...\n" + kept[kept.find(b"\n") + 1 :])
-        self._file = self._path.open("ab")
+        self._file = self._path.open("ab", buffering=0)

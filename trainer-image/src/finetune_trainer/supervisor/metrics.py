@@ -6,12 +6,12 @@ import logging
 from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from finetune_api.contract import metrics as names
 from finetune_api.contract.run_config import JobIdentity
-from finetune_trainer.supervisor.board import Board
+from finetune_trainer.supervisor.board import Board, Distribution
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,10 @@ MEASURED_GAUGES = (
     names.CHECKPOINT_BYTES,
     names.CHECKPOINT_LAST_STEP,
     names.CHECKPOINT_LAST_SUCCESS,
+    names.STALLED,
+    names.LAST_HEADWAY,
 )
+HISTOGRAMS = (names.STEP_SECONDS, names.CHECKPOINT_SAVE_SECONDS, names.CHECKPOINT_UPLOAD_SECONDS)
 COUNTERS = (names.CHECKPOINT_STALL, names.CHECKPOINTS_SKIPPED, names.UPLOAD_ERRORS)
 
 
@@ -60,6 +63,10 @@ class BoardCollector(Collector):
                 yield self._gauge(metric, values[metric])
         for metric in COUNTERS:
             yield self._counter(metric, {(): values.get(metric, 0.0)})
+        durations = self._board.durations()
+        for metric in HISTOGRAMS:
+            if metric in durations:
+                yield self._histogram(metric, durations[metric])
         if progress.tokens_seen is not None:
             yield self._counter(names.TOKENS_TOTAL, {(): progress.tokens_seen})
         yield self._gauge(names.PHASE, 1, progress.phase)
@@ -69,6 +76,11 @@ class BoardCollector(Collector):
     def _gauge(self, metric: names.Metric, value: float, *labels: str) -> Metric:
         family = GaugeMetricFamily(metric, metric.help, labels=metric.labels)
         family.add_metric([*self._job, *labels], value)
+        return family
+
+    def _histogram(self, metric: names.Metric, distribution: Distribution) -> Metric:
+        family = HistogramMetricFamily(metric, metric.help, labels=metric.labels)
+        family.add_metric(self._job, distribution.buckets, distribution.sum)
         return family
 
     def _counter(self, metric: names.Metric, values: Mapping[tuple[str, ...], float]) -> Metric:

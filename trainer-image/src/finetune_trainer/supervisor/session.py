@@ -12,21 +12,18 @@ from finetune_api.contract.failures import EXIT_DONE, EXIT_PEER_LOST, EXIT_STOPP
 from finetune_api.contract.progress import CheckpointReport, Command
 from finetune_api.contract.store import Manifest, checkpoint_prefix
 from finetune_trainer.errors import TrainerError
-from finetune_trainer.protocol import Evaluated, Facts, Failed, FinalSaved, Phase, Saved, StepReport, StopAgreed, Warned
+from finetune_trainer.protocol import Evaluated, Facts, Failed, FinalSaved, Phase, Saved, StepReport, StopAgreed, Used, Warned
 from finetune_trainer.supervisor import events
 from finetune_trainer.supervisor.attempt import check_pinned, freeze, merge_pinned
 from finetune_trainer.supervisor.bonds import Bond
 from finetune_trainer.supervisor.crew import Crew
 from finetune_trainer.supervisor.outcome import Outcome, count_oom_kills, outcome_of_error
+from finetune_trainer.supervisor.overseer import Overseer
 from finetune_trainer.supervisor.situation import EventQueue, LeaveError, Situation, StopOrder, run_in_background
 from finetune_trainer.supervisor.startup import Inputs
 from finetune_trainer.supervisor.uploads import Uploader
 
 logger = logging.getLogger(__name__)
-STRAGGLER_SECONDS = 30.0
-"""After a rank of this pod failed, the others get this long to end by themselves."""
-PEER_LOSS_SECONDS = 60.0
-"""After another pod was lost, this pod's ranks get this long to notice."""
 GRACE_MARGIN_SECONDS = 5.0
 """Kept of the grace period for the termination message."""
 FREEZE_PATIENCE_SECONDS = 600.0
@@ -44,6 +41,7 @@ class Session:
         self._queue = queue
         self._make_uploader = make_uploader
         self.uploader: Uploader | None = None
+        self._overseer = Overseer(self)
         self._skipped: list[int] = []
 
     @property
@@ -74,10 +72,13 @@ class Session:
         self.uploader.start()
         self.now.oom_kills_before = count_oom_kills(self.inputs.environment.memory_events)
         self.board.update(phase="Loading")
+        self._overseer.guard.ended(None)
         self.crew.start(started.plan)
         if self.now.stop is not None:
             self.crew.order_stop(self.now.stop.trigger)
         self.wait(lambda: self.crew.workers.are_done, deadline=self.stop_deadline)
+        if self.board.ledger is not None:
+            self.board.ledger.ranks_ended(self.board.snapshot().phase)
 
     def wait(self, until: Callable[[], bool], *, deadline: Callable[[], float | None] = lambda: None) -> bool:
         """Handle events until a condition holds; False when the deadline passed first."""
@@ -150,23 +151,7 @@ class Session:
         lost = self.bond.lost()
         if lost and not self.now.lost and not self.now.group_finished:
             self._group_lost(lost)
-        workers = self.crew.workers
-        if workers.processes and not workers.are_done:
-            limit = self._straggler_limit()
-            if limit is not None and time.monotonic() > limit:
-                logger.warning("ranks that did not end are killed")
-                workers.kill()
-
-    def _straggler_limit(self) -> float | None:
-        """When the ranks that still run have to be ended."""
-        exits = self.crew.workers.exits.values()
-        failed = [exit_.at for exit_ in exits if exit_.code not in (EXIT_DONE, EXIT_STOPPED)]
-        limits = [min(failed) + STRAGGLER_SECONDS] if failed else []
-        if exits:
-            limits.append(min(exit_.at for exit_ in exits) + self.inputs.spec.distributed.timeout_seconds)
-        if self.now.lost:
-            limits.append(self.now.lost_at + PEER_LOSS_SECONDS)
-        return min(limits, default=None)
+        self._overseer.look()
 
     def _signalled(self) -> None:
         if self.now.signalled_at is not None:
@@ -206,8 +191,7 @@ class Session:
             case StepReport() as step:
                 board.step(step)
             case Phase() as phase:
-                if event.rank in (None, 0) or not self.is_leader:
-                    board.update(phase=phase.phase, counter=phase.counter)
+                self._beat(event.rank, phase)
             case Evaluated() as result:
                 board.update(eval_loss=result.metrics.get("eval_loss"), best=result.best)
             case Facts() as facts:
@@ -221,15 +205,22 @@ class Session:
                 now.agreed, now.agreed_at = now.agreed or agreed, now.agreed_at or time.monotonic()
             case FinalSaved() as final:
                 now.final = final
-                board.update(usage=final.usage)
+            case Used() as used:
+                board.settle(used)
             case Failed() as failure:
                 now.failures[-1 if event.rank is None else event.rank] = failure
             case _:
                 pass
 
+    def _beat(self, rank: int | None, phase: Phase) -> None:
+        if rank is not None:
+            self._overseer.guard.heard(rank, phase.phase, phase.counter)
+        if rank in (None, 0) or not self.is_leader:
+            self.board.update(phase=phase.phase, counter=phase.counter)
+
     def _saved(self, saved: Saved) -> None:
         self.now.saved_step, self.now.saved_trigger, self.now.saved_at = saved.step, saved.trigger, time.monotonic()
-        self.board.update(best=saved.best, usage=saved.usage, step=max(saved.step, self.board.snapshot().step))
+        self.board.update(best=saved.best, step=max(saved.step, self.board.snapshot().step))
 
     def _check_facts(self, facts: Facts) -> None:
         """Freeze what rank 0 of the first attempt found; hold later attempts to it."""
@@ -253,6 +244,7 @@ class Session:
     def _worker_exited(self, event: events.WorkerExited) -> None:
         self.crew.workers.record(event)
         rank = self.crew.workers.processes[event.local_rank].rank
+        self._overseer.guard.ended(rank)
         logger.info("rank %s ended with code %s", rank, event.code)
         if event.code not in (EXIT_DONE, EXIT_STOPPED) and event.local_rank not in self.crew.workers.terminated:
             self.bond.failing(f"rank {rank} ended with code {event.code}")

@@ -17,6 +17,7 @@ from finetune_trainer.protocol import FinalSaved, StopAgreed
 from finetune_trainer.supervisor.events import Event, Started
 from finetune_trainer.supervisor.group import StopTrigger
 from finetune_trainer.supervisor.outcome import Outcome
+from finetune_trainer.supervisor.stall import Stall
 
 logger = logging.getLogger(__name__)
 TICK_SECONDS = 0.5
@@ -68,6 +69,10 @@ class Situation:
     lost: str = ""
     """Why the group cannot go on."""
     lost_at: float = 0.0
+    will_rewind: bool = False
+    """The next attempt goes back from the divergence that ended this one."""
+    stall: Stall | None = None
+    """Why the run is given up although nothing failed."""
     group_finished: bool = False
     oom_kills_before: int = 0
     save_commands: list[str] = field(default_factory=list)
@@ -98,8 +103,8 @@ class EventQueue:
         return True
 
 
-def run_in_background(name: str, work: Callable[[], None], on_error: Callable[[Exception], None]) -> None:
-    """Run something in a thread; its failure becomes an event, never silence."""
+def run_in_background(name: str, work: Callable[[], None], on_error: Callable[[Exception], None]) -> threading.Thread:
+    """Run something in a thread; its failure is logged and handed on, never silence."""
 
     def guarded() -> None:
         try:
@@ -108,4 +113,6 @@ def run_in_background(name: str, work: Callable[[], None], on_error: Callable[[E
             logger.warning("%s: %s", name, error, exc_info=not hasattr(error, "failure_class"))
             on_error(error)
 
-    threading.Thread(target=guarded, name=name, daemon=True).start()
+    thread = threading.Thread(target=guarded, name=name, daemon=True)
+    thread.start()
+    return thread

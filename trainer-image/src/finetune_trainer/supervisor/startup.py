@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from finetune_api.contract import CONTRACT_VERSION
 from finetune_api.contract.run_config import RunConfig
-from finetune_api.contract.store import CheckpointRef, Manifest, Pinned
+from finetune_api.contract.store import CheckpointRef, Manifest, Pinned, Rewind, UsageSeconds
 from finetune_api.exports import exports_of
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_trainer.errors import configuration_error
@@ -160,19 +161,32 @@ class Fetched:
     resume: ResumePoint | None
 
 
-def build_plan(inputs: Inputs, fetched: Fetched, *, attempt: int, lost_until_step: int, pinned: Pinned) -> WorkerPlan:
+@dataclass(frozen=True)
+class Course:
+    """What this attempt takes over from those before it; the same on every pod."""
+
+    attempt: int
+    lost_until_step: int = 0
+    rewinds: Sequence[Rewind] = ()
+    usage_before: UsageSeconds = field(default_factory=UsageSeconds)
+    """Pod 0 alone knows and needs it."""
+
+
+def build_plan(inputs: Inputs, fetched: Fetched, course: Course, pinned: Pinned) -> WorkerPlan:
     """Everything on local disk, as the workers need it."""
     work = inputs.environment.work_dir
     inputs.environment.output_dir.mkdir(parents=True, exist_ok=True)
     return WorkerPlan(
         run_config=inputs.environment.run_config.absolute(),
-        attempt=attempt,
+        attempt=course.attempt,
         model_dir=fetched.weights.model.directory,
         tokenizer_dir=fetched.weights.tokenizer_dir,
         prepared_dir=fetched.rows,
         peft_config=fetch_peft_config(inputs),
         resume=fetched.resume,
-        lost_until_step=lost_until_step,
+        lost_until_step=course.lost_until_step,
+        rewinds=list(course.rewinds),
+        usage_before=course.usage_before,
         pod_started=inputs.started,
         output_dir=inputs.environment.output_dir,
         best_dir=_best_dir(inputs, fetched.resume),

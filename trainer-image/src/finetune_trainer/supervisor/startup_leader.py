@@ -13,12 +13,15 @@ from finetune_api.contract.store import CheckpointRef, Pinned
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.prepare.key import prepared_key
 from finetune_trainer.protocol import PreparePlan, ResumePoint
-from finetune_trainer.store.heartbeat import read_heartbeat
+from finetune_trainer.rewinds import CONDITION as REWOUND_CONDITION
+from finetune_trainer.rewinds import describe
 from finetune_trainer.store.probe import probe_store
 from finetune_trainer.supervisor.attempt import Claim, check_pinned, claim_next_attempt, merge_pinned, read_pinned
 from finetune_trainer.supervisor.events import Started
 from finetune_trainer.supervisor.fitting import pin_way
 from finetune_trainer.supervisor.group_service import GroupService
+from finetune_trainer.supervisor.heart import Heart
+from finetune_trainer.supervisor.past import Past, read_past
 from finetune_trainer.supervisor.prepared import (
     PrepareProcess,
     cached_rows,
@@ -30,7 +33,17 @@ from finetune_trainer.supervisor.prepared import (
     upload_rows,
 )
 from finetune_trainer.supervisor.restore import RejectedError, read_manifest
-from finetune_trainer.supervisor.startup import Fetched, Inputs, Weights, build_plan, fetch_raw_data, fetch_weights, restore, resume_step
+from finetune_trainer.supervisor.startup import (
+    Course,
+    Fetched,
+    Inputs,
+    Weights,
+    build_plan,
+    fetch_raw_data,
+    fetch_weights,
+    restore,
+    resume_step,
+)
 
 logger = logging.getLogger(__name__)
 REJECTED_CONDITION = "CheckpointRejected"
@@ -44,9 +57,16 @@ class LeaderStartup:
     """One start of pod 0."""
 
     def __init__(
-        self, inputs: Inputs, group: GroupService, prepare: PrepareProcess, *, contact_seconds: float, on_attempt: Callable[[int], None]
+        self,
+        inputs: Inputs,
+        group: GroupService,
+        prepare: PrepareProcess,
+        heart: Heart,
+        *,
+        contact_seconds: float,
+        on_attempt: Callable[[int], None],
     ) -> None:
-        self._inputs, self._group, self._prepare = inputs, group, prepare
+        self._inputs, self._group, self._prepare, self._heart = inputs, group, prepare, heart
         self._contact_until = inputs.started + contact_seconds
         self._on_attempt = on_attempt
         self._store = inputs.store.with_patience(STORE_PATIENCE_SECONDS)
@@ -60,6 +80,8 @@ class LeaderStartup:
         attempt = claim.record.attempt
         self._on_attempt(attempt)
         self._group.publish(attempt=attempt)
+        past = read_past(self._store, claim)
+        self._carry_on(attempt, past)
         stored = None if claim.starts_anew else read_pinned(self._store)
         pool = ThreadPoolExecutor(1, thread_name_prefix="resume")
         try:
@@ -76,10 +98,12 @@ class LeaderStartup:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         step = resume_step(point)
-        lost_until = self._lost_until(claim, step)
-        self._board.update(parent=parent, step=step, lost_steps=max(0, lost_until - step))
-        plan = build_plan(self._inputs, Fetched(weights, rows, point), attempt=attempt, lost_until_step=lost_until, pinned=stored or known)
-        self._group.publish(may_start=True, lost_until_step=lost_until)
+        course = self._course(attempt, past, point)
+        self._board.update(parent=parent, step=step, lost_steps=max(0, course.lost_until_step - step), rewinds=list(course.rewinds))
+        self._board.warn(REWOUND_CONDITION, describe(course.rewinds))
+        self._heart.note(lost_until_step=course.lost_until_step, rewinds=list(course.rewinds), diverged_step=None)
+        plan = build_plan(self._inputs, Fetched(weights, rows, point), course, stored or known)
+        self._group.publish(may_start=True, lost_until_step=course.lost_until_step, rewinds=list(course.rewinds))
         return Started(plan, parent, step, known, stored, claim.starts_anew)
 
     def _agree_on_checkpoint(self, claim: Claim) -> tuple[CheckpointRef | None, ResumePoint | None]:
@@ -120,14 +144,21 @@ class LeaderStartup:
                     REJECTED_CONDITION, f"a{found.attempt}/checkpoint-{found.step} is not used: {found.damage[0]} is missing or cut short."
                 )
 
-    def _lost_until(self, claim: Claim, step: int) -> int:
-        """Step up to which an earlier attempt had trained what is trained again now; 0 when nothing is."""
-        if claim.is_wish:
-            return 0
-        heartbeats = (read_heartbeat(self._store, attempt) for attempt in sorted(claim.ledger.attempts, reverse=True))
-        newest = next((heartbeat for heartbeat in heartbeats if heartbeat is not None), None)
-        reached = max(newest.step, newest.lost_until_step) if newest else 0
-        return reached if reached > step else 0
+    def _carry_on(self, attempt: int, past: Past) -> None:
+        """Let everything this attempt counts begin where the last one ended."""
+        if self._board.ledger is not None:
+            self._board.ledger.carry(past.usage)
+        self._heart.begin(past.first_heartbeat(attempt))
+
+    def _course(self, attempt: int, past: Past, point: ResumePoint | None) -> Course:
+        """What is taken over, now that the step training goes on from is known."""
+        step = resume_step(point)
+        return Course(
+            attempt=attempt,
+            lost_until_step=past.reached if past.reached > step else 0,
+            rewinds=past.rewinds(point, step, goes_back=self._inputs.spec.retry.on_divergence == "rewind"),
+            usage_before=past.usage,
+        )
 
     def _rows(self, weights: Weights, known: Pinned, stored: Pinned | None) -> tuple[Path, Pinned]:
         """Prepared rows on local disk, and the facts about them."""

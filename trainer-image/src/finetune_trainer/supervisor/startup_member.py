@@ -17,7 +17,7 @@ from finetune_trainer.supervisor.group import GroupState
 from finetune_trainer.supervisor.group_client import GroupClient
 from finetune_trainer.supervisor.prepared import cached_rows, fetch_rows, rows_in_store
 from finetune_trainer.supervisor.restore import RejectedError, read_manifest
-from finetune_trainer.supervisor.startup import Fetched, Inputs, build_plan, fetch_weights, restore, resume_step
+from finetune_trainer.supervisor.startup import Course, Fetched, Inputs, build_plan, fetch_weights, restore, resume_step
 from finetune_trainer.supervisor.startup_leader import STORE_PATIENCE_SECONDS
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,8 @@ class MemberStartup:
         self._inputs.board.update(parent=parent, step=step)
         known = Pinned.model_validate({**pinned.model_dump(), "prepared_key": key})
         fetched = Fetched(weights, rows, point)
-        plan = build_plan(self._inputs, fetched, attempt=attempt, lost_until_step=state.lost_until_step, pinned=known)
+        course = Course(attempt=attempt, lost_until_step=state.lost_until_step, rewinds=state.rewinds)
+        plan = build_plan(self._inputs, fetched, course, known)
         return Started(plan, parent, step, known)
 
     def _follow_rounds(self) -> tuple[CheckpointRef | None, ResumePoint | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping
 
@@ -17,7 +16,7 @@ from finetune_trainer.errors import TrainerError
 from finetune_trainer.protocol import Failed, Saved, Staged, SupervisorMessage, WorkerMessage
 from finetune_trainer.sources.hub import configure_hub
 from finetune_trainer.store.checkpoints import RunFacts
-from finetune_trainer.store.heartbeat import Heartbeat, write_heartbeat
+from finetune_trainer.store.transfer import remove_stale
 from finetune_trainer.supervisor import events
 from finetune_trainer.supervisor.board import Board
 from finetune_trainer.supervisor.bonds import Bond, LeaderBond, MemberBond, StateFollower
@@ -27,23 +26,27 @@ from finetune_trainer.supervisor.environment import PodEnvironment, job_secrets,
 from finetune_trainer.supervisor.group import PodReport, pod_path
 from finetune_trainer.supervisor.group_client import GroupClient
 from finetune_trainer.supervisor.group_service import GroupService
-from finetune_trainer.supervisor.logs import JsonFormatter, configure_logging
+from finetune_trainer.supervisor.heart import Heart
+from finetune_trainer.supervisor.logs import ArchiveHandler, JsonFormatter, configure_logging
 from finetune_trainer.supervisor.metrics import serve_metrics
 from finetune_trainer.supervisor.outcome import Outcome, outcome_of_error
 from finetune_trainer.supervisor.prepared import PrepareProcess
 from finetune_trainer.supervisor.progress import Reporter
 from finetune_trainer.supervisor.session import Session
 from finetune_trainer.supervisor.signals import StopSignals
-from finetune_trainer.supervisor.situation import EventQueue, LeaveError
+from finetune_trainer.supervisor.situation import EventQueue, LeaveError, run_in_background
 from finetune_trainer.supervisor.startup import Inputs
 from finetune_trainer.supervisor.startup_leader import LeaderStartup, contact_seconds
 from finetune_trainer.supervisor.startup_member import MemberStartup
 from finetune_trainer.supervisor.termination import write_termination_message
 from finetune_trainer.supervisor.uploads import Uploader, UploadHooks, UploadSettings
+from finetune_trainer.supervisor.usage import UsageLedger
 
 logger = logging.getLogger(__name__)
-HEARTBEAT_SECONDS = 10.0
-LAST_HEARTBEAT_SECONDS = 3.0
+LAST_ARCHIVE_SECONDS = 20.0
+"""How long the end of a pod waits for its log to be in the store."""
+LAST_ARCHIVE_SIGNALLED_SECONDS = 3.0
+"""And how long when it was told to end: within what is kept of the grace period."""
 
 
 def run_train(signals: StopSignals, environment: PodEnvironment, variables: Mapping[str, str]) -> int:
@@ -73,7 +76,7 @@ class Supervisor:
     ) -> None:
         self._config, self._environment, self._formatter = config, environment, formatter
         self._queue = EventQueue()
-        self._board = Board(run=config.run)
+        self._board = Board(run=config.run, ledger=UsageLedger(started) if environment.pod_index == 0 else None)
         self._inputs = Inputs(
             config,
             environment,
@@ -83,13 +86,13 @@ class Supervisor:
             self._board,
             started,
         )
+        self._heart = Heart(self._inputs.store, self._board)
         self._crew = Crew(environment, config.topology, variables, self._queue, self._on_message)
+        logging.getLogger().addHandler(ArchiveHandler(self._crew.archive))
         self._prepare = PrepareProcess(self._crew.start_prepare, work_dir=environment.work_dir, cache_dir=environment.cache_dir)
         self._startup, self._bond = self._leader() if environment.pod_index == 0 else self._member()
         self._session = Session(self._inputs, self._queue, self._crew, self._bond, make_uploader=self._make_uploader)
         self._reporter = self._make_reporter()
-        self._heart: threading.Thread | None = None
-        self._ended = threading.Event()
 
     def signalled(self) -> None:
         """SIGTERM arrived. Runs in the signal handler: only what is safe there."""
@@ -126,6 +129,7 @@ class Supervisor:
             checkpoint=self._board.newest_checkpoint(),
             final_uri=self._session.now.final_uri or None,
             log_lines=outcome.log_lines,
+            will_rewind=self._session.now.will_rewind,
             usage=progress.usage,
             metrics=final.metrics if final else {},
             warnings=[f"{condition}: {text}" for condition, text in progress.warnings.items()],
@@ -133,18 +137,21 @@ class Supervisor:
 
     def _run_session(self) -> Outcome:
         try:
-            started = self._session.start_up(self._startup)
-            if self._environment.pod_index == 0:
-                self._heart = threading.Thread(target=self._keep_heartbeat, args=(started,), name="heartbeat", daemon=True)
-                self._heart.start()
+            started = self._session.start_up(self._start)
             self._session.train(started)
-            return Ending(self._session, self._queue, self._reporter, self._attachments).conclude()
+            return Ending(self._session, self._queue, self._reporter, self._heart, self._attachments).conclude()
         except LeaveError as leave:
             if leave.outcome.exit_code != EXIT_STOPPED:
                 self._bond.failing(leave.outcome.message)
             elif self._session.now.stop is not None and self._session.now.stop.command is not None:
-                return Ending(self._session, self._queue, self._reporter, self._attachments).leave_unstarted(leave.outcome)
+                return Ending(self._session, self._queue, self._reporter, self._heart, self._attachments).leave_unstarted(leave.outcome)
             return leave.outcome
+
+    def _start(self) -> events.Started:
+        """Clear the cache of what interrupted starts left, then start."""
+        for stale in remove_stale(self._environment.cache_dir):
+            logger.info("removed %s, left by a start that was interrupted", stale)
+        return self._startup()
 
     def _leader(self) -> tuple[Callable[[], events.Started], Bond]:
         """Start-up and tie of pod 0."""
@@ -159,9 +166,8 @@ class Supervisor:
         if config.topology.replicas > 1:
             service.serve(environment.group_port)
         timeout = contact_seconds(config.spec.distributed.timeout_seconds)
-        return LeaderStartup(self._inputs, service, self._prepare, contact_seconds=timeout, on_attempt=self._claimed).run, LeaderBond(
-            service
-        )
+        startup = LeaderStartup(self._inputs, service, self._prepare, self._heart, contact_seconds=timeout, on_attempt=self._claimed)
+        return startup.run, LeaderBond(service)
 
     def _member(self) -> tuple[Callable[[], events.Started], Bond]:
         """Start-up and tie of every other pod."""
@@ -202,6 +208,7 @@ class Supervisor:
             strategy=effective_strategy(spec.distributed.strategy, started.plan.pinned.strategy, world_size),
             global_batch=self._inputs.global_batch,
             parent=started.parent,
+            rewinds=tuple(started.plan.rewinds),
         )
         settings = UploadSettings(
             staging_dir=environment.work_dir / "staging",
@@ -237,31 +244,27 @@ class Supervisor:
             documents[metrics_key(attempt)] = metrics.read_bytes()
         return documents
 
-    def _keep_heartbeat(self, started: events.Started) -> None:
-        """Say in the store how far the attempt got, now and then."""
-        store, last = self._inputs.store.with_patience(HEARTBEAT_SECONDS), None
-        while True:
-            is_last = self._ended.is_set()
-            step = self._board.snapshot().step
-            if step != last:
-                heartbeat = Heartbeat(attempt=started.plan.attempt, step=step, lost_until_step=started.plan.lost_until_step)
-                try:
-                    write_heartbeat(store, heartbeat)
-                    last = step
-                except TrainerError as error:
-                    logger.debug("no heartbeat written: %s", error.message)
-            if is_last:
-                return
-            self._ended.wait(HEARTBEAT_SECONDS)
+    def _archive_last(self) -> None:
+        """Put metrics and log into the store as they are in the end, whatever the end is."""
+        if not self._board.snapshot().attempt:
+            return
+        seconds = LAST_ARCHIVE_SECONDS if self._session.now.signalled_at is None else LAST_ARCHIVE_SIGNALLED_SECONDS
+        store = self._inputs.store.with_patience(seconds)
+
+        def upload() -> None:
+            for key, content in self._attachments().items():
+                store.put(key, content)
+
+        thread = run_in_background("last log", upload, lambda _error: None)
+        thread.join(seconds)
 
     def _close(self) -> None:
         """Tell the last news, end what still runs."""
-        self._ended.set()
         if self._session.uploader is not None:
             self._session.uploader.abandon()
         self._crew.close()
-        if self._heart is not None:
-            self._heart.join(LAST_HEARTBEAT_SECONDS)
+        self._archive_last()
+        self._heart.close()
         if self._reporter is not None:
             self._reporter.close()
         self._bond.close()

@@ -80,6 +80,8 @@ class Uploader:
         self._facts, self._settings, self._board, self._hooks = facts, settings, board, hooks
         self._abandoned = threading.Event()
         self._parts_until: float | None = None
+        self._done: dict[str, StoredFile] = {}
+        self._files_before = 0
         self._local_steps: list[int] = []
         self.queue = UploadQueue(may_replace=facts.pod == 0, on_replaced=self._replaced)
         self._thread = threading.Thread(target=self._run, name="uploader", daemon=True)
@@ -104,6 +106,7 @@ class Uploader:
             return
         self._board.measure(names.CHECKPOINT_SAVE_DURATION, saved.seconds)
         self._board.update(save_seconds=saved.seconds)
+        self._board.observe(names.CHECKPOINT_SAVE_SECONDS, saved.seconds)
         self._board.count(names.CHECKPOINT_STALL, saved.seconds)
         self.queue.offer(save_of(saved, staged, names_here))
         self._rotate_locally(saved)
@@ -126,6 +129,11 @@ class Uploader:
         """Everything accepted is committed, skipped or given up."""
         return self.queue.is_idle
 
+    @property
+    def files_sent(self) -> int:
+        """Files of checkpoints that are up, whether their checkpoint is complete or not."""
+        return self._files_before + len(self._done)
+
     def _run(self) -> None:
         while (save := self.queue.take()) is not None:
             if self._abandoned.is_set():
@@ -137,10 +145,10 @@ class Uploader:
         """Try until it is committed; outages are waited for, a newer attempt ends everything."""
         delay = FIRST_RETRY_SECONDS
         started = time.monotonic()
-        done: dict[str, StoredFile] = {}
+        self._files_before, self._done = self.files_sent, {}
         while not self._abandoned.is_set():
             try:
-                self._try_upload(save, done, started)
+                self._try_upload(save, started)
             except SupersededError as error:
                 self._abandoned.set()
                 self._hooks.emit(Superseded(str(error)))
@@ -156,8 +164,8 @@ class Uploader:
                 self._hooks.emit(UploadFailed(save.step, error))
             return
 
-    def _try_upload(self, save: Save, done: dict[str, StoredFile], started: float) -> None:
-        upload_part(self._store, save, self._facts, done)
+    def _try_upload(self, save: Save, started: float) -> None:
+        upload_part(self._store, save, self._facts, self._done)
         if self._facts.pod != 0:
             self._hooks.emit(CheckpointCommitted(save.step, None))
             self._attach()
@@ -170,6 +178,7 @@ class Uploader:
         manifest = commit(self._store, save, parts, self._facts, now=datetime.now(UTC))
         self._board.measure(names.CHECKPOINT_UPLOAD_DURATION, time.monotonic() - started)
         self._board.update(upload_seconds=time.monotonic() - started)
+        self._board.observe(names.CHECKPOINT_UPLOAD_SECONDS, time.monotonic() - started)
         self._board.warn(FAILING_CONDITION, "")
         self._hooks.emit(CheckpointCommitted(save.step, manifest))
         self._attach()

@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from finetune_trainer.supervisor.events import WorkerExited
-from finetune_trainer.supervisor.logs import LogArchive
+from finetune_trainer.supervisor.logs import WORKER_LOGGER, LogArchive
 
 KEPT_LINES = 200
 MAX_LINE_CHARACTERS = 8192
-logger = logging.getLogger("worker")
+logger = logging.getLogger(WORKER_LOGGER)
 
 
 class Process:
@@ -121,6 +121,12 @@ class WorkerGroup:
             if local_rank not in self.exits:
                 self.terminated.add(local_rank)
                 self.processes[local_rank].send_signal(signal.SIGTERM)
+
+    def show_stacks(self) -> None:
+        """Have all that still run write the stacks of their threads to their output."""
+        for local_rank, process in enumerate(self.processes):
+            if local_rank not in self.exits:
+                process.send_signal(signal.SIGUSR1)
 
     def kill(self) -> None:
         """Send SIGKILL to all that still run."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from finetune_api.contract import CONTRACT_VERSION
 from finetune_api.contract.failures import EXIT_DONE
 from finetune_api.contract.run_config import RunConfig
-from finetune_api.contract.store import CheckpointRef
+from finetune_api.contract.store import CheckpointRef, UsageSeconds
 from finetune_api.contract.termination import TerminationMessage
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.sources.hub import configure_hub
@@ -33,6 +33,7 @@ class Answer:
     step: int | None = None
     checkpoint: CheckpointRef | None = None
     final_uri: str | None = None
+    usage: UsageSeconds | None = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -71,6 +72,7 @@ def _message(environment: PodEnvironment, run: int, answer: Answer) -> Terminati
         step=answer.step,
         checkpoint=answer.checkpoint,
         final_uri=answer.final_uri,
+        usage=answer.usage,
         warnings=answer.warnings,
         result=answer.result,
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import runpy
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from finetune_trainer.supervisor.signals import StopSignals
 
@@ -21,6 +23,7 @@ class Verb:
 
     name: str
     flags: frozenset[str] = frozenset()
+    older_than: timedelta | None = None
 
     @property
     def program(self) -> str | None:
@@ -31,13 +34,25 @@ class Verb:
 def parse(arguments: Sequence[str]) -> Verb:
     """Parse a command line; leaves with 2 and the usage for one that is none."""
     parsed = vars(build_parser().parse_args(arguments))
-    return Verb(parsed.pop("name"), frozenset(flag for flag, is_set in parsed.items() if is_set))
+    name, older_than = parsed.pop("name"), parsed.pop("older_than", None)
+    return Verb(name, frozenset(flag for flag, is_set in parsed.items() if is_set), older_than)
+
+
+def parse_age(text: str) -> timedelta:
+    """Read ``30d``, ``12h`` or ``90m``. Raises argparse.ArgumentTypeError for anything else."""
+    match = re.fullmatch(r"([1-9][0-9]{0,5})([dhm])", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number with d, h or m, for example 30d")
+    return timedelta(**{{"d": "days", "h": "hours", "m": "minutes"}[match[2]]: int(match[1])})
 
 
 def run(verb: Verb, signals: StopSignals) -> int:
     """Run a verb in this process; returns the exit code."""
     from finetune_trainer.supervisor.environment import pod_environment
+    from finetune_trainer.surroundings import raise_limits, trust_ca_bundle
 
+    trust_ca_bundle(os.environ)
+    raise_limits()
     environment = pod_environment(os.environ)
     match verb.name:
         case "train":
@@ -59,7 +74,7 @@ def run(verb: Verb, signals: StopSignals) -> int:
         case _:
             from finetune_trainer.verbs.cleanup import run_cleanup
 
-            return run_cleanup(environment, dry_run="dry_run" in verb.flags)
+            return run_cleanup(environment, dry_run="dry_run" in verb.flags, older_than=verb.older_than)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -75,6 +90,9 @@ def build_parser() -> argparse.ArgumentParser:
     verbs.add_parser("export", help="make merged model, GGUF files and a push of the final weights")
     verbs.add_parser("outputs", help="one step of an export (started by export)")
     cleanup = verbs.add_parser("cleanup", help="delete everything the job wrote to its store")
+    cleanup.add_argument(
+        "--older-than", type=parse_age, metavar="AGE", help="only what was last written longer ago, for example 30d; checkpoints go whole"
+    )
     cleanup.add_argument("--dry-run", action="store_true", help="only count")
     return parser
 

@@ -10,11 +10,12 @@ from finetune_api.contract.store import FINAL_PREFIX, MANIFEST, CheckpointRef, c
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.store.base import Store
 from finetune_trainer.store.errors import ObjectNotFoundError
-from finetune_trainer.store.heartbeat import read_heartbeat
+from finetune_trainer.store.heartbeat import newest_heartbeat
 from finetune_trainer.store.ledger import Ledger, StoredCheckpoint, read_ledger
 from finetune_trainer.store.resume import lineage, plan_resume
 from finetune_trainer.store.segments import read_in_order
 from finetune_trainer.supervisor.environment import PodEnvironment, job_store
+from finetune_trainer.supervisor.past import usage_so_far
 from finetune_trainer.verbs.answer import Answer, run_verb
 
 LISTED = 8
@@ -40,7 +41,7 @@ def look(config: RunConfig, store: Store, *, deep: bool) -> Answer:
             break
         damaged[newest.attempt, newest.step] = problem
         newest = next((ref for ref in lineage(ledger) if (ref.attempt, ref.step) not in damaged), None)
-    heartbeat = read_heartbeat(store, ledger.newest_attempt) if ledger.newest_attempt else None
+    heartbeat = newest_heartbeat(store, ledger.attempts)
     wish, problem = _wish(ledger, config)
     has_final = _exists(store, f"{FINAL_PREFIX}/{MANIFEST}")
     result: dict[str, object] = {
@@ -59,7 +60,8 @@ def look(config: RunConfig, store: Store, *, deep: bool) -> Answer:
         _sentence(ledger, newest, has_final=has_final),
         result,
         attempt=ledger.newest_attempt or None,
-        step=heartbeat.step if heartbeat else None,
+        step=(heartbeat.step or None) if heartbeat else None,
+        usage=usage_so_far(ledger, heartbeat) if ledger.attempts else None,
         checkpoint=newest,
         final_uri=store.url(FINAL_PREFIX) if has_final else None,
     )

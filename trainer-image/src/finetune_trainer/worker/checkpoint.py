@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from finetune_api.contract.base import ContractModel
 from finetune_api.contract.failures import FailureClass
-from finetune_api.contract.store import BestCheckpoint, EarlyStoppingState, UsageSeconds
+from finetune_api.contract.store import BestCheckpoint, EarlyStoppingState
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.protocol import Saved
 from finetune_trainer.worker.orders import Bit
@@ -48,7 +48,6 @@ class CommonState(ContractModel):
     early_stopping: EarlyStoppingState = EarlyStoppingState()
     evaluation_due: bool = False
     metrics: dict[str, float] = {}
-    usage: UsageSeconds = UsageSeconds()
 
 
 def schedule_fields(session: Session) -> dict[str, float | int | str]:
@@ -95,7 +94,6 @@ def save(session: Session, trainer: FineTuneTrainer, write_trainer_files: Callab
 
     Raises :class:`TrainerError`: LossDiverged when weights are not finite (nothing is written then), PeerLost when a peer is gone.
     """
-    session.heartbeat.beat("Saving", 0)
     started = time.monotonic()
     step = trainer.state.global_step
     directory = directory_of(session, step)
@@ -130,7 +128,7 @@ def refuse_broken_weights(session: Session, trainer: FineTuneTrainer, step: int)
     norm = torch.nn.utils.get_total_norm(list(session.sharing.local_weights(trainer.model)))
     broken = Bit.NONE if bool(torch.isfinite(norm)) else Bit.FAILED
     if Bit.FAILED in session.group.agree(broken):
-        raise TrainerError(FailureClass.LOSS_DIVERGED, f"weights are no longer finite at step {step}")
+        raise TrainerError(FailureClass.LOSS_DIVERGED, f"weights are no longer finite at step {step}", step=step)
 
 
 def read_state(directory: Path) -> CommonState | None:
@@ -153,7 +151,6 @@ def _state(session: Session, step: int) -> CommonState:
         early_stopping=progress.ledger.early_stopping,
         evaluation_due=progress.evaluation_due,
         metrics=progress.metrics,
-        usage=session.stopwatch.usage,
     )
 
 

@@ -129,7 +129,7 @@ class Conductor(TrainerCallback):  # type: ignore[misc]  # transformers is not t
         session = self._session
         value = result.metrics["eval_loss"]
         if not math.isfinite(value):
-            raise TrainerError(FailureClass.LOSS_DIVERGED, f"the evaluation loss at step {step} is {value}")
+            raise TrainerError(FailureClass.LOSS_DIVERGED, f"the evaluation loss at step {step} is {value}", step=step)
         session.progress.ledger = session.progress.ledger.after(
             value, step=step, attempt=attempt, threshold=session.spec.early_stopping.threshold
         )

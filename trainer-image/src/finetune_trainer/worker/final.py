@@ -26,6 +26,7 @@ TRAINING_ONLY: Final = frozenset(
 
 def save_final(session: Session, trainer: FineTuneTrainer) -> None:
     """Write the final weights (rank 0), report them, and let no rank leave before. Collective."""
+    session.heartbeat.beat("Exporting", 0)
     directory = session.plan.output_dir / "final"
     best = _best_weights(session, trainer) if session.rank.is_first else None
     # Only rank 0 knows what it has on disk, but all of them may have to give it their shards.

@@ -53,9 +53,9 @@ class EpochBatches:
         return self._order.steps_per_epoch * self._share.accumulation
 
     def __iter__(self) -> Iterator[list[int]]:
-        rows = self._order.epoch_rows(self._epoch)
-        for step in range(self._order.steps_per_epoch):
-            yield from self._share.micro_batches(self._order.step_rows(rows, step))
+        count = self._order.steps_per_epoch
+        for rows in self._order.steps(self._epoch * count + 1, count):
+            yield from self._share.micro_batches(rows)
 
 
 class TrainLoader(DataLoader[Row]):

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from finetune_api.contract.store import Rewind
+from finetune_trainer.rewinds import data_position
+
 ORDER_STREAM = 3
 """Second word of the seed, apart from those of :mod:`finetune_trainer.prepare.merging`."""
 
@@ -21,6 +24,8 @@ class Order:
     global_batch: int
     seed: int
     reshuffle: bool
+    rewinds: tuple[Rewind, ...] = ()
+    """Divergences gone back from: the rows around them are left out."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -30,6 +35,19 @@ class Order:
     def epoch_rows(self, epoch: int) -> NDArray[np.int64]:
         """Return the order of rows in an epoch: anew for each epoch with ``reshuffle``, else always that of epoch 0."""
         return np.random.default_rng([self.seed, ORDER_STREAM, epoch if self.reshuffle else 0]).permutation(self.rows)
+
+    def place(self, step: int) -> tuple[int, int]:
+        """Return (epoch, step in it), both from 0, whose rows optimizer step ``step`` (from 1) trains."""
+        return divmod(data_position(step, self.rewinds) - 1, self.steps_per_epoch)
+
+    def steps(self, first: int, count: int) -> Iterator[NDArray[np.int64]]:
+        """Yield the rows of ``count`` optimizer steps from step ``first`` (from 1) on."""
+        known: tuple[int, NDArray[np.int64]] | None = None
+        for step in range(first, first + count):
+            epoch, within = self.place(step)
+            if known is None or known[0] != epoch:
+                known = (epoch, self.epoch_rows(epoch))
+            yield self.step_rows(known[1], within)
 
     def step_rows(self, epoch_rows: NDArray[np.int64], step_in_epoch: int) -> NDArray[np.int64]:
         """Return the rows of one step of an epoch (from 0)."""

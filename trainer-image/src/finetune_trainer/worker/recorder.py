@@ -156,7 +156,9 @@ class Recorder:
         if not math.isfinite(loss) or not (math.isfinite(norm) or pending.update_skipped):
             what = f"loss {loss}" if not math.isfinite(loss) else f"gradient norm {norm}"
             raise TrainerError(
-                FailureClass.LOSS_DIVERGED, f"training diverged at step {pending.step}: {what}, learning rate {pending.learning_rate:.3g}"
+                FailureClass.LOSS_DIVERGED,
+                f"training diverged at step {pending.step}: {what}, learning rate {pending.learning_rate:.3g}",
+                step=pending.step,
             )
         return StepRecord(
             attempt=self._session.plan.attempt,
@@ -175,7 +177,7 @@ class Recorder:
 
     def _rows(self, step: int) -> NDArray[np.int64]:
         order = self._session.order
-        epoch, within = divmod(step - 1, order.steps_per_epoch)
+        epoch, within = order.place(step)
         if self._epoch_rows is None or self._epoch_rows[0] != epoch:
             self._epoch_rows = (epoch, order.epoch_rows(epoch))
         return order.step_rows(self._epoch_rows[1], within)

@@ -11,7 +11,6 @@ import torch
 from transformers import set_seed
 
 from finetune_api.contract.failures import FailureClass
-from finetune_api.contract.store import UsageSeconds
 from finetune_api.strategies import FIXED_RANKS, Strategy
 from finetune_trainer.errors import TrainerError, configuration_error
 from finetune_trainer.protocol import WorkerPlan
@@ -33,16 +32,15 @@ RESIZE_STREAM: Final = 4
 """Second word of the seed of ranks that resume with another number of ranks."""
 
 
-def restore_progress(plan: WorkerPlan) -> tuple[Progress, UsageSeconds]:
+def restore_progress(plan: WorkerPlan) -> Progress:
     """Read the run's state beside weights and optimizer; what the store's manifest says wins over the files.
 
     A plain Trainer directory from elsewhere has neither: the run starts its records there.
     """
     if plan.resume is None:
-        return Progress(), UsageSeconds()
+        return Progress()
     state, manifest = read_state(plan.resume.directory), plan.resume.manifest
     progress = Progress()
-    usage = UsageSeconds()
     if state is not None:
         progress = Progress(
             window=list(state.window),
@@ -51,12 +49,10 @@ def restore_progress(plan: WorkerPlan) -> tuple[Progress, UsageSeconds]:
             evaluation_due=state.evaluation_due,
             metrics=dict(state.metrics),
         )
-        usage = state.usage
     if manifest is not None:
         progress.ledger = Ledger(manifest.best, manifest.early_stopping)
         progress.evaluation_due = manifest.evaluation_due
-        usage = manifest.usage
-    return progress, usage
+    return progress
 
 
 def check_complete(directory: Path, kind: Literal["lora", "full"], optimizer_files: Sequence[str]) -> None:

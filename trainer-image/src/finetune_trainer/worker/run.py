@@ -13,7 +13,7 @@ from finetune_api.contract.failures import EXIT_DONE, EXIT_STOPPED
 from finetune_api.strategies import effective_strategy
 from finetune_trainer.prepare.table import lengths
 from finetune_trainer.prepare.tokenizer import load_tokenizer
-from finetune_trainer.protocol import Facts
+from finetune_trainer.protocol import Facts, Used
 from finetune_trainer.worker import resume
 from finetune_trainer.worker.adapter import add_adapter, lora_config, public_name
 from finetune_trainer.worker.arguments import sft_config
@@ -124,7 +124,7 @@ def open_session(start: Start, rows: PreparedRows, started: float) -> Session:
     resume.check_ranks(plan, sharing.name, rank)
     if plan.resume is not None:
         resume.check_complete(plan.resume.directory, spec.adapter.type, sharing.optimizer_files())
-    progress, usage = resume.restore_progress(plan)
+    progress = resume.restore_progress(plan)
     return Session(
         plan=plan,
         config=start.config,
@@ -133,11 +133,16 @@ def open_session(start: Start, rows: PreparedRows, started: float) -> Session:
         orders=start.orders,
         staging=start.staging,
         heartbeat=Heartbeat(start.link),
-        stopwatch=Stopwatch(time.monotonic, plan.pod_started or started, usage),
+        stopwatch=Stopwatch(
+            time.monotonic,
+            plan.pod_started or started,
+            plan.usage_before,
+            report=lambda usage, until: start.link.send(Used(usage=usage, until=until)) if rank.is_first else None,
+        ),
         sharing=sharing,
         group=open_group(rank, spec.resources.device, spec.distributed.timeout_seconds, needed=sharing.needs_group),
         schedule=schedule,
-        order=Order(len(rows.train), schedule.global_batch, spec.training.seed, spec.dataset.reshuffle),
+        order=Order(len(rows.train), schedule.global_batch, spec.training.seed, spec.dataset.reshuffle, tuple(plan.rewinds)),
         progress=progress,
     )
 

@@ -26,6 +26,7 @@ from finetune_trainer.worker.conductor import Conductor
 from finetune_trainer.worker.evaluation import evaluate
 from finetune_trainer.worker.loader import EpochBatches, Rows, make_loader
 from finetune_trainer.worker.order import Share
+from finetune_trainer.worker.rates import lower_rates
 from finetune_trainer.worker.scores import score
 
 if TYPE_CHECKING:
@@ -152,7 +153,10 @@ class FineTuneTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """Create it as the stock one does, and keep what the spec says of each group before a checkpoint says something else."""
+        is_new = self.lr_scheduler is None
         scheduler = super().create_scheduler(num_training_steps, optimizer)
+        if is_new:
+            lower_rates(scheduler, self._session.plan.rewinds)
         self._hyperparameters = resume.hyperparameters(self.optimizer)
         return scheduler
 
@@ -190,7 +194,8 @@ class FineTuneTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
         )
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
-        checkpoint.save(self._session, self, lambda: super(FineTuneTrainer, self)._save_checkpoint(model, trial))
+        with self._session.heartbeat.during("Saving"):
+            checkpoint.save(self._session, self, lambda: super(FineTuneTrainer, self)._save_checkpoint(model, trial))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         # The stock one goes on without a word when the file is missing.
