@@ -25,11 +25,11 @@ def test_buckets_are_cumulative_and_end_with_all() -> None:
 def test_the_page_has_histogram_and_gauge() -> None:
     board = Board(run=1)
     for step in (1, 2):
-        board.step(StepReport(step=step, total_steps=9, epoch=0.1, step_seconds=0.3 * step))
+        board.step(StepReport(step=step, total_steps=9, epoch=0.1, step_seconds=0.7 * step))
     registry = CollectorRegistry()
     registry.register(BoardCollector(board, JobIdentity(name="job", namespace="team", uid="u")))
     page = generate_latest(registry).decode()
     labels = 'finetune_job="job",finetune_namespace="team"'
-    assert f"{names.STEP_DURATION}{{{labels}}} 0.6" in page
+    assert f"{names.STEP_DURATION}{{{labels}}} 1.4" in page
     assert f"{names.STEP_SECONDS}_count{{{labels}}} 2.0" in page
-    assert f'{names.STEP_SECONDS}_bucket{{{labels},le="0.4"}} 1.0' in page
+    assert f'{names.STEP_SECONDS}_bucket{{{labels},le="0.8"}} 1.0' in page
