@@ -1,7 +1,8 @@
 """The supervisor as a pod runs it, with fake worker and prepare programs and the paths of a test.
 
 ``TEST_DISK_FULL`` names a file: while it exists, nothing can be put aside for upload. ``TEST_CLOCK_JUMP`` names a file with the seconds the
-wall clock is off.
+wall clock is off. ``TEST_STALL_SECONDS`` is a limit of stalls that the API does not allow, ``TEST_PATIENCE_SECONDS`` how long an upload
+tries before it says so.
 """
 
 from __future__ import annotations
@@ -46,6 +47,22 @@ def skew_clock(jump: Path) -> None:
         mock.patch.object(module, "datetime", Skewed).start()
 
 
+def hurry_stalls(seconds: float) -> None:
+    """Take ranks for stalled sooner than the API lets anybody ask for."""
+    from finetune_trainer.supervisor import overseer, stall  # noqa: PLC0415 - likewise
+
+    mock.patch.object(stall, "StallWatch", return_value=stall.StallWatch(seconds)).start()
+    mock.patch.object(overseer, "STACK_SECONDS", 1.0).start()
+
+
+def hurry_uploads(seconds: float) -> None:
+    """Say sooner that an upload fails, and try again sooner."""
+    from finetune_trainer.supervisor import uploads  # noqa: PLC0415 - likewise
+
+    mock.patch.object(uploads, "CALL_PATIENCE_SECONDS", seconds).start()
+    mock.patch.object(uploads, "LONGEST_RETRY_SECONDS", seconds).start()
+
+
 if __name__ == "__main__":
     signals = StopSignals()
     signals.install()
@@ -56,6 +73,10 @@ if __name__ == "__main__":
         fill_disk(Path(full))
     if offset := os.environ.get("TEST_CLOCK_JUMP"):
         skew_clock(Path(offset))
+    if limit := os.environ.get("TEST_STALL_SECONDS"):
+        hurry_stalls(float(limit))
+    if patience := os.environ.get("TEST_PATIENCE_SECONDS"):
+        hurry_uploads(float(patience))
     fake = (sys.executable, "-P", str(Path(__file__).with_name("fake_program.py")))
     environment = dataclasses.replace(
         pod_environment(os.environ), program=fake, progress_token=Path(os.environ["TEST_TOKEN"]), progress_ca=Path(os.environ["TEST_CA"])

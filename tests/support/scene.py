@@ -237,6 +237,8 @@ class Scene:
         for pod in range(actor.pods):
             board, _ = self._board(actor, pod)
             board.update(attempt=moment.part.attempt, run=moment.part.attempt)
+            board.measure(names.STALLED, 0.0)
+            board.measure(names.LAST_HEADWAY, self.epoch + self.t - 1)
             if pod == 0 and moment.row is not None:
                 self._report(board, actor, moment, moment.row)
 
@@ -264,6 +266,8 @@ class Scene:
                 (names.UPLOAD_ERRORS, 2.0 if saves > 3 else 0.0),
             ):
                 board.measure(metric, value)
+            board.observe(names.CHECKPOINT_SAVE_SECONDS, 0.3 + moment.checkpoint.seconds / 10)
+            board.observe(names.CHECKPOINT_UPLOAD_SECONDS, 2.5 + moment.checkpoint.seconds)
 
     def _manifest(self, actor: Actor, moment: Moment) -> dict[str, Any]:
         """The FineTuneJob as the API server would have it."""

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from finetune_api.contract import metrics as m
 from finetune_api.contract.failures import FailureClass
 from finetune_api.models.status import Phase
-from finetune_monitoring.queries import BY_JOB, by_job, select
+from finetune_monitoring.queries import BY_JOB, by_job, least, select
 
 RUNBOOKS: Final = "https://finetune.dev/docs/runbooks"
 """Where docs/runbooks is published; the chart replaces it by ``metrics.prometheusRule.runbookBaseUrl``."""
@@ -93,9 +93,11 @@ def operator_alerts() -> tuple[Alert, ...]:
 
 
 def _stalled() -> str:
+    """The operator hears nothing, or the trainer itself says that it stands still (``retry.stallSeconds``)."""
     silent = f"(time() - {by_job(m.JOB_LAST_PROGRESS, '')} > 900)"
     running = by_job(m.JOB_PHASE, "", phase=RUNNING)
-    return f"{silent} and on ({BY_JOB}) {running}"
+    still = f"(time() - {least(m.LAST_HEADWAY)}) and on ({BY_JOB}) {by_job(m.STALLED, '')} == 1"
+    return f"({silent} and on ({BY_JOB}) {running}) or ({still})"
 
 
 def _diverging() -> str:

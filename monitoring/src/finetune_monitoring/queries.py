@@ -40,6 +40,11 @@ def by_job(metric: Metric, selector: str, *keep: str, ago: str = "", **labels: s
     return f"max by ({', '.join((*LABELS, *keep))}) ({select(metric, selector, **labels)}{offset})"
 
 
+def least(metric: Metric, selector: str = "") -> str:
+    """The lowest value of a gauge over a job's pods."""
+    return f"min by ({BY_JOB}) ({select(metric, selector)})"
+
+
 def total(metric: Metric, selector: str, *keep: str) -> str:
     """The value a job's counter has reached: it is kept in the job's status and never begins anew, so no rate is needed."""
     assert metric.kind is Kind.COUNTER, metric

@@ -10,7 +10,7 @@ from finetune_api.contract import metrics as m
 from finetune_monitoring import panels as p
 from finetune_monitoring.dashboards.frame import PRICE, frame, name, namespace, price
 from finetune_monitoring.panels import Box, Query, Text
-from finetune_monitoring.queries import ONE_JOB, age, by_job, phase_code, rate, total
+from finetune_monitoring.queries import ONE_JOB, age, by_job, least, phase_code, quantile, rate, total
 from finetune_monitoring.variables import Annotation, datasource
 
 SMALL: Final = Box(4, 4)
@@ -127,7 +127,13 @@ def speed(dashboard: Dashboard) -> Dashboard:
             )
         )
         .with_panel(
-            p.series(Text("Step time", "Duration of an optimizer step"), THIRD, "s", Query(by_job(m.STEP_DURATION, ONE_JOB), "step"))
+            p.series(
+                Text("Step time", "Duration of an optimizer step: the last one, and the slowest of twenty"),
+                THIRD,
+                "s",
+                Query(by_job(m.STEP_DURATION, ONE_JOB), "step"),
+                Query(quantile(0.95, m.STEP_SECONDS, ONE_JOB), "p95"),
+            )
         )
         .with_panel(
             p.series(Text("Use of time", "Share of each second by use"), THIRD, "percentunit", Query(usage, "{{use}}"), stacked=True)
@@ -135,7 +141,7 @@ def speed(dashboard: Dashboard) -> Dashboard:
         .with_panel(
             p.series(
                 Text("GPU memory", "Most memory that rank 0 had allocated at once; nothing on CPU"),
-                HALF,
+                THIRD,
                 "bytes",
                 Query(by_job(m.GPU_MEMORY, ONE_JOB), "peak"),
             )
@@ -143,9 +149,20 @@ def speed(dashboard: Dashboard) -> Dashboard:
         .with_panel(
             p.series(
                 Text("Model FLOPs utilization", "Share of the GPUs' peak 16-bit arithmetic; nothing on CPU and on unknown GPUs"),
-                HALF,
+                THIRD,
                 "percentunit",
                 Query(by_job(m.MFU, ONE_JOB), "MFU"),
+            )
+        )
+        .with_panel(
+            p.series(
+                Text(
+                    "Since the last headway",
+                    "Time since a counter of the slowest pod last moved: a step, a micro-batch, a token, a download",
+                ),
+                THIRD,
+                "s",
+                Query(f"time() - {least(m.LAST_HEADWAY, ONE_JOB)}", "no headway for"),
             )
         )
     )
@@ -203,6 +220,8 @@ def checkpoints(dashboard: Dashboard) -> Dashboard:
                 "s",
                 Query(by_job(m.CHECKPOINT_SAVE_DURATION, ONE_JOB), "save"),
                 Query(by_job(m.CHECKPOINT_UPLOAD_DURATION, ONE_JOB), "upload"),
+                Query(quantile(0.95, m.CHECKPOINT_SAVE_SECONDS, ONE_JOB), "save p95"),
+                Query(quantile(0.95, m.CHECKPOINT_UPLOAD_SECONDS, ONE_JOB), "upload p95"),
             )
         )
         .with_panel(

@@ -145,7 +145,7 @@ def test_a_start_that_fails_in_one_pod_ends_both(local_pair: Cluster) -> None:
     pods = local_pair.start_run()
     assert pods[0].wait() == 42
     assert pods[0].message.failure_class == FailureClass.MODEL
-    assert pods[1].wait() == 76
+    assert pods[1].wait(180) == 76, "one that begins after pod 0's farewell waits as long as for a pod that has not begun"
 
 
 def test_sigterm_while_waiting_for_pod_0(local_pair: Cluster) -> None:

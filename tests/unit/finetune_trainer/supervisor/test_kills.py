@@ -181,7 +181,7 @@ def test_keys_that_rotate_under_a_run(server: MinioServer, operator: ProgressSer
     binary = minio_binary()
     assert binary is not None
     try:
-        (pod,) = job.start_run(**SLOW)
+        (pod,) = job.start_run(TEST_PATIENCE_SECONDS="1", **SLOW)
         first = operator.wait_for("checkpoints")[-1]["step"]
         server.stop()
         server.secret_key = "another-secret-key"

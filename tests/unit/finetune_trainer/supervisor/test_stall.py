@@ -15,7 +15,7 @@ from tests.support.pods import Cluster
 from tests.support.progress_server import ProgressServer
 from tests.support.waiting import eventually
 
-SOON = {"retry": {"stallSeconds": 10}}
+SOON = {"TEST_STALL_SECONDS": "3"}
 SLOW = {"FAKE_STEPS": "4000", "FAKE_STEP_SECONDS": "0.05"}
 
 
@@ -96,7 +96,7 @@ def test_own_stacks_name_the_functions() -> None:
 def test_a_hanging_rank_shows_its_stack_and_the_run_is_given_up(cluster: Cluster, operator: ProgressServer) -> None:
     """Class Stalled, counted as a restart; both ranks' stacks are in the archived log, the hanging one's in the message."""
     cluster.processes = 2
-    (pod,) = cluster.start_run(SOON, FAKE_HANG="1:7", **SLOW)
+    (pod,) = cluster.start_run(FAKE_HANG="1:7", **SOON, **SLOW)
     assert pod.wait(90) == 1, pod.output()
     message = pod.message
     assert message.failure_class == FailureClass.STALLED
@@ -111,7 +111,7 @@ def test_a_hanging_rank_shows_its_stack_and_the_run_is_given_up(cluster: Cluster
 
 def test_a_stall_that_is_only_reported_ends_when_it_ends(cluster: Cluster, operator: ProgressServer) -> None:
     """``retry.onStall: report``: condition and stacks, nothing is killed; the condition goes with the stall."""
-    (pod,) = cluster.start_run({"retry": {"stallSeconds": 10, "onStall": "report"}}, **SLOW)
+    (pod,) = cluster.start_run({"retry": {"onStall": "report"}}, **SOON, **SLOW)
     operator.wait_for_step(3)
     (worker,) = [pid for pid in pod.children() if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     step = operator.last["step"]
