@@ -200,7 +200,9 @@ class Exporter:
         plan.result.unlink(missing_ok=True)
         file = self._work / f"plan-{plan.step}.json"
         file.write_text(plan.to_json(), encoding="utf-8")
-        common = process_environment(os.environ, work_dir=self._environment.work_dir, link=self._work / "no-link", threads=available_cpus())
+        common = process_environment(
+            os.environ, work_dir=self._environment.work_dir, link=self._work / "no-link", threads=available_cpus(), device="cpu"
+        )
         archive = LogArchive(self._work / f"{plan.step}.log")
         try:
             process = Process(
