@@ -83,6 +83,10 @@ generate: env ## Rewrite CRDs and reference docs from the models
 	$(RUN) python deploy/argocd/render.py
 	$(RUN) ruff format .
 
+.PHONY: pictures
+pictures: env tools ## Draw the dashboards for docs/dashboards.md
+	$(RUN) python -m tests.support.pictures
+
 .PHONY: bench
 bench: platform ## Benchmarks; prints ratios measured side by side
 	$(RUN) python -m benchmarks

@@ -1,7 +1,7 @@
 """Six jobs over three hours, as operator and trainers would show them: real collectors, driven by recorded runs on a clock of its own.
 
-The recordings (tests/data/runs) are metrics files of real trainings of the tiny model on CPU; their seconds are stretched by
-:data:`STRETCH`. What a CPU does not have (GPU memory, MFU) is made up for the one job that asks for GPUs.
+The recordings (tests/data/runs) are metrics files of real trainings of the tiny model on CPU; their seconds are stretched
+as much as each part of a job's life lasts. What a CPU does not have (GPU memory, MFU) is made up for the one job that asks for GPUs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from tests.support.manifests import ROOT
 from tests.support.operator_cluster import job_manifest
 
 DURATION = 3 * 3600.0
-STRETCH = 200.0
+SCENE_AFTER = 1.15
+"""What is still training at the end would end this much later than the scene, as a share of it."""
 SAVE_EVERY = 10
 RECORDINGS = ROOT / "tests" / "data" / "runs"
 
@@ -83,6 +84,8 @@ class Moment:
     lost_steps: int
     usage: UsageSeconds
     run_started: float
+    seconds_left: float
+    """Of the present part's training."""
 
     @property
     def row(self) -> Row | None:
@@ -116,10 +119,10 @@ class Actor:
         if t < self.parts[0].start:
             return None
         rows = recording(self.recorded)
-        index, lost, seen, run_started = -1, 0, 0, 0.0
+        index, lost, seen, run_started, left = -1, 0, 0, 0.0, 0.0
         spent = dict.fromkeys(UsageSeconds.model_fields, 0.0)
         current = self.parts[0]
-        for part, end in zip(self.parts, (*(part.start for part in self.parts[1:]), DURATION * 2), strict=True):
+        for part, end in zip(self.parts, (*(part.start for part in self.parts[1:]), DURATION * SCENE_AFTER), strict=True):
             if part.start > t:
                 break
             current = part
@@ -130,20 +133,22 @@ class Actor:
             if part.rows:
                 if part.first <= index:
                     lost += index + 1 - part.first
-                index = part.first + self._trained(rows, part, elapsed) - 1
-                replayed = max(0, min(seen, index + 1) - part.first)
-                share = replayed / max(1, index + 1 - part.first)
-                seen = max(seen, index + 1)
+                ends = self._ends(rows, part, end - part.start)
+                index = part.first + bisect_right(ends, elapsed) - 1
+                again = max(0, min(seen - part.first, len(ends)))
+                replayed = min(elapsed, ends[again - 1]) if again else 0.0
+                seen, left = max(seen, index + 1), end - part.start - elapsed
                 spent["checkpointing"] += elapsed * 0.02
                 spent["evaluating"] += elapsed * 0.05
-                spent["replayed"] += elapsed * 0.93 * share
-                spent["productive"] += elapsed * 0.93 * (1 - share)
+                spent["replayed"] += replayed * 0.93
+                spent["productive"] += (elapsed - replayed) * 0.93
         ranks = self.pods * max(1, self.gpus)
-        return Moment(current, index, rows, lost, UsageSeconds(**{use: s * ranks for use, s in spent.items()}), run_started)
+        return Moment(current, index, rows, lost, UsageSeconds(**{use: s * ranks for use, s in spent.items()}), run_started, left)
 
-    def _trained(self, rows: Sequence[Row], part: Part, elapsed: float) -> int:
-        ends = list(accumulate(row.seconds * STRETCH for row in rows[part.first : part.first + part.rows]))
-        return bisect_right(ends, elapsed)
+    def _ends(self, rows: Sequence[Row], part: Part, seconds: float) -> list[float]:
+        """When each row of a part ends, in seconds from its beginning: the recorded durations, stretched to nearly fill it."""
+        ends = list(accumulate(row.seconds for row in rows[part.first : part.first + part.rows]))
+        return [moment * 0.98 * seconds / ends[-1] for moment in ends]
 
 
 def moment_text(epoch: float, t: float) -> str:
@@ -305,7 +310,7 @@ class Scene:
                 "run": part.attempt, "attempt": part.attempt, "phase": "Training", "step": row.step, "totalSteps": total,
                 "percent": 100 * row.step // total, "epoch": row.epoch, "loss": row.loss, "tokensPerSecond": row.tokens / row.seconds,
                 "evalLoss": next((r.eval_loss for r in reversed(moment.rows[: moment.index + 1]) if r.eval_loss is not None), None),
-                "etaSeconds": round((total - row.step) * row.seconds * STRETCH),
+                "etaSeconds": round(moment.seconds_left),
                 "updatedAt": moment_text(self.epoch, self.t if has_pods else part.start),
             }  # fmt: skip
         if moment.checkpoint is not None:
@@ -337,7 +342,8 @@ def cast() -> tuple[Actor, ...]:
     gpu = {"resources": {"device": "gpu", "gpusPerReplica": 2}, "replicas": 2}
     return (
         Actor("team-a", "chat-lora", "steady", (
-            Part(60, "Queued"), Part(420, "Starting", "AwaitingPods", 1), Part(480, "Training", "Training", 1, 0, ALL_ROWS),
+            Part(30, "Validating"), Part(60, "Queued"), Part(420, "Starting", "AwaitingPods", 1),
+            Part(480, "Training", "Training", 1, 0, ALL_ROWS),
             Part(2.4 * HOUR, "Exporting", "Exporting", 1), Part(2.42 * HOUR, "Succeeded", "Finished", 1, outcome="Succeeded"),
         ), spec(2e-4)),
         Actor("team-a", "chat-lora-hot", "hot", (
@@ -350,7 +356,8 @@ def cast() -> tuple[Actor, ...]:
             Part(1.7 * HOUR, "Resuming", "AwaitingPods", 2), Part(1.72 * HOUR, "Training", "Training", 2, 60, ALL_ROWS),
         ), spec(1e-4)),
         Actor("team-b", "big-sft", "big", (
-            Part(30, "Queued"), Part(900, "Starting", "AwaitingPods", 1), Part(1000, "Training", "Training", 1, 0, 45),
+            Part(0, "Validating"), Part(30, "Queued"), Part(900, "Starting", "AwaitingPods", 1),
+            Part(1000, "Training", "Training", 1, 0, 45),
             Part(1.4 * HOUR, "Starting", "BackOff", 1, outcome="NodeLost"), Part(1.41 * HOUR, "Starting", "AwaitingPods", 2),
             Part(1.43 * HOUR, "Training", "Training", 2, 30, ALL_ROWS),
         ), spec(5e-5, **gpu), pods=2, gpus=2),
@@ -358,5 +365,7 @@ def cast() -> tuple[Actor, ...]:
             Part(600, "Starting", "AwaitingPods", 1), Part(640, "Training", "Training", 1, 0, 30),
             Part(1.0 * HOUR, "Pausing", "AwaitingCheckpoint", 1), Part(1.0 * HOUR + 45, "Paused", "LimitReached", 1, outcome="Paused"),
         ), spec(2e-4)),
-        Actor("team-b", "next-in-line", "steady", (Part(2.5 * HOUR, "Queued"),), spec(2e-4, **gpu), pods=2, gpus=2),
+        Actor("team-b", "next-in-line", "steady", (
+            Part(2.49 * HOUR, "Validating"), Part(2.5 * HOUR, "Queued"),
+        ), spec(2e-4, **gpu), pods=2, gpus=2),
     )  # fmt: skip

@@ -38,6 +38,13 @@ COLUMN_INCHES: Final = 0.72
 ROW_INCHES: Final = 0.42
 GAP: Final = 0.1
 """Around a panel, in grid units."""
+_BARE: Final = ("stat", "table")
+"""Panels without axes."""
+_LEFT: Final[Mapping[str, float]] = {"stat": 0.2, "table": 0.2, "state-timeline": 2.6, "bargauge": 2.6}
+"""Grid units left of the axes, where that is not the usual width of a number."""
+SHORT: Final = 0.05
+"""Share of the time range below which a state is not named: its name would lie on the next one."""
+DOTS_PER_INCH: Final = 100
 
 
 def draw(dashboard: Document, view: View, chosen: Mapping[str, str], target: Path) -> None:
@@ -58,10 +65,11 @@ def draw(dashboard: Document, view: View, chosen: Mapping[str, str], target: Pat
             width, tall = (place["w"] - 2 * GAP) / 24, (place["h"] - 2 * GAP) / height
             card = figure.add_axes((left, bottom, width, tall), facecolor="white", xticks=[], yticks=[])
             card.text(0.01, 1 - 0.35 / place["h"], panel["title"], transform=card.transAxes, va="top", weight="bold", fontsize=7.5)
-            pad = 1.4 / place["w"]
-            inner = (left + width * pad, bottom + tall * 1.0 / place["h"], width * (1 - 1.4 * pad), tall * (1 - 2.4 / place["h"]))
+            pad = _LEFT.get(panel["type"], 1.4) / place["w"]
+            right = min(0.5, pad) if panel["type"] in _BARE else 0.4 / place["w"]
+            inner = (left + width * pad, bottom + tall * 1.0 / place["h"], width * (1 - pad - right), tall * (1 - 2.2 / place["h"]))
             _DRAW[panel["type"]](figure.add_axes(inner, facecolor="white"), panel, view.answers(panel, variables), view)
-        figure.savefig(target, dpi=80, metadata={"Software": None} if target.suffix == ".png" else {"Date": None})
+        figure.savefig(target, dpi=DOTS_PER_INCH, metadata={"Software": None} if target.suffix == ".png" else {"Date": None})
 
 
 def _unit(panel: Document) -> str:
@@ -95,7 +103,10 @@ def _timeline(axes: Axes, panel: Document, answers: list[Answer], view: View) ->
         for moment, value in series.points:
             colour = COLOURS[mapping[f"{value:g}"]["color"]]
             axes.barh(row, _date(moment + view.step) - _date(moment), left=_date(moment), color=colour, height=0.7)
-        for moment, value in _changes(series):
+        changes = _changes(series)
+        ends = [*(moment for moment, _ in changes[1:]), view.end]
+        named = ((change, end) for change, end in zip(changes, ends, strict=True) if end - change[0] > SHORT * (view.end - view.start))
+        for (moment, value), _ in named:
             axes.text(_date(moment), row, f" {mapping[f'{value:g}']['text']}", va="center", fontsize=6, color="white", clip_on=True)
     axes.set_yticks(range(len(rows)), [name for name, _ in rows])
     axes.invert_yaxis()
@@ -147,10 +158,10 @@ def _table(axes: Axes, panel: Document, answers: list[Answer], _view: View) -> N
         axes.text(0.5, 0.5, "no data", ha="center", va="center", color="#8e9297")
         return
     table = axes.table(
-        [[text for text, _ in row] for row in cells], colLabels=[renamed[key] for key in columns], loc="upper center", cellLoc="left"
+        [[text for text, _ in row] for row in cells], colLabels=[renamed[key] for key in columns], loc="upper left", cellLoc="left"
     )
     table.auto_set_font_size(value=False)
-    table.set_fontsize(6)
+    table.set_fontsize(6.5)
     table.auto_set_column_width(list(range(len(columns))))
     for (row, column), cell in table.get_celld().items():
         cell.set_edgecolor("#e4e7e7")
@@ -212,6 +223,6 @@ def _value_axis(axes: Axes, unit: str) -> None:
 
 def _legend(axes: Axes) -> None:
     if axes.get_legend_handles_labels()[1]:
-        axes.legend(loc="upper right", fontsize=5.5, frameon=False, ncols=2)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2, fontsize=5.5, frameon=False, ncols=5, columnspacing=1)
     else:
         axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center", va="center", color="#8e9297")

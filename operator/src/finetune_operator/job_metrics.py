@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from finetune_api.contract import metrics as names
+from finetune_api.contract.failures import FailureClass
 from finetune_api.contract.store import UsageSeconds
 from finetune_api.models.status import FINAL_PHASES, RESTING_PHASES, Phase, UsageStatus
 from finetune_operator.cluster.observe import JobKey
@@ -19,6 +20,8 @@ from finetune_operator.plan.observed import parse_time
 
 MINUTES = (5, 15, 30, 60, 120, 300, 600, 1800, 3600, 14400, 86400)
 """Bucket bounds of waits, in seconds."""
+OUTCOMES: Final = (Phase.SUCCEEDED.value, Phase.PAUSED.value, *(each.value for each in FailureClass))
+"""Of attempts. Each has a series from the start: Prometheus sees no increase in one that begins at 1."""
 Read = Callable[[Known], float | None]
 
 
@@ -73,6 +76,8 @@ class JobHistory:
         )
         for phase in Phase:
             self._transitions.labels(phase.value)
+        for outcome in OUTCOMES:
+            self._ended.labels(outcome)
 
     def changed(self, key: JobKey, before: Known | None, now: Known | None) -> None:
         """A job was seen anew; ``before`` None: for the first time, ``now`` None: it is gone."""

@@ -152,5 +152,5 @@ def test_what_was_so_before_the_first_look_is_not_counted() -> None:
     """A new leader lists all jobs; their past belongs to the leader before it."""
     page = Page()
     page.see(ended("CudaOutOfMemory", phase="Failed", reason="CudaOutOfMemory"))
-    assert page.value('finetune_attempts_ended_total{outcome="CudaOutOfMemory"}') is None
+    assert page.value('finetune_attempts_ended_total{outcome="CudaOutOfMemory"}') == 0
     assert page.value('finetune_job_transitions_total{phase="Failed"}') == 0

@@ -39,6 +39,7 @@ def count(phases: str) -> Query:
 def now(dashboard: Dashboard) -> Dashboard:
     """Jobs by phase."""
     per_phase = f"count by (phase) ({by_job(m.JOB_PHASE, IN_NAMESPACES, 'phase')})"
+    ended = increase(m.ATTEMPTS_ENDED, by=("outcome",), over="$__rate_interval")
     return (
         dashboard.with_row(p.row("Jobs"))
         .with_panel(p.number(Text("Running", "Training, evaluating or exporting"), SMALL, "none", count(RUNNING)))
@@ -64,7 +65,8 @@ def now(dashboard: Dashboard) -> Dashboard:
                 Text("Attempts that ended", "By outcome: a failure class, or how the job was told to end"),
                 HALF,
                 "short",
-                Query(increase(m.ATTEMPTS_ENDED, by=("outcome",), over="$__rate_interval"), "{{outcome}}"),
+                # Every outcome has a series; shown are those of the time before.
+                Query(f"{ended} and on (outcome) {increase(m.ATTEMPTS_ENDED, by=('outcome',))} > 0", "{{outcome}}"),
                 stacked=True,
             )
         )
