@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from finetune_api.contract.env import ENV_POD_UID, WORK_DIR
+from finetune_api.contract.env import ENV_POD_UID
 from tests.e2e.conftest import JobFactory
 from tests.support.in_pod import kill_in_save
 from tests.support.platform import BUCKET, ROOT, Job, Platform, eventually
@@ -61,11 +61,11 @@ def kill_in_upload(job: Job, at_least: int) -> int:
     pid = supervisor_of(pod["metadata"]["uid"])
     if pid is None:
         pytest.skip("the pods of this cluster are no processes of this machine")
-    staging = Path(f"/proc/{pid}/root{WORK_DIR}/staging")
 
     def on_its_way() -> int | None:
-        steps = [int(found.name[11:]) for found in staging.glob("checkpoint-*") if any(found.iterdir())]
-        return next((step for step in sorted(steps) if step >= at_least), None)
+        found = {(int(key.split("/")[1][11:]), Path(key).name) for key in job.objects() if key.startswith("a1/checkpoint-")}
+        begun = {step for step, _ in found if step >= at_least} - {step for step, name in found if name == "manifest.json"}
+        return min(begun, default=None)
 
     step = eventually(on_its_way, within=120, what="an upload", every=0.002)
     os.kill(pid, signal.SIGKILL)

@@ -47,6 +47,13 @@ class Heart:
             step = max(progress.step, self._first.step)
             write_heartbeat(self._store, self._first.model_copy(update={"step": step, "usage": progress.usage, **self._changes}))
 
+    def reached(self, step: int) -> None:
+        """Beat before a checkpoint of ``step`` goes up: should the pod die in that upload, the next attempt counts these steps as lost."""
+        if self._first is None:
+            return
+        self._first = self._first.model_copy(update={"step": max(step, self._first.step)})
+        self._try_to_beat()
+
     def close(self) -> None:
         """Beat once more and end; waits a moment for it."""
         self._ended.set()
@@ -56,10 +63,13 @@ class Heart:
     def _run(self) -> None:
         while True:
             is_last = self._ended.is_set()
-            try:
-                self.beat()
-            except TrainerError as error:
-                logger.debug("no heartbeat written: %s", error.message)
+            self._try_to_beat()
             if is_last:
                 return
             self._ended.wait(INTERVAL_SECONDS)
+
+    def _try_to_beat(self) -> None:
+        try:
+            self.beat()
+        except TrainerError as error:
+            logger.debug("no heartbeat written: %s", error.message)

@@ -217,7 +217,7 @@ class Supervisor:
             keep_last=spec.checkpoint.keep_last,
             keep_last_remote=spec.checkpoint.keep_last_remote,
         )
-        hooks = UploadHooks(self._queue.put, self._attachments, self._session.skipped)
+        hooks = UploadHooks(self._queue.put, self._attachments, self._session.skipped, self._heart.reached)
         return Uploader(self._inputs.store, facts, settings, self._board, hooks)
 
     def _claimed(self, attempt: int) -> None:

@@ -63,6 +63,8 @@ class UploadHooks:
     """Small objects (metrics, logs) that go up beside each checkpoint."""
     on_skipped: Callable[[int], None]
     """A waiting save was replaced."""
+    on_begin: Callable[[int], None]
+    """The upload of a step's checkpoint begins; runs in the uploader's thread."""
 
 
 class Uploader:
