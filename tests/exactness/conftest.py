@@ -62,7 +62,9 @@ def make_sharded(sharding_zygote: Zygote, model: Path, prepared: dict[str, Path]
 def _maker(zygote: Zygote, model: Path, prepared: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
     def make(spec: Mapping[str, Any] | None = None, *, model_dir: Path = model, data: Path = DATA) -> Run:
         full = merge(BASE, spec or {})
-        key = json.dumps([full["dataset"], full["training"]["maxSeqLength"], full["training"].get("seed")], sort_keys=True)
+        key = json.dumps(
+            [full.get("method"), full["dataset"], full["training"]["maxSeqLength"], full["training"].get("seed")], sort_keys=True
+        )
         run = Run(zygote, tmp_path_factory.mktemp("run") / "job", model_dir, spec or {}, prepared.get(key), data)
         prepared[key] = run.prepared
         return run

@@ -107,7 +107,7 @@ class Zygote:
 
     def _wait_started(self, count: int) -> int:
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self._started) >= count, 180), "the zygote does not answer"
+            assert self._changed.wait_for(lambda: len(self._started) >= count, 600), "the zygote does not answer"
             return self._started[count - 1]
 
     def _listen(self) -> None:
@@ -221,6 +221,7 @@ class Attempt:
             metrics_file=self.directory / "metrics.jsonl",
             tensorboard_dir=self.directory / "tensorboard",
             pinned=run.pinned,
+            **run.companions,
         )
 
     def _serve(self, connection: socket.socket) -> None:
@@ -297,6 +298,8 @@ class Run:
         self.manifests: dict[int, dict[int, Manifest]] = {}
         """Attempt -> step -> manifest."""
         self.pinned = Pinned(contract_version=CONTRACT_VERSION)
+        self.companions: dict[str, Any] = {}
+        """Fields of the plan for what a method needs beside model and data."""
         self._zygote = zygote
         self._attempts = 0
         directory.mkdir(parents=True)
@@ -374,7 +377,7 @@ def free_port() -> int:
         return port
 
 
-EXACT = ("loss", "grad_norm", "learning_rate", "samples", "tokens", "token_accuracy")
+EXACT = ("loss", "grad_norm", "learning_rate", "samples", "tokens", "token_accuracy", "metrics")
 """Values of a step that must not depend on interruptions."""
 
 

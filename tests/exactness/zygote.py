@@ -26,6 +26,10 @@ def main() -> None:
     os.environ["DS_ACCELERATOR"] = "cpu"
     hide_modules(sys.argv[1:])
     import finetune_trainer.worker.run  # noqa: F401, PLC0415  # after the needless modules are hidden
+    from finetune_trainer.worker.methods import MODULES, method_module  # noqa: PLC0415  # likewise
+
+    for method in MODULES:
+        method_module(method)
 
     lock = threading.Lock()
 

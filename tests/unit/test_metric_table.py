@@ -22,7 +22,7 @@ from tests.support.fake_api import START
 UNITS = ("_seconds", "_bytes", "_ratio", "_total", "_info", "_timestamp_seconds")
 COUNTS = {
     "loss", "rate", "norm", "second", "step", "planned", "epoch", "attempt", "attempts", "run", "pods", "gpus", "phase", "warning", "depth",
-    "pending", "known", "leader", "jobs", "stalled",
+    "pending", "known", "leader", "jobs", "stalled", "mean", "std", "kl",
 }  # fmt: skip
 """Last words of names of numbers without a unit."""
 
@@ -63,7 +63,7 @@ def described(table: tuple[Metric, ...]) -> dict[str, tuple[str, str]]:
 def test_the_trainer_serves_the_table() -> None:
     board = Board(run=1)
     values = dict.fromkeys(PROGRESS_GAUGES.values(), 1)
-    board.update(**values, tokens_seen=5, usage=UsageSeconds())
+    board.update(**values, tokens_seen=5, usage=UsageSeconds(), metrics={"reward": 1.0, "reward_std": 0.1, "kl": 0.2, "accuracy": 0.9})
     for metric in (*MEASURED_GAUGES, *COUNTERS):
         board.measure(metric, 1)
     for metric in HISTOGRAMS:

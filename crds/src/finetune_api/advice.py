@@ -18,6 +18,8 @@ MAX_MESSAGE = 1024
 
 LEARNING_RATES: Mapping[str, tuple[float, float]] = {"lora": (1e-4, 5e-4), "full": (1e-5, 5e-5)}
 """Recommended band by adapter type (F-12)."""
+PRETRAIN_RATES = (1e-4, 1e-3)
+"""Recommended band of method pretrain (F-12)."""
 
 Leaves = Mapping[str, Any]
 """A resolved job by dotted path."""
@@ -42,7 +44,9 @@ def _lora(condition: Callable[[Leaves], bool]) -> Callable[[Leaves], bool]:
 
 
 def _learning_rate_is_unusual(job: Leaves) -> bool:
-    low, high = LEARNING_RATES[job["adapter.type"]]
+    if job["method"] not in ("sft", "pretrain"):
+        return False  # the requirements give no band; what is right depends on beta and on the rewards
+    low, high = PRETRAIN_RATES if job["method"] == "pretrain" else LEARNING_RATES[job["adapter.type"]]
     return bool(not low <= job["training.learningRate"] <= high)
 
 
@@ -78,7 +82,8 @@ RECOMMENDATIONS = (
     Advice(
         "AC-19 F-12",
         "training.learningRate",
-        "is outside the usual band (LoRA 0.0001 to 0.0005, full 0.00001 to 0.00005); higher diverges, lower learns slowly",
+        "is outside the usual band (LoRA 0.0001 to 0.0005, full 0.00001 to 0.00005, pretrain 0.0001 to 0.001); higher diverges, "
+        "lower learns slowly",
         _learning_rate_is_unusual,
     ),
     Advice(
@@ -107,6 +112,13 @@ RECOMMENDATIONS = (
     Advice("X26", "dataset.numWorkers", "is above 9; each one takes memory", _outside(0, "dataset.numWorkers", 9)),
     Advice("E-26", "dataset.numWorkers", "is more than the CPUs of the pod (resources.cpu)", _loaders_exceed_cpus),
     Advice("X28 AC-41", "dataset.evalRatio", "leaves 80 % or less of the rows for training", lambda job: job["dataset.evalRatio"] >= 0.2),
+    Advice(
+        "H-07 X54 AC-43",
+        "grpo.enforceEager",
+        "compiles generation and keeps a static cache; true is recommended",
+        lambda job: job.get("grpo.enforceEager") is False,
+    ),
+    Advice("H-06", "grpo.maxNumSeqs", "is above 1; memory for generated answers grows with it", _outside(1, "grpo.maxNumSeqs", 1)),
     Advice("F-09", "dataset.promptMaxLength", "is outside 256 to 2048", _outside(256, "dataset.promptMaxLength", 2048)),
     Advice("F-10", "dataset.contentMaxLength", "is outside 256 to 2048", _outside(256, "dataset.contentMaxLength", 2048)),
 )
@@ -161,6 +173,24 @@ WITHOUT_EFFECT = (
     *(
         Advice("W-01", f"output.export.{name}", "counts only when something is exported (merge, gguf or push)", _exports_nothing)
         for name in ("samples", "cpu", "memory", "timeoutSeconds")
+    ),
+    Advice(
+        "B-06",
+        "dpo.labelSmoothing",
+        "counts with dpo.lossType sigmoid and robust only",
+        lambda job: job.get("dpo.lossType") in ("hinge", "ipo"),
+    ),
+    Advice(
+        "H-03",
+        "grpo.rewardModelWeight",
+        "does not count: grpo.rewardModel is not set",
+        lambda job: job.get("grpo.rewardModelWeight", 1) != 1 and "grpo.rewardModel" not in job,
+    ),
+    Advice(
+        "E-02",
+        "dataset.assistantOnlyLoss",
+        "counts with method sft alone; the others learn whole texts or whole answers",
+        lambda job: job["dataset.assistantOnlyLoss"] and job["method"] != "sft",
     ),
     Advice("L-08", "cache.sizeLimit", "does not count: cache.claimName is set", lambda job: "cache.claimName" in job),
 )

@@ -1,6 +1,6 @@
 """The one table of defaults. Nothing here is ever written into a job's ``spec``; ``status.resolved`` shows what was used and why.
 
-Precedence: job > preset > adapter type > method > base table. Values a rule derives from others (``adapter.alpha`` = rank) stay unset here.
+Precedence: job > preset > method > adapter type > base table. Values a rule derives from others (``adapter.alpha`` = rank) stay unset here.
 """
 
 from __future__ import annotations
@@ -50,6 +50,25 @@ BASE: Final[Mapping[str, Any]] = {
     "training.maxGradNorm": 1.0,
     "training.seed": 42,
     "training.gradientCheckpointing": True,
+    "dpo.beta": 0.3,
+    "dpo.lossType": "sigmoid",
+    "dpo.labelSmoothing": 0.0,
+    "reward.centerRewardsCoefficient": 0.0,
+    "kto.beta": 0.1,
+    "kto.desirableWeight": 1.0,
+    "kto.undesirableWeight": 1.0,
+    "grpo.beta": 0.0001,
+    "grpo.numGenerations": 4,
+    "grpo.numIterations": 1,
+    "grpo.maxNumSeqs": 1,
+    "grpo.enforceEager": False,
+    "grpo.temperature": 1.0,
+    "grpo.topP": 1.0,
+    "grpo.topK": 0,
+    "grpo.lossType": "dapo",
+    "grpo.scaleRewards": "group",
+    "grpo.epsilon": 0.2,
+    "grpo.rewardModelWeight": 1.0,
     "resources.device": "gpu",
     "resources.gpusPerReplica": 1,
     "distributed.strategy": "auto",
@@ -84,8 +103,15 @@ BASE: Final[Mapping[str, Any]] = {
     "limits": {},
 }
 
-METHOD: Final[Mapping[str, Mapping[str, Any]]] = {"sft": {}}
-"""What a method sets other than the base table."""
+METHOD: Final[Mapping[str, Mapping[str, Any]]] = {
+    "sft": {},
+    "pretrain": {"adapter.type": "full", "training.learningRate": 1e-4, "dataset.packing": True},
+    "dpo": {},
+    "reward": {},
+    "kto": {},
+    "grpo": {},
+}
+"""What a method sets other than the base table (X05, X31, B-04). The blocks named like a method count for that method alone."""
 
 ADAPTER: Final[Mapping[str, Mapping[str, Any]]] = {"lora": {}, "full": {"training.learningRate": 2e-5}}
 """What an adapter type sets other than the base table (X05)."""

@@ -15,6 +15,17 @@ class ShippedPreset(NamedTuple):
     spec: Mapping[str, Any]
 
 
+_PROFILE: Final[Mapping[str, Any]] = {
+    "dataset": {"numWorkers": 1},
+    "adapter": {"type": "lora", "rank": 16, "alpha": 16, "dropout": 0.1, "targetModules": ["all-linear"]},
+    "precision": {"dtype": "bfloat16"},
+    "training": {"batchSize": 8, "learningRate": 1e-4, "epochs": 1},
+    "checkpoint": {"strategy": "steps", "steps": 100, "keepLast": 2},
+    "evaluation": {"steps": 100, "batchSize": 1},
+    "logging": {"steps": 5},
+}
+"""What the three profiles of source 003 have in common."""
+
 SHIPPED: Final[Mapping[str, ShippedPreset]] = {
     "sft": ShippedPreset(
         description="Supervised fine-tuning with LoRA: every value written down, FP16 on GPUs.",
@@ -45,6 +56,26 @@ SHIPPED: Final[Mapping[str, ShippedPreset]] = {
             "earlyStopping": {"patience": 0, "threshold": 0.005},
             "logging": {"level": "info", "steps": 10},
         },
+    ),
+    "pretrain": ShippedPreset(
+        description="Continued pre-training on plain text: all weights, rows packed.",
+        requirement="AC-22 B-04 X05",
+        spec={
+            "method": "pretrain",
+            "adapter": {"type": "full"},
+            "dataset": {"packing": True},
+            "training": {"learningRate": 1e-4},
+        },
+    ),
+    "profile-003-dpo": ShippedPreset(
+        description="Preferences with LoRA on all linear layers.",
+        requirement="H-04 X50",
+        spec={**_PROFILE, "method": "dpo", "dpo": {"beta": 0.3}},
+    ),
+    "profile-003-grpo": ShippedPreset(
+        description="Group relative policy optimisation with LoRA on all linear layers; the job names its reward functions.",
+        requirement="H-05 H-06 H-07 X54",
+        spec={**_PROFILE, "method": "grpo", "grpo": {"beta": 0.0001, "maxNumSeqs": 1, "enforceEager": True}},
     ),
     "lora-chat": ShippedPreset(
         description="Chat-style LoRA of a 7B model on 1000 to 10000 rows; sequences as long as the model's context.",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
 from finetune_api.defaults import ADAPTER, BASE, METHOD, SCHEMA
 from finetune_api.models.base import ApiModel, ResumeClass, is_list, nested_model
+from finetune_api.models.methods import METHOD_BLOCKS
 from finetune_api.models.spec import FineTuneJobSpec
 
 Source = Literal["job", "preset", "adapter", "method", "default"]
@@ -68,16 +69,19 @@ def resolve(job: Mapping[str, Any], preset: Mapping[str, Any] | None = None) -> 
     """
     job_leaves = flatten(job)
     preset_leaves = flatten(preset or {})
-    if job_leaves.get("adapter.type") == "full":
+    method = {**preset_leaves, **job_leaves}.get("method", BASE["method"])
+    of_method = METHOD.get(method, {})
+    # A preset for another method or adapter still serves with what is common to all.
+    blocks = {method, *(path.split(".")[0] for path in job_leaves)}
+    preset_leaves = _without_other_blocks(preset_leaves, blocks)
+    adapter_type = {**BASE, **of_method, **preset_leaves, **job_leaves}["adapter.type"]
+    if adapter_type == "full":
         preset_leaves = {path: value for path, value in preset_leaves.items() if path not in LORA_FIELDS}
-    wanted = {**preset_leaves, **job_leaves}
-    adapter_type = wanted.get("adapter.type", BASE["adapter.type"])
-    method = wanted.get("method", BASE["method"])
     layers: Sequence[tuple[Source, Mapping[str, Any]]] = (
         ("default", SCHEMA),
-        ("default", BASE),
-        ("method", METHOD.get(method, {})),
+        ("default", _without_other_blocks(BASE, blocks)),
         ("adapter", ADAPTER.get(adapter_type, {})),
+        ("method", of_method),
         ("preset", preset_leaves),
         ("job", job_leaves),
     )
@@ -88,6 +92,12 @@ def resolve(job: Mapping[str, Any], preset: Mapping[str, Any] | None = None) -> 
             leaves[path] = value
             sources[path] = source
     return Resolution(FineTuneJobSpec.model_validate(unflatten(leaves)), sources)
+
+
+def _without_other_blocks(leaves: Mapping[str, Any], blocks: Collection[str]) -> dict[str, Any]:
+    """Leave out the blocks of methods that are none of ``blocks``."""
+    others = set(METHOD_BLOCKS) - set(blocks)
+    return {path: value for path, value in leaves.items() if path.split(".")[0] not in others}
 
 
 def resume_classes(model: type[ApiModel] = FineTuneJobSpec, prefix: str = "") -> dict[str, ResumeClass]:

@@ -9,6 +9,7 @@ from hypothesis import given
 
 from finetune_api.defaults import ADAPTER, BASE, SCHEMA
 from finetune_api.models.base import ResumeClass
+from finetune_api.models.methods import METHOD_BLOCKS
 from finetune_api.models.partial import leaf_fields
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.presets import SHIPPED
@@ -17,6 +18,8 @@ from tests.support.manifests import REQUIRED, spec_of
 from tests.support.specs import job_leaves
 
 SMALLEST = spec_of({})
+OF_ALL_METHODS = {path: value for path, value in BASE.items() if path.split(".")[0] not in METHOD_BLOCKS}
+"""Defaults but those of the blocks that only one method may have."""
 
 
 def resolved(job: dict[str, Any], preset: dict[str, Any] | None = None) -> FineTuneJobSpec:
@@ -27,7 +30,14 @@ def resolved(job: dict[str, Any], preset: dict[str, Any] | None = None) -> FineT
 def test_smallest_job_is_whole() -> None:
     """Design: only model and dataset are needed."""
     leaves = flatten(resolve(SMALLEST).spec.model_dump(mode="json", by_alias=True, exclude_none=True))
-    assert leaves == {**REQUIRED, **BASE, **SCHEMA}
+    assert leaves == {**REQUIRED, **OF_ALL_METHODS, **SCHEMA}
+
+
+@pytest.mark.parametrize("method", METHOD_BLOCKS)
+def test_a_method_has_its_own_block_alone(method: str) -> None:
+    """H-01: defaults of other methods' blocks are not filled in."""
+    leaves = flatten(resolved({"method": method}).model_dump(mode="json", by_alias=True, exclude_none=True))
+    assert {path.split(".")[0] for path in leaves} & set(METHOD_BLOCKS) == {method}
 
 
 @pytest.mark.parametrize(
@@ -35,6 +45,7 @@ def test_smallest_job_is_whole() -> None:
     [
         ({}, {}, 2e-4, "default"),
         ({"adapter.type": "full"}, {}, 2e-5, "adapter"),
+        ({"method": "pretrain"}, {}, 1e-4, "method"),
         ({}, {"adapter.type": "full"}, 2e-5, "adapter"),
         ({"adapter.type": "full"}, {"training.learningRate": 1e-3}, 1e-3, "preset"),
         ({"training.learningRate": 1e-2}, {"training.learningRate": 1e-3}, 1e-2, "job"),
@@ -49,7 +60,7 @@ def test_precedence(job: dict[str, Any], preset: dict[str, Any], value: float, s
 
 def test_sources_name_every_leaf() -> None:
     resolution = resolve(spec_of({"training.seed": 7}), {"training": {"epochs": 3}})
-    assert set(resolution.sources) == set(REQUIRED) | set(BASE) | set(SCHEMA)
+    assert set(resolution.sources) == set(REQUIRED) | set(OF_ALL_METHODS) | set(SCHEMA)
     told = {path: source for path, source in resolution.sources.items() if source != "default"}
     assert told == {**dict.fromkeys(REQUIRED, "job"), "training.seed": "job", "training.epochs": "preset"}
 

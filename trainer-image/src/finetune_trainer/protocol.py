@@ -106,6 +106,12 @@ class WorkerPlan(ContractModel):
     prepared_dir: Path
     """As written by the prepare process."""
     peft_config: Path | None = None
+    reference_dir: Path | None = None
+    """The model to stay close to, where it is another than the base."""
+    reward_dir: Path | None = None
+    """The model that scores answers."""
+    reward_sources: dict[str, Path] = {}
+    """URI of a reward function's Python file -> the file."""
     resume: ResumePoint | None = None
     lost_until_step: int = 0
     """Steps up to here were already trained by an earlier attempt and lost: they count as replayed."""
@@ -164,6 +170,8 @@ class StepReport(ContractModel):
     """Most memory this rank had allocated at once; None on CPU."""
     mfu: float | None = None
     """Model FLOPs utilization, 0-1; None where the GPU's peak is not known."""
+    metrics: dict[str, float] | None = None
+    """Numbers of the method, where they have just been read."""
     replayed: bool = False
 
 

@@ -10,7 +10,10 @@ from typing import Any, Final
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_cli.errors import CliError
 
-SOURCE_FIELDS: Final = ("model.uri", "model.tokenizer.uri", "dataset.uri", "dataset.evalUri", "adapter.peftConfig")
+SOURCE_FIELDS: Final = (
+    *("model.uri", "model.tokenizer.uri", "dataset.uri", "dataset.evalUri", "adapter.peftConfig"),
+    *("dpo.referenceModel", "kto.referenceModel", "grpo.referenceModel", "grpo.rewardModel"),
+)
 """Fields of the spec that name something to read."""
 CLAIM: Final = "local"
 """Mapped sources appear to the trainer below ``pvc://local``."""
@@ -95,3 +98,6 @@ def _addresses(tree: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]
             yield path, node, key
     for index, part in enumerate(tree["dataset"].get("additional", ())):
         yield f"dataset.additional[{index}].uri", part, "uri"
+    for index, entry in enumerate(tree.get("grpo", {}).get("rewardFunctions", ())):
+        if "source" in entry:
+            yield f"grpo.rewardFunctions[{index}].source", entry, "source"

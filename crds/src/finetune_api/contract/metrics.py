@@ -51,6 +51,10 @@ def _histogram(name: str, text: str) -> Metric:
 # --- served by each trainer pod while it runs ---
 
 LOSS = _gauge("finetune_train_loss", "Training loss, last reading")
+REWARD_MEAN = _gauge("finetune_reward_mean", "Mean reward of the last logged step")
+REWARD_STD = _gauge("finetune_reward_std", "Spread of the rewards of the last logged step")
+KL = _gauge("finetune_kl", "Distance to the reference model, last logged step")
+PREFERENCE_ACCURACY = _gauge("finetune_preference_accuracy_ratio", "Share of pairs whose better answer scores higher, last logged step")
 EVAL_LOSS = _gauge("finetune_eval_loss", "Evaluation loss, last evaluation")
 LEARNING_RATE = _gauge("finetune_train_learning_rate", "Learning rate of the last step")
 GRAD_NORM = _gauge("finetune_train_grad_norm", "Gradient norm before clipping, last reading")
@@ -85,7 +89,7 @@ TRAINER = (
     LOSS, EVAL_LOSS, LEARNING_RATE, GRAD_NORM, TOKENS_PER_SECOND, TOKENS_TOTAL, STEP, TOTAL_STEPS, EPOCH, STEP_DURATION, STEP_SECONDS,
     GPU_MEMORY, MFU, CHECKPOINT_SAVE_DURATION, CHECKPOINT_UPLOAD_DURATION, CHECKPOINT_SAVE_SECONDS, CHECKPOINT_UPLOAD_SECONDS,
     CHECKPOINT_STALL, CHECKPOINT_BYTES, CHECKPOINT_LAST_STEP, CHECKPOINT_LAST_SUCCESS, CHECKPOINTS_SKIPPED, UPLOAD_ERRORS, ATTEMPT, RUN,
-    STALLED, LAST_HEADWAY, PHASE, USAGE_SECONDS,
+    STALLED, LAST_HEADWAY, PHASE, USAGE_SECONDS, REWARD_MEAN, REWARD_STD, KL, PREFERENCE_ACCURACY,
 )  # fmt: skip
 
 # --- served by the leading operator for each job, from its status: they outlive the job's pods and end with the job ---

@@ -104,6 +104,8 @@ class FineTuneProgress(ContractModel):
     """Most GPU memory rank 0 had allocated at once; None on CPU."""
     mfu: float | None = None
     """Model FLOPs utilization, 0-1; None where the GPU's peak is not known."""
+    metrics: dict[str, float] = {}
+    """Numbers of the method at the last logged step, by the trainer's names: reward, kl, rewards/margins, logps/chosen, ..."""
     checkpoints: list[CheckpointReport] = []
     """Newest last, at most 5."""
     best: BestCheckpoint | None = None

@@ -254,6 +254,8 @@ class Pinned(ContractModel):
     """none or 4bit."""
     global_batch: int | None = None
     image: str | None = None
+    companions: dict[str, str] = {}
+    """Spec field -> commit or digest of a model beside the trained one (reference, reward model)."""
     versions: dict[str, str] = {}
 
 

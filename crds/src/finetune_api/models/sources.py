@@ -145,11 +145,13 @@ class Dataset(ApiModel):
     content_max_length: int | None = api_field(
         default=None, resume=IDENTITY, ge=1, le=131072, unit="tokens", recommended="256-2048", tier=ADVANCED, requirement="F-10 X10"
     )
-    """Longer completions are cut from the right. Unset: bounded by training.maxSeqLength alone."""
+    """Longer completions are cut from the right; with method grpo the longest answer that is generated. Unset: bounded by
+    training.maxSeqLength alone, by half of it with method grpo."""
     reshuffle: bool = api_field(resume=IDENTITY, requirement="E-23")
     """Shuffle anew at the start of each epoch. false = one order, fixed by the seed."""
     packing: bool = api_field(resume=IDENTITY, requirement="E-24")
-    """Put several short examples into one sequence. Worth it when most examples are far shorter than maxSeqLength."""
+    """Put several short examples into one sequence. Worth it when most examples are far shorter than maxSeqLength. Methods sft and
+    pretrain only."""
     num_workers: int = api_field(ge=0, le=16, recommended="at most 9, and not above the pod's CPUs", requirement="E-25 E-26 X26")
     """Data loader worker processes per rank."""
     pin_memory: bool = api_field(requirement="E-27")

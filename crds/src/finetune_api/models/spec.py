@@ -8,6 +8,7 @@ from pydantic import StringConstraints
 
 from finetune_api.models.base import ApiModel, Name, Quantity, ResumeClass, SecretRef, Tier, api_field
 from finetune_api.models.lifecycle import Limits, PausePolicy, Retry
+from finetune_api.models.methods import Dpo, Grpo, Kto, Method, Reward, RewardFunction
 from finetune_api.models.output import Output
 from finetune_api.models.scheduling import (
     Affinity,
@@ -29,10 +30,13 @@ __all__ = [
     "Checkpoint",
     "Dataset",
     "Distributed",
+    "Dpo",
     "EarlyStopping",
     "Evaluation",
     "FineTuneJobSpec",
+    "Grpo",
     "HuggingFaceSecret",
+    "Kto",
     "Limits",
     "Logging",
     "Model",
@@ -43,6 +47,8 @@ __all__ = [
     "Quantization",
     "Resources",
     "Retry",
+    "Reward",
+    "RewardFunction",
     "Secrets",
     "Tokenizer",
     "Toleration",
@@ -335,8 +341,9 @@ class FineTuneJobSpec(ApiModel):
     """A free name for people, for example sft_20241201_143052."""
     preset_ref: PresetRef | None = api_field(default=None, requirement="K-01 K-03 K-12")
     """Start from a preset; fields of the job win over it."""
-    method: Literal["sft"] = api_field(resume=IDENTITY, tier=GENERAL, requirement="B-01 B-03")
-    """Training method. sft = supervised fine-tuning."""
+    method: Method = api_field(resume=IDENTITY, tier=GENERAL, requirement="B-01 B-03 B-04 B-05 B-06 B-07 H-01")
+    """Training method. sft = supervised fine-tuning; pretrain = continued pre-training on plain text; dpo = preferences; reward = a reward
+    model; kto = good and bad answers; grpo = reinforcement by reward functions or a reward model."""
     model: Model = api_field(resume=IDENTITY, tier=GENERAL)
     dataset: Dataset = api_field(resume=IDENTITY, tier=GENERAL)
     cache: Cache = api_field()
@@ -344,6 +351,10 @@ class FineTuneJobSpec(ApiModel):
     quantization: Quantization = api_field(tier=GENERAL)
     precision: Precision = api_field(tier=GENERAL)
     training: Training = api_field(tier=GENERAL)
+    dpo: Dpo | None = api_field(default=None, tier=GENERAL)
+    reward: Reward | None = api_field(default=None, tier=GENERAL)
+    kto: Kto | None = api_field(default=None, tier=GENERAL)
+    grpo: Grpo | None = api_field(default=None, tier=GENERAL)
     replicas: int = api_field(ge=0, le=64, schema_default=1, tier=GENERAL, unit="pods", requirement="L-03 Q-10")
     """Pods. 0 pauses the job until it is set back (kubectl scale); a pause that lasts through the next apply is suspend."""
     suspend: bool = api_field(schema_default=False, tier=GENERAL, requirement="Q-01 Q-10")

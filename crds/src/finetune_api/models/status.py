@@ -87,7 +87,7 @@ class Resolved(StatusModel):
     value: Annotated[str, StringConstraints(max_length=256)]
     """The value, as JSON where it is no string."""
     source: Literal["preset", "model", "adapter", "method", "default", "derived", "trainer"] = "default"
-    """Who decided: preset, base model, adapter type, method, a rule, or the trainer at start. Not written: the table of defaults."""
+    """Who decided: preset, base model, method, adapter type, a rule, or the trainer at start. Not written: the table of defaults."""
 
 
 class StatusProgress(StatusModel):
@@ -117,6 +117,8 @@ class StatusProgress(StatusModel):
     """Gradient norm of the last logged step, before clipping."""
     tokens_per_second: float | None = None
     """Tokens trained per second, all ranks together."""
+    metrics: Annotated[dict[Annotated[str, StringConstraints(max_length=64)], float], Field(max_length=16)] | None = None
+    """Numbers of the method at the last logged step: reward, kl, rewards/margins, ..."""
     eta_seconds: int | None = None
     """Estimated seconds to the end."""
     eta: Annotated[str, StringConstraints(max_length=16)] | None = None

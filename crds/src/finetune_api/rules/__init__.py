@@ -11,6 +11,7 @@ from finetune_api.constants import MAX_JOB_NAME
 from finetune_api.problems import Problem
 from finetune_api.resolve import Resolution, flatten
 from finetune_api.rules.learning import LEARNING_RULES
+from finetune_api.rules.methods import METHOD_RULES
 from finetune_api.rules.outputs import OUTPUT_RULES
 from finetune_api.rules.rule import Rule
 from finetune_api.rules.running import CANCELLED_IS_FINAL, JOB_NAME, JOB_NAME_PATTERN, RUNNING_RULES, SchemaRule
@@ -30,7 +31,7 @@ __all__ = [
     "check_resolved",
 ]
 
-RULES: tuple[Rule, ...] = SOURCE_RULES + LEARNING_RULES + RUNNING_RULES + SCHEDULING_RULES + OUTPUT_RULES
+RULES: tuple[Rule, ...] = SOURCE_RULES + LEARNING_RULES + METHOD_RULES + RUNNING_RULES + SCHEDULING_RULES + OUTPUT_RULES
 
 
 def check_job(spec: Mapping[str, Any]) -> list[Problem]:

@@ -20,19 +20,20 @@ ADDRESS_FORMS: Mapping[str, tuple[str, str]] = {
     "configmap": (f"configmap://{_NAME}/[A-Za-z0-9_.-]+", "configmap://name/key"),
 }
 """Scheme -> pattern of a complete address (RE2 and Python alike), and how it is written."""
-_PARENT_SEGMENT = "/[.][.](/|$)"
+PARENT_SEGMENT = "/[.][.](/|$)"
 _BUCKET = "^(s3|gs)://"
-_MODEL_SCHEMES = ("hf", "s3", "gs", "pvc", "https")
-_DATA_SCHEMES = (*_MODEL_SCHEMES, "configmap")
+MODEL_SCHEMES = ("hf", "s3", "gs", "pvc", "https")
+_DATA_SCHEMES = (*MODEL_SCHEMES, "configmap")
 
 
-def _address_rule(path: str, schemes: tuple[str, ...]) -> Rule:
+def address_rule(path: str, schemes: tuple[str, ...]) -> Rule:
+    """The rule that the address at ``path``, where it is written, is complete."""
     pattern = f"^({'|'.join(ADDRESS_FORMS[scheme][0] for scheme in schemes)})$"
-    complete = cel.all_of(f"self.{path}.matches('{pattern}')", f"!self.{path}.matches('{_PARENT_SEGMENT}')")
+    complete = cel.all_of(f"self.{path}.matches('{pattern}')", f"!self.{path}.matches('{PARENT_SEGMENT}')")
 
     def holds(spec: Written) -> bool:
         address = spec[path]
-        return address is None or (re.search(pattern, address) is not None and re.search(_PARENT_SEGMENT, address) is None)
+        return address is None or (re.search(pattern, address) is not None and re.search(PARENT_SEGMENT, address) is None)
 
     return Rule(
         id=f"address-{path.replace('.', '-').lower()}",
@@ -106,8 +107,8 @@ ADDITIONAL_RULES = (
         "address",
         "AC-36 D-17",
         f"each uri must be a complete address: {', '.join(ADDRESS_FORMS[scheme][1] for scheme in _DATA_SCHEMES)}, without ..",
-        f"part.uri.matches('{_data_pattern()}') && !part.uri.matches('{_PARENT_SEGMENT}')",
-        lambda part, _: bool(re.search(_data_pattern(), part["uri"])) and not re.search(_PARENT_SEGMENT, part["uri"]),
+        f"part.uri.matches('{_data_pattern()}') && !part.uri.matches('{PARENT_SEGMENT}')",
+        lambda part, _: bool(re.search(_data_pattern(), part["uri"])) and not re.search(PARENT_SEGMENT, part["uri"]),
     ),
     _additional_rule(
         "bucket",
@@ -179,8 +180,8 @@ TEMPLATE_RULES = (
 )
 
 SOURCE_RULES = (
-    _address_rule("model.uri", _MODEL_SCHEMES),
-    _address_rule("model.tokenizer.uri", _MODEL_SCHEMES),
+    address_rule("model.uri", MODEL_SCHEMES),
+    address_rule("model.tokenizer.uri", MODEL_SCHEMES),
     Rule(
         id="model-gguf",
         requirement="AC-04 C-11",
@@ -189,8 +190,8 @@ SOURCE_RULES = (
         cel=cel.unless("model.uri", "!self.model.uri.lowerAscii().endsWith('.gguf')"),
         holds=lambda spec: not str(spec["model.uri"]).lower().endswith(".gguf"),
     ),
-    _address_rule("dataset.uri", _DATA_SCHEMES),
-    _address_rule("dataset.evalUri", _DATA_SCHEMES),
+    address_rule("dataset.uri", _DATA_SCHEMES),
+    address_rule("dataset.evalUri", _DATA_SCHEMES),
     _bucket_rule("secretRef", "is required for s3:// and gs:// data; name a Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
     _bucket_rule("region", "is required for s3:// and gs:// data; write the bucket's region, for example us-east-1"),
     Rule(
@@ -218,5 +219,5 @@ SOURCE_RULES = (
     *TEMPLATE_RULES,
     _fits_rule("promptMaxLength"),
     _fits_rule("contentMaxLength"),
-    _address_rule("adapter.peftConfig", ("s3", "gs", "pvc", "https", "configmap")),
+    address_rule("adapter.peftConfig", ("s3", "gs", "pvc", "https", "configmap")),
 )

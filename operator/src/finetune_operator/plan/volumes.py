@@ -75,9 +75,17 @@ def references_of(spec: FineTuneJobSpec, scheme: str) -> list[str]:
         spec.dataset.eval_uri,
         spec.adapter.peft_config,
         spec.checkpoint.resume_from,
+        *(block.reference_model for block in (spec.dpo, spec.kto, spec.grpo) if block is not None),
+        *_reward_sources(spec),
     )
     names = (re.match(rf"{scheme}://([^/]+)", uri) for uri in uris if uri)
     return sorted({match[1] for match in names if match})
+
+
+def _reward_sources(spec: FineTuneJobSpec) -> Iterator[str | None]:
+    if spec.grpo is not None:
+        yield spec.grpo.reward_model
+        yield from (entry.source for entry in spec.grpo.reward_functions or [])
 
 
 def _cache(spec: FineTuneJobSpec) -> Mounted:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from finetune_api.contract.progress import FineTuneProgress, ProgressPost, TrainerStatus
 from finetune_api.models.status import StatusProgress
 from finetune_operator.plan.observed import Manifest
 from finetune_operator.plan.report import Merged, report_of, short
+
+SHOWN_METRICS: Final = (
+    *("reward", "reward_std", "kl", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "logps/chosen"),
+    *("logps/rejected", "mean_reward", "margin", "accuracy", "completions/mean_length", "completions/clipped_ratio", "entropy"),
+)
+"""Numbers of methods that status shows; pods serve all of them as metrics."""
 
 
 def progress_of(post: ProgressPost, merged: Merged, *, before: StatusProgress | None, run: int, now: str) -> StatusProgress:
@@ -27,6 +35,7 @@ def progress_of(post: ProgressPost, merged: Merged, *, before: StatusProgress | 
         learning_rate=short(ours.learning_rate),
         grad_norm=short(ours.grad_norm),
         tokens_per_second=short(ours.tokens_per_second, 4),
+        metrics={name: value for name in SHOWN_METRICS if (value := short(ours.metrics.get(name), 4)) is not None} or None,
         eta_seconds=eta,
         eta=_words(eta) if eta is not None else None,
         updated_at=now,

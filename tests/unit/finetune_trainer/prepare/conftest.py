@@ -41,16 +41,17 @@ def tokenizer(model_dir: Path) -> PreTrainedTokenizerBase:
 
 @pytest.fixture
 def make_spec() -> MakeSpec:
-    """Resolve a spec from dataset and training fields."""
+    """Resolve a spec from dataset and training fields, and others in ``job``."""
 
-    def make(training: Mapping[str, Any] | None = None, **dataset: Any) -> FineTuneJobSpec:
-        job = {
+    def make(training: Mapping[str, Any] | None = None, job: Mapping[str, Any] | None = None, **dataset: Any) -> FineTuneJobSpec:
+        fields = {
             "model": {"uri": "s3://bucket/model"},
             "dataset": {"uri": "configmap://rows/train.jsonl", **dataset},
             "resources": {"device": "cpu"},
             "training": dict(training or {}),
+            **(job or {}),
         }
-        return resolve(job).spec
+        return resolve(fields).spec
 
     return make
 
@@ -59,14 +60,19 @@ def make_spec() -> MakeSpec:
 def make_plan(tmp_path: Path, model_dir: Path, make_spec: MakeSpec) -> MakePlan:
     """Write rows and a run config; returns the plan to prepare them."""
 
-    def make(rows: Sequence[Mapping[str, Any]], training: Mapping[str, Any] | None = None, **dataset: Any) -> PreparePlan:
+    def make(
+        rows: Sequence[Mapping[str, Any]],
+        training: Mapping[str, Any] | None = None,
+        job: Mapping[str, Any] | None = None,
+        **dataset: Any,
+    ) -> PreparePlan:
         data = tmp_path / "train.jsonl"
         data.write_text("".join(json.dumps(row) + "\n" for row in rows))
         config = RunConfig(
             contract_version=CONTRACT_VERSION,
             job=JobIdentity(name="job", namespace="default", uid="uid"),
             run=1,
-            spec=make_spec({"maxSeqLength": 128, **(training or {})}, **dataset),
+            spec=make_spec({"maxSeqLength": 128, **(training or {})}, job, **dataset),
             topology=Topology(replicas=1, processes_per_replica=1, device="cpu", master_addr="localhost", master_port=1),
             store=StoreConfig(uri="file:///store"),
         )

@@ -25,7 +25,7 @@ def read(found: Row, make_spec: MakeSpec, **dataset: Any) -> Example:
     """Read a raw row as sft does."""
     spec = make_spec(**dataset).dataset
     canonical = convert(found, find_layout(found, spec.parts[0], "sft"), "sft")
-    return read_example(canonical, assistant_only_loss=spec.assistant_only_loss)
+    return read_example(canonical, "tokens", assistant_only_loss=spec.assistant_only_loss)
 
 
 @pytest.mark.parametrize(

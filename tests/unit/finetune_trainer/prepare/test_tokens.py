@@ -6,9 +6,10 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from finetune_trainer.errors import TrainerError
+from finetune_trainer.prepare.encoded import IGNORED, Encoded
 from finetune_trainer.prepare.examples import Chat, Example, Pair, Text
 from finetune_trainer.prepare.rejects import Rejects
-from finetune_trainer.prepare.tokens import IGNORED, Encoded, Encoder, Limits, common_prefix, cut_left
+from finetune_trainer.prepare.tokens import Encoder, Limits, common_prefix, cut_left
 
 WIDE = Limits(sequence=1000, prompt=1000)
 TURNS = [{"role": "user", "content": "What is a pod?"}, {"role": "assistant", "content": "A group of containers."}]
@@ -16,8 +17,8 @@ TURNS = [{"role": "user", "content": "What is a pod?"}, {"role": "assistant", "c
 
 def encode(tokenizer: PreTrainedTokenizerBase, example: Example, limits: Limits = WIDE) -> Encoded:
     """Encode one example."""
-    (encoded,) = Encoder(tokenizer, limits).encode([("train.jsonl, line 1", example)])
-    assert encoded is not None
+    ((encoded,),) = Encoder(tokenizer, limits).encode([("train.jsonl, line 1", example)])
+    assert isinstance(encoded, Encoded)
     return encoded
 
 
@@ -55,7 +56,7 @@ def test_a_batch_gives_what_single_rows_give(tokenizer: PreTrainedTokenizerBase)
     """The order of rows and formats in a batch changes nothing."""
     examples: list[Example] = [Text("one"), Chat(TURNS), Pair("a", "b"), Pair(TURNS[:1], TURNS[1:]), Text("two")]
     together = Encoder(tokenizer, WIDE).encode([("", example) for example in examples])
-    assert together == [encode(tokenizer, example) for example in examples]
+    assert together == [[encode(tokenizer, example)] for example in examples]
 
 
 def test_long_prompts_are_cut_from_the_left(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -127,8 +128,7 @@ def test_a_row_the_template_refuses_can_be_left_out(tokenizer: PreTrainedTokeniz
     monkeypatch.setattr(tokenizer, "chat_template", "{{ raise_exception('roles must alternate') }}")
     rejects = Rejects(skip=True)
     refused, text = Encoder(tokenizer, WIDE).encode([("line 1", Chat(TURNS)), ("line 2", Text("one"))], rejects)
-    assert refused is None
-    assert text is not None
+    assert (refused, len(text)) == ([], 1)
     assert (rejects.count, rejects.first[:6]) == (1, "line 1")
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune_api.contract.store import BestCheckpoint
-from finetune_trainer.worker.ledger import METRIC, Ledger
+from finetune_trainer.worker.ledger import LOWEST_LOSS, Ledger
 
 
 def after(values: list[float], threshold: float = 0.005) -> Ledger:
@@ -28,7 +28,7 @@ def test_patience_two() -> None:
 def test_any_gain_makes_a_new_best() -> None:
     """Also one below the threshold; an equal value does not."""
     best = after([1.0, 0.999, 0.999, 1.2]).best
-    assert best == BestCheckpoint(step=20, attempt=1, metric=METRIC, value=0.999)
+    assert best == BestCheckpoint(step=20, attempt=1, metric=LOWEST_LOSS.metric, value=0.999)
 
 
 def test_a_slow_steady_fall_stops() -> None:

@@ -25,7 +25,7 @@ def ids(batch: list[Row]) -> list[int]:
 def loader_of(rank: int, ranks: int, workers: int = 0) -> Any:
     """A loader over 21 rows in global batches of 8."""
     batches = EpochBatches(Order(ROWS, 8, 42, reshuffle=True), Share(rank, ranks, 2, 4 // ranks))
-    return make_loader(DATA, batches, lambda rows: rows, workers=workers, pin_memory=False)
+    return make_loader(Rows(DATA), batches, lambda rows: rows, workers=workers, pin_memory=False)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

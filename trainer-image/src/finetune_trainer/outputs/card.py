@@ -24,7 +24,7 @@ def model_card(config: RunConfig, final: FinalManifest, pinned: Pinned, exported
     head: dict[str, Any] = {
         "base_model": base,
         "library_name": "transformers" if is_whole else "peft",
-        "pipeline_tag": "text-generation",
+        "pipeline_tag": "text-classification" if spec.method == "reward" else "text-generation",
         "tags": [*dict.fromkeys([spec.method, *([] if final.kind == "full" else ["lora"]), *(card.tags or [])])],
     }
     if card.license is not None:
@@ -39,7 +39,7 @@ def model_card(config: RunConfig, final: FinalManifest, pinned: Pinned, exported
         f"Made from [{base}](#lineage) by {_kind(config, final)} on `{spec.dataset.uri}`.",
         _results(final),
         _forms(exported),
-        f"## Use\n\n```python\n{_usage(final, exported)}\n```",
+        f"## Use\n\n```python\n{_usage(config, final, exported)}\n```",
         _lineage(config, final, pinned),
         _settings(config),
     ]
@@ -72,16 +72,14 @@ def _delta(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}"
 
 
-def _usage(final: FinalManifest, exported: Sequence[Exported]) -> str:
+def _usage(config: RunConfig, final: FinalManifest, exported: Sequence[Exported]) -> str:
+    task = "SequenceClassification" if config.spec.method == "reward" else "CausalLM"
     if final.kind == "lora" and not any(each.type == "merged" for each in exported):
-        return (
-            "from peft import AutoPeftModelForCausalLM\nfrom transformers import AutoTokenizer\n\n"
-            'model = AutoPeftModelForCausalLM.from_pretrained("PATH", dtype="auto")\ntokenizer = AutoTokenizer.from_pretrained("PATH")'
-        )
-    return (
-        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        'model = AutoModelForCausalLM.from_pretrained("PATH", dtype="auto")\ntokenizer = AutoTokenizer.from_pretrained("PATH")'
-    )
+        source, kind = "from peft import {}\nfrom transformers import AutoTokenizer", f"AutoPeftModelFor{task}"
+    else:
+        source, kind = "from transformers import {}, AutoTokenizer", f"AutoModelFor{task}"
+    load = f'model = {kind}.from_pretrained("PATH", dtype="auto")\ntokenizer = AutoTokenizer.from_pretrained("PATH")'
+    return f"{source.format(kind)}\n\n{load}"
 
 
 def _lineage(config: RunConfig, final: FinalManifest, pinned: Pinned) -> str:

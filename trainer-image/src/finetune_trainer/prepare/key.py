@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.resolve import digest
+from finetune_trainer.prepare.purpose import purpose_of
 from finetune_trainer.protocol import PREPARATION_VERSION
 
 
@@ -18,7 +19,7 @@ def prepared_key(spec: FineTuneJobSpec, *, tokenizer_digest: str, dataset_digest
     return digest(
         {
             "version": code_version,
-            "method": spec.method,
+            "purpose": purpose_of(spec),
             "tokenizer": tokenizer_digest,
             "dataset": dataset_digest,
             "parts": parts,

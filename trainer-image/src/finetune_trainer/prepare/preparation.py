@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from finetune_api.models.sources import DataSource
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_trainer.prepare.examples import Example, read_example
+from finetune_trainer.prepare.purpose import purpose_of
 from finetune_trainer.prepare.reading import Reader, ReadRow
 from finetune_trainer.prepare.rejects import Rejects
 from finetune_trainer.prepare.tokenizer import load_tokenizer, sequence_length
@@ -36,7 +37,7 @@ class Preparation:
 
     def example(self, row: ReadRow) -> tuple[str, Example]:
         """What the encoder takes of a row."""
-        return row.raw.where, read_example(row.canonical, assistant_only_loss=self.spec.dataset.assistant_only_loss)
+        return row.raw.where, read_example(row.canonical, purpose_of(self.spec), assistant_only_loss=self.spec.dataset.assistant_only_loss)
 
 
 def open_preparation(spec: FineTuneJobSpec, tokenizer_dir: Path) -> Preparation:
@@ -47,6 +48,6 @@ def open_preparation(spec: FineTuneJobSpec, tokenizer_dir: Path) -> Preparation:
     dataset = spec.dataset
     tokenizer = load_tokenizer(tokenizer_dir, dataset.chat_template)
     limit = sequence_length(spec.training.max_seq_length, tokenizer, tokenizer_dir)
-    encoder = Encoder(tokenizer, Limits(limit, dataset.prompt_max_length, dataset.content_max_length))
+    encoder = Encoder(tokenizer, Limits.of(spec, limit))
     wrapping = Wrapping.of(dataset, has_chat_template=bool(tokenizer.chat_template))
     return Preparation(spec, tokenizer, encoder, wrapping, limit)

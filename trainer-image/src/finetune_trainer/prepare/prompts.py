@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
 from finetune_api.contract.store import SamplePrompt
+from finetune_trainer.prepare.encoded import IGNORED
 from finetune_trainer.prepare.merging import sample_rows
-from finetune_trainer.prepare.tokens import IGNORED
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -21,19 +23,30 @@ SHARE: Final = 0.5
 
 
 def prompts_of(rows: Dataset, split: Literal["train", "eval"], tokenizer: PreTrainedTokenizerBase, seed: int) -> list[SamplePrompt]:
-    """Prompt and expected answer of some rows, chosen by seed: what comes before the first trained token, else the first half."""
+    """Prompt and expected answer of some prepared rows, chosen by seed."""
     chosen = sorted(int(row) for row in sample_rows(np.arange(len(rows)), KEPT, seed))
-    prompts = []
-    for index in chosen:
-        row = rows[index]
-        ids, labels = list(row["input_ids"]), list(row["labels"])
-        start = next((place for place, label in enumerate(labels) if label != IGNORED), len(ids))
-        start = start if start > 0 else max(1, int(len(ids) * SHARE))
-        prompts.append(
-            SamplePrompt(
-                split=split,
-                prompt=str(tokenizer.decode(ids[:start])),
-                expected=str(tokenizer.decode(ids[start:], skip_special_tokens=True)),
-            )
-        )
-    return prompts
+    asked = [_asked(rows[index], tokenizer) for index in chosen]
+    return [SamplePrompt(split=split, prompt=prompt, expected=expected) for prompt, expected in asked]
+
+
+def _asked(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """Prompt and the answer that is wanted; the latter is empty where the row has none."""
+    match row:
+        case {"input_ids": ids, "labels": labels}:
+            start = next((place for place, label in enumerate(labels) if label != IGNORED), len(ids))
+            start = start if start > 0 else max(1, int(len(ids) * SHARE))
+            prompt, answer = ids[:start], ids[start:]
+        case {"prompt_ids": prompt, "chosen_ids": answer}:
+            pass
+        case {"prompt_ids": prompt, "completion_ids": completion, "label": is_good}:
+            answer = completion if is_good else []
+        case _:
+            return _task(json.loads(row["row"]), tokenizer), ""
+    return str(tokenizer.decode(prompt)), str(tokenizer.decode(answer, skip_special_tokens=True))
+
+
+def _task(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:
+    prompt = row["prompt"]
+    if isinstance(prompt, str):
+        return prompt
+    return str(tokenizer.apply_chat_template(prompt, tools=row.get("tools"), tokenize=False, add_generation_prompt=True))

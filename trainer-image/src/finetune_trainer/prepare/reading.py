@@ -49,4 +49,9 @@ class Reader:
     def canonical(self, row: Row) -> Row:
         """One row in its canonical form. Raises :class:`TrainerError` (DataError) for one that does not fit."""
         self.layout = self.layout or find_layout(row, self._source, self._method)
-        return self._wrapping.wrap(convert(row, self.layout, self._method))
+        found = convert(row, self.layout, self._method)
+        if self._method != "grpo":
+            return self._wrapping.wrap(found)
+        # Whatever else a task has is for reward functions, as it is, also where it is named like an answer.
+        asked = self._wrapping.wrap(Row(found.where, {"prompt": found.fields["prompt"]}))
+        return Row(found.where, {**found.fields, **asked.fields})

@@ -17,11 +17,12 @@ from finetune_trainer.prepare.merging import Rows, evaluation_rows, limited_rows
 from finetune_trainer.prepare.packing import pack
 from finetune_trainer.prepare.preparation import Preparation, open_preparation
 from finetune_trainer.prepare.prompts import prompts_of
+from finetune_trainer.prepare.purpose import purpose_of
 from finetune_trainer.prepare.reading import ReadRow
 from finetune_trainer.prepare.rejects import Rejects
 from finetune_trainer.prepare.rows import DataFile, data_error, data_files
 from finetune_trainer.prepare.summary import Tally, summarise
-from finetune_trainer.prepare.table import TableWriter, lengths, open_table, save, write_packed
+from finetune_trainer.prepare.table import SCHEMAS, TableWriter, lengths, open_table, save, write_packed
 from finetune_trainer.protocol import PreparedSummary, PreparePlan
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _encode(
 ) -> tuple[Dataset, Tally]:
     """Encode the rows of all sources into a stream file; rows with nothing to learn are left out and counted."""
     tally = Tally()
-    with TableWriter(path) as writer:
+    with TableWriter(path, SCHEMAS[purpose_of(preparation.spec)]) as writer:
         for number, source in enumerate(sources):
             rows, ordinal = iter(source), 0
             while batch := list(islice(rows, BATCH)):

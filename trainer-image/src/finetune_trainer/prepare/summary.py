@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from finetune_trainer.prepare.encoded import Ready
 from finetune_trainer.prepare.merging import Rows
 from finetune_trainer.prepare.notices import excessive_truncation, rows_skipped, small_dataset
 from finetune_trainer.prepare.rejects import Rejects
-from finetune_trainer.prepare.tokens import Encoded
 from finetune_trainer.protocol import PreparedSummary
 
 
@@ -35,12 +35,10 @@ class Tally:
         """Tokens before the cut."""
         return np.asarray(self.lengths, dtype=np.int64)
 
-    def add(self, source: int, first: int, encoded: Sequence[Encoded | None]) -> list[Encoded]:
-        """Count rows, the first of which has the ordinal ``first``; returns those that teach something."""
+    def add(self, source: int, first: int, encoded: Sequence[Sequence[Ready]]) -> list[Ready]:
+        """Count what examples became, the first of which has the ordinal ``first``; returns the rows that teach something."""
         kept = []
-        for ordinal, row in enumerate(encoded, start=first):
-            if row is None:
-                continue
+        for ordinal, row in ((at, row) for at, rows in enumerate(encoded, start=first) for row in rows):
             self.read += 1
             if not row.is_trainable:
                 self.dropped += 1

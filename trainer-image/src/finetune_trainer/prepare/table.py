@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -15,10 +15,21 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from datasets import Dataset
 
-from finetune_trainer.prepare.tokens import Encoded
+from finetune_trainer.prepare.encoded import Ready
+from finetune_trainer.prepare.purpose import Purpose
 
 TOKENS: Final = pa.list_(pa.int32())
 ROW_SCHEMA: Final = pa.schema([("input_ids", TOKENS), ("labels", TOKENS)])
+LENGTH: Final = pa.field("length", pa.int32())
+"""Tokens the model reads for a row, where no column holds them as they are."""
+SCHEMAS: Final[Mapping[Purpose, pa.Schema]] = {
+    "tokens": ROW_SCHEMA,
+    "text": ROW_SCHEMA,
+    "preference": pa.schema([("prompt_ids", TOKENS), ("chosen_ids", TOKENS), ("rejected_ids", TOKENS), LENGTH]),
+    "verdict": pa.schema([("prompt_ids", TOKENS), ("completion_ids", TOKENS), ("label", pa.bool_()), LENGTH]),
+    "task": pa.schema([("row", pa.string()), LENGTH]),
+}
+"""Columns of prepared rows, by what the method makes of them."""
 PACKED_SCHEMA: Final = ROW_SCHEMA.append(pa.field("seq_lengths", TOKENS))
 CHUNK: Final = 1000
 """Sequences per Arrow batch."""
@@ -33,15 +44,16 @@ class TableWriter:
         self._writer = pa.ipc.new_stream(self._sink, schema)
         self._schema = schema
 
-    def write(self, **columns: Sequence[Sequence[int]]) -> None:
-        """Append one batch; every column has one list of ids per row."""
-        arrays = [pa.array(columns[name], type=TOKENS) for name in self._schema.names]
+    def write(self, **columns: Sequence[object]) -> None:
+        """Append one batch; every column of the schema has one value per row."""
+        arrays = [pa.array(columns[field.name], type=field.type) for field in self._schema]
         self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
 
-    def write_rows(self, rows: Sequence[Encoded]) -> None:
+    def write_rows(self, rows: Sequence[Ready]) -> None:
         """Append encoded rows."""
-        if rows:
-            self.write(input_ids=[row.input_ids for row in rows], labels=[row.labels for row in rows])
+        values = [row.columns() for row in rows]
+        if values:
+            self.write(**{name: [row[name] for row in values] for name in self._schema.names})
 
     def __enter__(self) -> Self:
         return self
@@ -85,6 +97,8 @@ def save(dataset: Dataset, directory: Path) -> None:
 
 def lengths(dataset: Dataset) -> NDArray[np.int64]:
     """Tokens of each row, without reading the tokens."""
+    if LENGTH.name in dataset.column_names:
+        return np.asarray(dataset.with_format("arrow")[LENGTH.name][:], dtype=np.int64)
     column = dataset.with_format("arrow")["input_ids"][:]
     return np.asarray(pa.compute.list_value_length(column), dtype=np.int64)
 

@@ -1,23 +1,24 @@
-"""From examples to token ids and labels, as TRL prepares them for each format: what is trained, and what is cut."""
+"""From examples to token ids, as TRL prepares them for each method: what is trained, and what is cut."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from finetune_api.contract.failures import FailureClass
-from finetune_trainer.errors import TrainerError
-from finetune_trainer.prepare.examples import Chat, Example, Message, Pair, Text
+from finetune_api.models.spec import FineTuneJobSpec
+from finetune_trainer.errors import TrainerError, configuration_error
+from finetune_trainer.prepare.encoded import IGNORED, Encoded, EncodedAnswers, EncodedTask, Ready
+from finetune_trainer.prepare.examples import Chat, Example, Message, Pair, Preference, Task, Text, Turns, Verdict
+from finetune_trainer.prepare.purpose import purpose_of
 from finetune_trainer.prepare.rejects import Rejects
 from finetune_trainer.prepare.rows import data_error
 from finetune_trainer.prepare.spans import Span, UnknownTurnError, assistant_spans
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-IGNORED = -100
-"""Label of a token that does not count in the loss."""
 
 
 @dataclass(frozen=True)
@@ -27,28 +28,28 @@ class Limits:
     sequence: int
     prompt: int
     completion: int | None = None
+    splits_texts: bool = False
+    """Texts longer than a sequence become several rows, so that nothing of them is lost (pretrain)."""
 
+    @classmethod
+    def of(cls, spec: FineTuneJobSpec, sequence: int) -> Limits:
+        """The limits of a job whose longest sequence is known."""
+        dataset, purpose = spec.dataset, purpose_of(spec)
+        limits = cls(sequence, dataset.prompt_max_length, dataset.content_max_length, purpose == "text")
+        return limits.for_generation() if purpose == "task" else limits
 
-@dataclass(frozen=True)
-class Encoded:
-    """A row ready for training."""
+    def for_generation(self) -> Limits:
+        """The limits where the model writes the completion, which shares the sequence with the prompt, in halves by default.
 
-    input_ids: list[int]
-    labels: list[int]
-    """Equal to ``input_ids``, :data:`IGNORED` where nothing is learnt."""
-    length: int
-    """Tokens before ``maxSeqLength`` cut it."""
-    prompt_cut: bool = False
-
-    @property
-    def is_cut(self) -> bool:
-        """The row was longer than ``maxSeqLength``."""
-        return len(self.input_ids) < self.length
-
-    @property
-    def is_trainable(self) -> bool:
-        """At least one token counts; the first never does, as nothing comes before it."""
-        return any(label != IGNORED for label in self.labels[1:])
+        Raises :class:`TrainerError` (ConfigurationError) when no room is left for the prompt.
+        """
+        completion = self.completion or self.sequence // 2
+        if completion >= self.sequence:
+            raise configuration_error(
+                f"dataset.contentMaxLength: {completion} generated tokens leave no room for the prompt in {self.sequence} tokens; "
+                "lower it or raise training.maxSeqLength"
+            )
+        return replace(self, prompt=min(self.prompt, self.sequence - completion), completion=completion)
 
 
 class _Tokens(NamedTuple):
@@ -77,19 +78,21 @@ class Encoder:
         self._tokenizer = tokenizer
         self._limits = limits
 
-    def encode(self, examples: Sequence[tuple[str, Example]], rejects: Rejects | None = None) -> list[Encoded | None]:
-        """Encode (place, example) pairs; the place names a row in errors.
+    def encode(self, examples: Sequence[tuple[str, Example]], rejects: Rejects | None = None) -> list[list[Ready]]:
+        """Encode (place, example) pairs, each to the rows it becomes; the place names a row in errors.
 
-        None stands for a row that went to ``rejects``; without them the first one raises :class:`TrainerError` (DataError): the tokenizer
-        has no chat template, or the template refuses the row.
+        A text is several rows where it is longer than a sequence and nothing of it may be lost. No row at all stands for an example that
+        went to ``rejects``; without them the first one raises :class:`TrainerError` (DataError): the tokenizer has no chat template, or
+        the template refuses the row.
         """
         rejects = rejects or Rejects(skip=False)
-        rendered = [self._try(where, example, rejects) for where, example in examples]
-        kept = [found for found in rendered if found is not None]
+        rendered = [(example, self._try(where, example, rejects)) for where, example in examples]
         # Rendered chats carry their special tokens as text; raw texts get the tokenizer's own (BOS).
-        texts = [(text, found.special, found.spans is not None) for found in kept for text in found.texts]
+        texts = [(text, found.special, found.spans is not None) for _, found in rendered if found is not None for text in found.texts]
         ids = iter(self._tokenise(texts))
-        return [None if found is None else self._finish([next(ids) for _ in found.texts], found.spans) for found in rendered]
+        return [
+            [] if found is None else self._finish(example, [next(ids) for _ in found.texts], found.spans) for example, found in rendered
+        ]
 
     def _tokenise(self, texts: Sequence[tuple[str, bool, bool]]) -> list[_Tokens]:
         """Tokens of each (text, with special tokens, with their places): one call of the tokenizer per kind."""
@@ -113,22 +116,39 @@ class Encoder:
             return None
 
     def _render(self, where: str, example: Example) -> _Rendered:
-        """The texts to tokenise: whole, or prompt and whole."""
-        eos = self._tokenizer.eos_token or ""
+        """The texts to tokenise: whole; prompt and whole for each answer; prompt."""
         match example:
             case Text(text):
-                return _Rendered([text if text.endswith(eos) else text + eos], special=True)
+                return _Rendered([self._ended(text)], special=True)
             case Chat(messages, tools, trained):
                 if trained is not None:
                     return self._render_turns(where, messages, tools, trained)
                 return _Rendered([self._template(where, messages, tools)], special=False)
-            case Pair(str() as prompt, str() as completion):
-                return _Rendered([prompt, prompt + (completion if completion.endswith(eos) else completion + eos)], special=True)
-            case Pair(prompt, completion, tools):
-                assert not isinstance(prompt, str), "canonical rows have no text beside a list"
-                assert not isinstance(completion, str), "canonical rows have no text beside a list"
-                whole = self._template(where, [*prompt, *completion], tools)
-                return _Rendered([self._template(where, prompt, tools, add_generation_prompt=True), whole], special=False)
+            case Pair(prompt, completion, tools) | Verdict(prompt, completion, _, tools):
+                return self._answered(where, prompt, [completion], tools)
+            case Preference(prompt, chosen, rejected, tools):
+                return self._answered(where, prompt, [chosen, rejected], tools)
+            case Task(str() as prompt):
+                return _Rendered([prompt], special=True)
+            case Task(prompt, columns):
+                assert not isinstance(prompt, str), "the case above"
+                tools = cast("Sequence[object] | None", columns.get("tools"))
+                return _Rendered([self._template(where, prompt, tools, add_generation_prompt=True)], special=False)
+
+    def _answered(self, where: str, prompt: Turns, answers: Sequence[Turns], tools: Sequence[object] | None) -> _Rendered:
+        """Render the prompt, and the prompt with each answer."""
+        if isinstance(prompt, str):
+            texts = [answer for answer in answers if isinstance(answer, str)]
+            assert len(texts) == len(answers), "canonical rows have no text beside a list"
+            return _Rendered([prompt, *(prompt + self._ended(text) for text in texts)], special=True)
+        turns = [answer for answer in answers if not isinstance(answer, str)]
+        assert len(turns) == len(answers), "canonical rows have no text beside a list"
+        start = self._template(where, prompt, tools, add_generation_prompt=True)
+        return _Rendered([start, *(self._template(where, [*prompt, *answer], tools) for answer in turns)], special=False)
+
+    def _ended(self, text: str) -> str:
+        eos = str(self._tokenizer.eos_token or "")
+        return text if text.endswith(eos) else text + eos
 
     def _render_turns(self, where: str, messages: Sequence[Message], tools: Sequence[object] | None, trained: frozenset[int]) -> _Rendered:
         if not self._tokenizer.is_fast:
@@ -162,19 +182,50 @@ class Encoder:
         assert isinstance(rendered, str)
         return rendered
 
-    def _finish(self, tokens: Sequence[_Tokens], spans: Sequence[Span] | None) -> Encoded:
-        """Build labels and apply the limits to one row: ``[whole]`` or ``[prompt, whole]``."""
-        whole, end = tokens[-1].ids, self._limits.sequence
-        if len(tokens) == 1:
-            labels = whole if spans is None else _labels(tokens[0], spans)
-            return Encoded(whole[:end], labels[:end], length=len(whole))
+    def _finish(self, example: Example, tokens: Sequence[_Tokens], spans: Sequence[Span] | None) -> list[Ready]:
+        """Build the rows of one example and apply the limits; ``tokens`` are those of what :meth:`_render` returned."""
+        ids = [text.ids for text in tokens]
+        match example:
+            case Text() | Chat():
+                return list(self._sequences(ids[0], ids[0] if spans is None else _labels(tokens[0], spans)))
+            case Pair():
+                return [self._pair(*ids)]
+            case Preference():
+                return [self._answers(ids, ("chosen_ids", "rejected_ids"))]
+            case Verdict(is_good=is_good):
+                return [self._answers(ids, ("completion_ids",), label=is_good)]
+            case Task(prompt, columns):
+                row = json.dumps({"prompt": prompt, **columns}, ensure_ascii=False)
+                return [EncodedTask(row, len(ids[0]), prompt_cut=len(ids[0]) > self._limits.prompt)]
+
+    def _sequences(self, ids: list[int], labels: list[int]) -> Iterator[Encoded]:
+        """A sequence, cut or split."""
+        size = self._limits.sequence
+        if not self._limits.splits_texts:
+            yield Encoded(ids[:size], labels[:size], length=len(ids))
+            return
+        for start in range(0, max(len(ids), 1), size):
+            part = ids[start : start + size]
+            yield Encoded(part, labels[start : start + size], length=len(part))
+
+    def _pair(self, prompt_ids: list[int], whole: list[int]) -> Encoded:
         # The completion starts where both part: tokens may merge over the boundary, and a template may end a prompt otherwise.
-        start = common_prefix(tokens[0].ids, whole)
+        start = common_prefix(prompt_ids, whole)
         prompt = cut_left(whole[:start], self._limits.prompt, self._tokenizer.bos_token_id)
         completion = whole[start:][: self._limits.completion]
         row = [*prompt, *completion]
         labels = [IGNORED] * len(prompt) + completion
+        end = self._limits.sequence
         return Encoded(row[:end], labels[:end], length=len(row), prompt_cut=len(prompt) < start)
+
+    def _answers(self, ids: Sequence[list[int]], columns: Sequence[str], *, label: bool | None = None) -> EncodedAnswers:
+        """Cut the prompt from the left and each answer from the right, so that each of them fits beside the prompt."""
+        wholes = ids[1:]
+        start = min(common_prefix(ids[0], whole) for whole in wholes)
+        prompt = cut_left(wholes[0][:start], self._limits.prompt, self._tokenizer.bos_token_id)
+        room = max(self._limits.sequence - len(prompt), 0)
+        answers = {name: whole[start:][: self._limits.completion][:room] for name, whole in zip(columns, wholes, strict=True)}
+        return EncodedAnswers(prompt, answers, length=max(map(len, wholes)), prompt_cut=len(prompt) < start, label=label)
 
 
 def _labels(tokens: _Tokens, spans: Sequence[Span]) -> list[int]:

@@ -43,7 +43,7 @@ def source_error(source: Source, problem: str) -> TrainerError:
     """An error of a source: ModelError or DataError by its role, the field and the URI named."""
     if source.role.startswith("dataset"):
         kind = FailureClass.DATA
-    elif source.role.startswith("model"):
+    elif source.role.startswith("model") or "Model" in source.role:
         kind = FailureClass.MODEL
     elif source.role == "checkpoint.resumeFrom":
         kind = FailureClass.CHECKPOINT_INCOMPLETE

@@ -109,6 +109,9 @@ def check_pinned(stored: Pinned, found: Pinned) -> None:
         before, now = getattr(stored, name), getattr(found, name)
         if before is not None and now is not None and before != now and not (name == "strategy" and is_same_strategy(before, now)):
             raise configuration_error(_refusal(text, before, now))
+    for path in sorted(stored.companions.keys() & found.companions.keys()):
+        if stored.companions[path] != found.companions[path]:
+            raise configuration_error(_refusal(f"the revision of {path}", stored.companions[path], found.companions[path]))
     for library in sorted(stored.versions.keys() & found.versions.keys()):
         if stored.versions[library] != found.versions[library]:
             raise configuration_error(

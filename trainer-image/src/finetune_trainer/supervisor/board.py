@@ -104,10 +104,16 @@ class Board:
 
     def step(self, report: StepReport) -> None:
         """Take over a step; values that are read only now and then stay until the next reading."""
-        fields = report.model_dump(exclude={"type", "replayed"}, exclude_none=True)
+        fields = report.model_dump(exclude={"type", "replayed", "metrics"}, exclude_none=True)
         self.update(phase="Training", counter=report.step, **fields)
+        self.learn_metrics(report.metrics or {})
         if report.step_seconds is not None:
             self.observe(names.STEP_SECONDS, report.step_seconds)
+
+    def learn_metrics(self, metrics: dict[str, float]) -> None:
+        """Add numbers of the method; those not named stay."""
+        with self._lock:
+            self._progress = self._progress.model_copy(update={"metrics": {**self._progress.metrics, **metrics}})
 
     def warn(self, condition: str, message: str) -> None:
         """Set or, with an empty message, clear a warning."""

@@ -31,6 +31,13 @@ PROGRESS_GAUGES: dict[names.Metric, str] = {
     names.RUN: "run",
 }
 """Gauges read from the progress document: metric -> field."""
+METHOD_GAUGES = {
+    names.REWARD_MEAN: ("reward", "mean_reward"),
+    names.REWARD_STD: ("reward_std",),
+    names.KL: ("kl",),
+    names.PREFERENCE_ACCURACY: ("rewards/accuracies", "accuracy"),
+}
+"""Series with names of their own (H-09): metric -> the trainer's names of the number, which differ between methods."""
 MEASURED_GAUGES = (
     names.CHECKPOINT_SAVE_DURATION,
     names.CHECKPOINT_UPLOAD_DURATION,
@@ -58,6 +65,7 @@ class BoardCollector(Collector):
             value: float | None = getattr(progress, field)
             if value is not None:
                 yield self._gauge(metric, value)
+        yield from self._method_metrics(progress.metrics)
         for metric in MEASURED_GAUGES:
             if metric in values:
                 yield self._gauge(metric, values[metric])
@@ -72,6 +80,12 @@ class BoardCollector(Collector):
         yield self._gauge(names.PHASE, 1, progress.phase)
         if progress.usage is not None:
             yield self._counter(names.USAGE_SECONDS, {(use,): seconds for use, seconds in progress.usage.model_dump().items()})
+
+    def _method_metrics(self, metrics: Mapping[str, float]) -> Iterator[Metric]:
+        for metric, sources in METHOD_GAUGES.items():
+            known = next((source for source in sources if source in metrics), None)
+            if known is not None:
+                yield self._gauge(metric, metrics[known])
 
     def _gauge(self, metric: names.Metric, value: float, *labels: str) -> Metric:
         family = GaugeMetricFamily(metric, metric.help, labels=metric.labels)

@@ -149,6 +149,7 @@ def kubeflow_status(progress: FineTuneProgress, *, now: datetime) -> TrainerStat
         "learning_rate": progress.learning_rate,
         "grad_norm": progress.grad_norm,
         "epoch": progress.epoch,
+        **progress.metrics,
     }
     return TrainerStatus(
         last_updated_time=timestamp(now),

@@ -194,6 +194,7 @@ class Session:
                 self._beat(event.rank, phase)
             case Evaluated() as result:
                 board.update(eval_loss=result.metrics.get("eval_loss"), best=result.best)
+                board.learn_metrics(method_evaluation(result.metrics))
             case Facts() as facts:
                 board.learn(facts.facts)
                 self._check_facts(facts)
@@ -283,3 +284,9 @@ class Session:
             self.uploader.expect_no_more_parts()
         if not self.crew.workers.processes:
             raise LeaveError(Outcome(EXIT_PEER_LOST, FailureClass.PEER_LOST, reason))
+
+
+def method_evaluation(metrics: dict[str, float]) -> dict[str, float]:
+    """The method's own numbers of an evaluation, by the trainer's names (``eval_reward``, ``eval_rewards/margins``)."""
+    common = ("eval_loss", "eval_token_accuracy", "eval_entropy", "eval_samples_per_second")
+    return {name: value for name, value in metrics.items() if name not in common}

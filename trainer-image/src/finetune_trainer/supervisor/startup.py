@@ -25,6 +25,7 @@ from finetune_trainer.sources.plain_checkpoint import plain_step
 from finetune_trainer.sources.resolve import FetchedModel, Split, fetch_data, fetch_file, fetch_model, fetch_tokenizer, tokenizer_names
 from finetune_trainer.store.base import Store
 from finetune_trainer.supervisor.board import Board
+from finetune_trainer.supervisor.companions import Companions, fetch_companions
 from finetune_trainer.supervisor.environment import PodEnvironment, Secrets, dataset_sources
 from finetune_trainer.supervisor.restore import RestoreTarget, fetch_best, restore_foreign, restore_own
 
@@ -69,20 +70,26 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Weights:
-    """Model and tokenizer on local disk."""
+    """Model, tokenizer and what the method needs beside them, on local disk."""
 
     model: FetchedModel
     tokenizer_dir: Path
     tokenizer_digest: str
+    companions: Companions
 
     @property
     def pinned(self) -> Pinned:
         """The facts they stand for."""
-        return Pinned(contract_version=CONTRACT_VERSION, model_revision=self.model.revision, tokenizer_digest=self.tokenizer_digest)
+        return Pinned(
+            contract_version=CONTRACT_VERSION,
+            model_revision=self.model.revision,
+            tokenizer_digest=self.tokenizer_digest,
+            companions=self.companions.revisions,
+        )
 
 
 def fetch_weights(inputs: Inputs, pinned: Pinned | None) -> Weights:
-    """Fetch the model, of the pinned revision if there is one, and its tokenizer or another."""
+    """Fetch the model, of the pinned revision if there is one, its tokenizer or another, and the method's companions."""
     spec = inputs.spec
     source = Source(spec.model.uri, "model.uri", inputs.secrets.model, spec.model.region)
     model = fetch_model(
@@ -98,7 +105,8 @@ def fetch_weights(inputs: Inputs, pinned: Pinned | None) -> Weights:
         ).directory
     if "gguf" in exports_of(spec):
         check_directory(model.directory, directory)
-    return Weights(model, directory, directory_digest(directory, tokenizer_names(directory)))
+    companions = fetch_companions(spec, inputs.secrets.model, inputs.sources, pinned.companions if pinned else {})
+    return Weights(model, directory, directory_digest(directory, tokenizer_names(directory)), companions)
 
 
 @dataclass(frozen=True)
@@ -183,6 +191,9 @@ def build_plan(inputs: Inputs, fetched: Fetched, course: Course, pinned: Pinned)
         tokenizer_dir=fetched.weights.tokenizer_dir,
         prepared_dir=fetched.rows,
         peft_config=fetch_peft_config(inputs),
+        reference_dir=fetched.weights.companions.reference,
+        reward_dir=fetched.weights.companions.reward,
+        reward_sources=fetched.weights.companions.reward_sources,
         resume=fetched.resume,
         lost_until_step=course.lost_until_step,
         rewinds=list(course.rewinds),

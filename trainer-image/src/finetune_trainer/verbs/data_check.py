@@ -19,8 +19,6 @@ from finetune_trainer.sources.sample import sample_data
 from finetune_trainer.supervisor.environment import PodEnvironment, Secrets, dataset_sources
 
 logger = logging.getLogger(__name__)
-TOKENISED_METHODS = frozenset({"sft", "pretrain"})
-"""Methods whose rows are tokenised as they are prepared; the library's trainers do it for the others."""
 MEASURE_SECONDS = 300.0
 
 
@@ -67,8 +65,6 @@ def _measured(
     config: RunConfig, secrets: Secrets, context: SourceContext, environment: PodEnvironment, parts: list[Part]
 ) -> MeasuredTokens | None:
     """Tokens of the first rows; None where they cannot be counted, which is no reason to refuse the job."""
-    if config.spec.method not in TOKENISED_METHODS:
-        return None
     tokenizer = _tokenizer_directory(config, secrets, context)
     if tokenizer is None:
         return None

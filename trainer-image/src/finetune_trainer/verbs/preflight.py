@@ -15,6 +15,7 @@ from finetune_api.contract.store import MANIFEST
 from finetune_api.exports import exports_of
 from finetune_trainer.errors import TrainerError, configuration_error
 from finetune_trainer.outputs.families import check_gguf
+from finetune_trainer.rewards import check_rewards
 from finetune_trainer.sources.context import Source, SourceContext
 from finetune_trainer.sources.model_directory import CONFIG
 from finetune_trainer.sources.plain_checkpoint import check_plain_checkpoint
@@ -24,6 +25,7 @@ from finetune_trainer.store.base import Store
 from finetune_trainer.store.ledger import read_ledger
 from finetune_trainer.store.probe import probe_store
 from finetune_trainer.store.resume import plan_resume
+from finetune_trainer.supervisor.companions import companion_models, fetch_reward_sources
 from finetune_trainer.supervisor.environment import PodEnvironment, Secrets, job_secrets, job_store, source_context
 from finetune_trainer.supervisor.outcome import Outcome
 from finetune_trainer.verbs.answer import Answer, run_verb
@@ -75,6 +77,7 @@ def examine(config: RunConfig, environment: PodEnvironment) -> Answer:
     checks.run("secrets", lambda: check_secrets(config, secrets))
     checks.run("store", lambda: check_store(store))
     checks.run("model", lambda: check_model_sources(config, secrets, context))
+    checks.run("method", lambda: check_method(config, secrets, context))
     checks.run("data", lambda: check_data(config, secrets, context, environment, found))
     if exports_of(config.spec):
         checks.run("outputs", lambda: check_outputs(config, secrets, context, environment))
@@ -132,6 +135,18 @@ def check_outputs(config: RunConfig, secrets: Secrets, context: SourceContext, e
     if "push" in wanted:
         check_push(config, environment)
     return {}
+
+
+def check_method(config: RunConfig, secrets: Secrets, context: SourceContext) -> dict[str, str]:
+    """Models beside the trained one must be there, and reward functions must be ones that can be called."""
+    spec = config.spec
+    warnings: dict[str, str] = {}
+    for role, uri in companion_models(spec):
+        source = Source(uri, role, secrets.model, spec.model.region)
+        warnings |= check_remote_model(source, context, needs_tokenizer=role == "grpo.rewardModel")
+    if spec.grpo is not None:
+        check_rewards(spec.grpo, fetch_reward_sources(spec, secrets.model, context))
+    return warnings
 
 
 def check_resume(config: RunConfig, secrets: Secrets, context: SourceContext, store: Store) -> dict[str, str]:

@@ -28,12 +28,15 @@ class BaseName(NamedTuple):
     revision: str | None
 
 
-def lora_config(adapter: Adapter, model: PreTrainedModel, peft_config: Path | None) -> LoraConfig:
+def lora_config(adapter: Adapter, model: PreTrainedModel, peft_config: Path | None, task: str = "CAUSAL_LM") -> LoraConfig:
     """Build the LoRA configuration (G-02 to G-10); a PEFT file replaces the other adapter fields.
+
+    ``task`` is PEFT's name of what the model does, which decides what is trained beside the adapter (a new score head).
 
     Raises :class:`TrainerError`: ModelError when a module is not in the model, ConfigurationError for names and files that cannot be used.
     """
     config = _from_file(peft_config) if peft_config is not None else _from_spec(adapter)
+    config.task_type = task
     wanted = config.target_modules
     if isinstance(wanted, Iterable) and not isinstance(wanted, str):
         check_modules(wanted, adaptable_modules(model))
@@ -74,7 +77,6 @@ def _from_spec(adapter: Adapter) -> LoraConfig:
         lora_alpha=adapter.alpha or adapter.rank,
         lora_dropout=adapter.dropout,
         target_modules=target_modules(adapter),
-        task_type="CAUSAL_LM",
     )
 
 
@@ -85,6 +87,6 @@ def _from_file(file: Path) -> LoraConfig:
         if kind != "LORA":
             raise configuration_error(f"adapter.peftConfig: peft_type must be LORA, found {kind}")
         settings = {name: value for name, value in document.items() if name not in NOT_OURS}
-        return LoraConfig(**{"task_type": "CAUSAL_LM", **settings})
+        return LoraConfig(**settings)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise configuration_error(f"adapter.peftConfig: {file.name} is no usable adapter_config.json: {error}") from error

@@ -1,10 +1,8 @@
-"""The trainer's arguments, from the spec. Whatever decides about logs, saves and the end is off: the conductor decides."""
+"""The arguments all methods share, from the spec. Whatever decides about logs, saves and the end is off: the conductor decides."""
 
 from __future__ import annotations
 
 from typing import Any
-
-from trl import SFTConfig
 
 from finetune_api.arguments import ArgumentValueError, read_arguments
 from finetune_trainer.errors import configuration_error
@@ -12,24 +10,11 @@ from finetune_trainer.worker.precision import Formats
 from finetune_trainer.worker.session import Session
 
 
-def sft_config(session: Session, formats: Formats, *, is_evaluated: bool) -> SFTConfig:
-    """Build TRL's arguments.
-
-    Needs the process group, if there is one, to be open already: the arguments look for it. Raises :class:`TrainerError`
-    (ConfigurationError) for values of ``training.extraArgs`` that cannot be used.
-    """
-    own = training_arguments(session, formats, is_evaluated=is_evaluated) | {
-        # Rows arrive tokenised, cut and packed; packing here only chooses the collator that keeps packed rows apart.
-        "dataset_kwargs": {"skip_prepare_dataset": True},
-        "max_length": None,
-        "packing": session.spec.dataset.packing,
-        "eval_packing": False,
-    }
-    return SFTConfig(**with_extra_arguments(own, session.spec.training.extra_args))
-
-
 def training_arguments(session: Session, formats: Formats, *, is_evaluated: bool) -> dict[str, Any]:
-    """Return what all methods have in common: every argument that the spec or the conductor decides."""
+    """Return what all methods have in common: every argument that the spec or the conductor decides.
+
+    TRL's configuration, made of them, needs the process group, if there is one, to be open already: it looks for it.
+    """
     spec = session.spec
     training = spec.training
     restarts = {"num_cycles": training.lr_cosine_cycles} if training.lr_scheduler == "cosine_with_restarts" else None
@@ -40,7 +25,7 @@ def training_arguments(session: Session, formats: Formats, *, is_evaluated: bool
         "data_seed": training.seed,
         "per_device_train_batch_size": training.batch_size,
         "gradient_accumulation_steps": training.grad_accum_steps,
-        "per_device_eval_batch_size": spec.evaluation.batch_size,
+        "per_device_eval_batch_size": evaluation_batch(session),
         "max_steps": session.schedule.total_steps,
         "learning_rate": training.learning_rate,
         "lr_scheduler_type": training.lr_scheduler,
@@ -76,6 +61,13 @@ def with_extra_arguments(own: dict[str, Any], extra: dict[str, str] | None) -> d
     except ArgumentValueError as error:
         raise configuration_error(f"training.extraArgs: {error}") from error
     return own | {name: (own.get(name) or {}) | value if isinstance(value, dict) else value for name, value in asked.items()}
+
+
+def evaluation_batch(session: Session) -> int:
+    """Rows (answers, for grpo) per rank and evaluation step, rounded up to what the method can evaluate (F-31, LF-6)."""
+    wanted = session.spec.evaluation.batch_size
+    unit = session.pace.evaluation_unit
+    return -(-wanted // unit) * unit
 
 
 def _off(*, is_evaluated: bool) -> dict[str, Any]:

@@ -100,6 +100,7 @@ def save(session: Session, trainer: FineTuneTrainer, write_trainer_files: Callab
     refuse_broken_weights(session, trainer, step)
     try:
         write_trainer_files()
+        trainer.save_rank_state(directory)
         if session.rank.is_first:
             (directory / STATE_FILE).write_text(_state(session, step).to_json())
         _open_to_readers(directory)

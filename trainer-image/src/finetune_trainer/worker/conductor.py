@@ -15,6 +15,7 @@ from finetune_trainer.protocol import Evaluated, StopAgreed
 from finetune_trainer.worker import checkpoint, overfitting
 from finetune_trainer.worker.decision import decide
 from finetune_trainer.worker.evaluation import Evaluation
+from finetune_trainer.worker.ledger import LOWEST_LOSS
 from finetune_trainer.worker.orders import Bit, StopTrigger, stop_trigger
 from finetune_trainer.worker.probe import is_due, probe
 
@@ -81,7 +82,14 @@ class Conductor(TrainerCallback):  # type: ignore[misc]  # transformers is not t
         replayed = step <= session.plan.lost_until_step
         seconds = session.stopwatch.lap("replayed" if replayed else "productive")
         skipped = self.trainer.accelerator.optimizer_step_was_skipped
-        self.recorder.end_step(step, learning_rate=self._learning_rate, seconds=seconds, update_skipped=skipped)
+        self.recorder.end_step(
+            step,
+            learning_rate=self._learning_rate,
+            seconds=seconds,
+            update_skipped=skipped,
+            tokens=self.trainer.step_tokens,
+            metrics=self.trainer.take_metrics("train"),
+        )
         decision = decide(step, session.group.agree(session.orders.take() | self._interval_bit()), session.schedule)
         self._read(
             state,
@@ -127,15 +135,16 @@ class Conductor(TrainerCallback):  # type: ignore[misc]  # transformers is not t
 
     def _keep(self, result: Evaluation, step: int, seconds: float, state: TrainerState, *, attempt: int) -> None:
         session = self._session
-        value = result.metrics["eval_loss"]
+        value = result.metrics[session.goal.metric]
         if not math.isfinite(value):
-            raise TrainerError(FailureClass.LOSS_DIVERGED, f"the evaluation loss at step {step} is {value}", step=step)
+            raise TrainerError(FailureClass.LOSS_DIVERGED, f"the evaluation at step {step} gives {session.goal.metric} {value}", step=step)
         session.progress.ledger = session.progress.ledger.after(
-            value, step=step, attempt=attempt, threshold=session.spec.early_stopping.threshold
+            value, step=step, attempt=attempt, threshold=session.spec.early_stopping.threshold, goal=session.goal
         )
         session.progress.metrics |= result.metrics
         state.log_history.append({**result.metrics, "epoch": state.epoch, "step": step})
-        session.warn(overfitting.CONDITION, overfitting.suspicion(state.log_history))
+        if session.goal is LOWEST_LOSS:
+            session.warn(overfitting.CONDITION, overfitting.suspicion(state.log_history))
         session.track(step, {name.replace("_", "/", 1): number for name, number in result.metrics.items()})
         if session.rank.is_first:
             best = session.progress.ledger.best
@@ -150,11 +159,14 @@ class Conductor(TrainerCallback):  # type: ignore[misc]  # transformers is not t
         progress, last = self._session.progress, records[-1]
         loss = sum(progress.window) / len(progress.window)
         progress.window.clear()
-        progress.metrics |= {"loss": loss, "learning_rate": last.learning_rate, "token_accuracy": last.token_accuracy}
+        progress.metrics |= {"loss": loss, "learning_rate": last.learning_rate, **last.metrics}
+        if last.token_accuracy is not None:
+            progress.metrics["token_accuracy"] = last.token_accuracy
         entry = {"loss": loss, "grad_norm": last.grad_norm, "learning_rate": last.learning_rate, "epoch": last.epoch, "step": last.step}
-        state.log_history.append(entry)
-        self._session.track(last.step, {f"train/{name}": value for name, value in entry.items() if name != "step" and value is not None})
-        self.recorder.report(loss, last.grad_norm)
+        state.log_history.append({**entry, **last.metrics})
+        shown = {name: value for name, value in {**entry, **last.metrics}.items() if name != "step" and value is not None}
+        self._session.track(last.step, {f"train/{name}": value for name, value in shown.items()})
+        self.recorder.report(loss, last.grad_norm, last.metrics)
 
     def _beat(self, state: TrainerState) -> None:
         self._session.heartbeat.beat("Training", state.global_step + self._micro_batches)

@@ -1,4 +1,8 @@
-"""Evaluation: the mean loss per token over all evaluation rows, the same for any number of ranks and any batch size."""
+"""Evaluation over all ranks, left in the middle when the group stops.
+
+Methods that learn tokens have a mean loss per token over all rows, the same for any number of ranks and any batch size. All others compare
+rows or answers within a batch and over ranks: theirs is the mean over batches of equal size.
+"""
 
 from __future__ import annotations
 
@@ -53,3 +57,34 @@ def evaluate(session: Session, rows: Rows, batch_size: int, score: Callable[[Seq
         "eval_samples_per_second": len(rows) / max(seconds, 1e-9),
     }
     return Evaluation(metrics, seconds)
+
+
+def evaluate_batches(
+    session: Session,
+    rows: Rows,
+    rows_per_batch: int,
+    loss: Callable[[Sequence[Any]], float],
+    metrics: Callable[[], dict[str, float]],
+) -> Evaluation | None:
+    """Evaluate all rows in batches of one size; None when the group agreed to stop in the middle.
+
+    The last turn is filled up with rows of the beginning, so that all ranks take part in every collective of ``loss``, which returns this
+    rank's mean loss of a batch. ``metrics`` returns the means of the trainer's own numbers, alike on all ranks.
+    """
+    started = time.monotonic()
+    world, rank = session.rank.world_size, session.rank.rank
+    turns = -(-len(rows) // (rows_per_batch * world))
+    total = torch.zeros(1, dtype=torch.float64)
+    session.heartbeat.beat("Evaluating", 0)
+    for turn in range(turns):
+        if stop_trigger(session.group.agree(session.orders.stop_bits)) is not None:
+            metrics()
+            return None
+        first = (turn * world + rank) * rows_per_batch
+        total += loss(rows.__getitems__([(first + at) % len(rows) for at in range(rows_per_batch)]))
+        session.heartbeat.beat("Evaluating", turn + 1)
+    seconds = time.monotonic() - started
+    known = {f"eval_{name}": value for name, value in metrics().items()}
+    known["eval_loss"] = float(session.group.gather(total).mean()) / turns
+    known["eval_samples_per_second"] = len(rows) / max(seconds, 1e-9)
+    return Evaluation(known, seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
@@ -10,9 +11,10 @@ import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
 
-from finetune_trainer.worker.order import Order, Share
+from finetune_trainer.worker.order import Order, Shares
 
-Row: TypeAlias = dict[str, list[int]]
+Row: TypeAlias = dict[str, Any]
+"""A prepared row by column (:mod:`finetune_trainer.prepare.encoded`)."""
 IGNORED = -100
 BLANK: Row = {"input_ids": [0, 0], "labels": [IGNORED, IGNORED], "seq_lengths": [2]}
 """Stands in a micro-batch without rows, so that all ranks run the same number of backward passes: it adds nothing to loss and gradients."""
@@ -34,14 +36,21 @@ class Rows(torch.utils.data.Dataset[Row]):
     def __getitems__(self, indices: Sequence[int]) -> list[Row]:
         if not indices:
             return [{name: BLANK[name] for name in self._columns}]
-        columns: dict[str, list[list[int]]] = self._dataset[list(indices)]
+        columns: dict[str, list[Any]] = self._dataset[list(indices)]
         return [{name: columns[name][at] for name in self._columns} for at in range(len(indices))]
+
+
+class TaskRows(Rows):
+    """Prepared tasks by index: the prompt and the columns for reward functions, as they were written."""
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Row]:
+        return [json.loads(row["row"]) for row in super().__getitems__(indices)] if indices else []
 
 
 class EpochBatches:
     """Batch sampler of one rank: ``steps_per_epoch x accumulation`` micro-batches per epoch. The Trainer calls :meth:`set_epoch`."""
 
-    def __init__(self, order: Order, share: Share) -> None:
+    def __init__(self, order: Order, share: Shares) -> None:
         self._order, self._share = order, share
         self._epoch = 0
 
@@ -68,12 +77,10 @@ class TrainLoader(DataLoader[Row]):
         batches.set_epoch(epoch)
 
 
-def make_loader(
-    dataset: Dataset, batches: EpochBatches, collate: Callable[[list[Row]], Any], *, workers: int, pin_memory: bool
-) -> TrainLoader:
+def make_loader(rows: Rows, batches: EpochBatches, collate: Callable[[list[Row]], Any], *, workers: int, pin_memory: bool) -> TrainLoader:
     """Build the loader. It never draws from the global random state, which belongs to dropout: a resumed run must find it untouched."""
     return TrainLoader(
-        Rows(dataset),
+        rows,
         batch_sampler=batches,
         collate_fn=collate,
         num_workers=workers,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging
 
 from finetune_api.contract.failures import FailureClass
@@ -43,11 +43,12 @@ def four_bits(formats: Formats) -> BitsAndBytesConfig:
     )
 
 
-def load_model(directory: Path, formats: Formats, device: Device, *, placed: bool) -> PreTrainedModel:
+def load_model(directory: Path, formats: Formats, device: Device, *, placed: bool, scores: bool = False) -> PreTrainedModel:
     """Load a causal language model.
 
     With ``placed`` its weights go straight from the file to this rank's GPU, so host memory holds no copy per rank; otherwise the strategy
-    puts them where it wants them. Raises :class:`TrainerError` (ModelError) when the directory holds no such model.
+    puts them where it wants them. With ``scores`` it gives one number per sequence instead; a head that the directory does not have is
+    drawn from torch's random state. Raises :class:`TrainerError` (ModelError) when the directory holds no such model.
     """
     logging.disable_progress_bar()
     options: dict[str, Any] = {}
@@ -55,15 +56,17 @@ def load_model(directory: Path, formats: Formats, device: Device, *, placed: boo
         options["device_map"] = {"": torch.cuda.current_device()}
     if formats.is_quantized:
         options["quantization_config"] = four_bits(formats)
+    if scores:
+        options["num_labels"] = 1
+    kind = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            directory, dtype=DTYPES[formats.weights], local_files_only=True, **options
-        )
+        model: PreTrainedModel = kind.from_pretrained(directory, dtype=DTYPES[formats.weights], local_files_only=True, **options)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         reason = str(error).strip().partition("\n")[0][:300]
         raise TrainerError(
-            FailureClass.MODEL, f"model.uri: {directory.name} cannot be loaded as a causal language model: {reason}"
+            FailureClass.MODEL,
+            f"model.uri: {directory.name} cannot be loaded as a {'reward' if scores else 'causal language'} model: {reason}",
         ) from error
     return model

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +23,20 @@ class Order:
 
     rows: int
     global_batch: int
+    """Rows of a step, over all ranks."""
     seed: int
     reshuffle: bool
+    fills: bool = False
+    """The last step of an epoch is filled up with rows of its beginning, where a method compares ranks of equal size."""
+    repeats: int = 1
+    """Steps that use the same rows, one after the other."""
     rewinds: tuple[Rewind, ...] = ()
     """Divergences gone back from: the rows around them are left out."""
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of an epoch; the last one may have fewer rows."""
-        return max(-(-self.rows // self.global_batch), 1)
+        return max(-(-self.rows // self.global_batch), 1) * self.repeats
 
     def epoch_rows(self, epoch: int) -> NDArray[np.int64]:
         """Return the order of rows in an epoch: anew for each epoch with ``reshuffle``, else always that of epoch 0."""
@@ -51,7 +57,10 @@ class Order:
 
     def step_rows(self, epoch_rows: NDArray[np.int64], step_in_epoch: int) -> NDArray[np.int64]:
         """Return the rows of one step of an epoch (from 0)."""
-        return epoch_rows[step_in_epoch * self.global_batch : (step_in_epoch + 1) * self.global_batch]
+        start = step_in_epoch // self.repeats * self.global_batch
+        if self.fills:
+            return epoch_rows[np.arange(start, start + self.global_batch) % len(epoch_rows)]
+        return epoch_rows[start : start + self.global_batch]
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,35 @@ class Share:
         for turn in range(self.accumulation):
             start = (turn * self.world_size + self.rank) * self.batch_size
             yield rows[start : start + self.batch_size].tolist()
+
+
+@dataclass(frozen=True)
+class AnswerShare:
+    """A rank's part of the prompts of a step, each prompt as often as it is answered; the rank gets all its answers at once."""
+
+    rank: int
+    batch_size: int
+    accumulation: int
+    answers: int
+    """Answers per prompt."""
+
+    def micro_batches(self, rows: NDArray[np.int64]) -> Iterator[list[int]]:
+        """Yield the same rows for each micro-batch: the trainer generates answers once and keeps the parts for the others."""
+        size = self.batch_size * self.accumulation
+        mine = np.repeat(rows, self.answers)[self.rank * size : (self.rank + 1) * size].tolist()
+        for _ in range(self.accumulation):
+            yield mine
+
+
+class Shares(Protocol):
+    """How the rows of a step are split among ranks and micro-batches."""
+
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches per step."""
+
+    def micro_batches(self, rows: NDArray[np.int64]) -> Iterator[list[int]]:
+        """Yield this rank's micro-batches of one step."""
 
 
 def rows_digest(rows: NDArray[np.int64]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, TextIO
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from finetune_trainer.worker.session import Session
 
 LOCAL_VALUES = 4
-"""What a rank knows of a step: loss, correctly predicted tokens, summed entropy, trained tokens."""
+"""What a rank knows of a step: loss, correctly predicted tokens, summed entropy, trained tokens; the last three 0 where only the trainer
+knows them (:attr:`StepRecord.metrics`)."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,10 @@ class PendingStep:
     """The same on all ranks."""
     update_skipped: bool
     """The gradient scaler found an overflow and skipped the update, as it does while it finds its scale."""
+    tokens: int
+    """Tokens of the step, over all ranks."""
+    metrics: Mapping[str, float]
+    """Numbers of the method, known on the host."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +62,11 @@ class StepRecord:
     replayed: bool
     samples: str
     """Digest of the rows of the step."""
-    token_accuracy: float
-    entropy: float
+    token_accuracy: float | None
+    """None where the method does not say."""
+    entropy: float | None
+    metrics: Mapping[str, float]
+    """Numbers of the method, by the trainer's names; empty for sft and pretrain."""
 
 
 class Recorder:
@@ -90,11 +99,21 @@ class Recorder:
         """Keep the norm of the step's gradients before clipping."""
         self._grad_norm = norm.detach()
 
-    def end_step(self, step: int, *, learning_rate: float, seconds: float, update_skipped: bool) -> None:
-        """Close the current step."""
+    def end_step(
+        self,
+        step: int,
+        *,
+        learning_rate: float,
+        seconds: float,
+        update_skipped: bool,
+        tokens: int | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Close the current step. ``tokens`` is what all ranks read, where it is more than the rows have."""
         assert self._values is not None, "a step has at least one micro-batch"
         assert self._grad_norm is not None, "gradients are clipped in every step"
-        self._latest = PendingStep(step, learning_rate, seconds, self._values, self._grad_norm, update_skipped)
+        read = self._tokens(step) if tokens is None else tokens
+        self._latest = PendingStep(step, learning_rate, seconds, self._values, self._grad_norm, update_skipped, read, metrics or {})
         self._pending.append(self._latest)
         self._values = self._grad_norm = None
 
@@ -120,13 +139,13 @@ class Recorder:
         self._session.progress.tokens_seen += sum(record.tokens for record in records)
         return records
 
-    def report(self, loss: float | None, grad_norm: float | None) -> None:
-        """Tell the supervisor about the latest step (rank 0), with loss and norm where they have just been read."""
+    def report(self, loss: float | None, grad_norm: float | None, metrics: Mapping[str, float] | None = None) -> None:
+        """Tell the supervisor about the latest step (rank 0), with loss, norm and the method's numbers where they have just been read."""
         latest, session = self._latest, self._session
         if latest is None or not session.rank.is_first:
             return
-        unread = sum(self._tokens(pending.step) for pending in self._pending)
-        speed = self._tokens(latest.step) / latest.seconds
+        unread = sum(pending.tokens for pending in self._pending)
+        speed = latest.tokens / latest.seconds
         session.link.send(
             StepReport(
                 step=latest.step,
@@ -140,6 +159,7 @@ class Recorder:
                 tokens_seen=session.progress.tokens_seen + unread,
                 gpu_memory_bytes=self.meter.peak_memory() if self.meter is not None else None,
                 mfu=self.meter.utilization(speed) if self.meter is not None else None,
+                metrics=dict(metrics) if metrics else None,
                 replayed=latest.step <= session.plan.lost_until_step,
             )
         )
@@ -167,12 +187,13 @@ class Recorder:
             loss=loss,
             grad_norm=norm if math.isfinite(norm) else None,
             learning_rate=pending.learning_rate,
-            tokens=self._tokens(pending.step),
+            tokens=pending.tokens,
             seconds=pending.seconds,
             replayed=pending.step <= self._session.plan.lost_until_step,
             samples=rows_digest(self._rows(pending.step)),
-            token_accuracy=correct / max(tokens, 1),
-            entropy=entropy / max(tokens, 1),
+            token_accuracy=correct / tokens if tokens > 0 else pending.metrics.get("mean_token_accuracy"),
+            entropy=entropy / tokens if tokens > 0 else pending.metrics.get("entropy"),
+            metrics=pending.metrics,
         )
 
     def _rows(self, step: int) -> NDArray[np.int64]:

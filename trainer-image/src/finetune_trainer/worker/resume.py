@@ -132,6 +132,11 @@ def has_random_state(session: Session, directory: Path, step: int) -> bool:
     return True
 
 
+def ranks_changed(session: Session, directory: Path) -> bool:
+    """Whether a checkpoint was written by another number of ranks."""
+    return _saved_world_size(session, directory) != session.rank.world_size
+
+
 def _saved_world_size(session: Session, directory: Path) -> int:
     resume = session.plan.resume
     if resume is not None and resume.manifest is not None:

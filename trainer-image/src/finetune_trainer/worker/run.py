@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from datasets import Dataset, load_from_disk
+from transformers import set_seed
 
 from finetune_api.contract.failures import EXIT_DONE, EXIT_STOPPED
 from finetune_api.strategies import effective_strategy
@@ -16,18 +17,19 @@ from finetune_trainer.prepare.tokenizer import load_tokenizer
 from finetune_trainer.protocol import Facts, Used
 from finetune_trainer.worker import resume
 from finetune_trainer.worker.adapter import add_adapter, lora_config, public_name
-from finetune_trainer.worker.arguments import sft_config
+from finetune_trainer.worker.arguments import training_arguments
 from finetune_trainer.worker.conductor import Conductor
 from finetune_trainer.worker.facts import facts, parameter_counts, pinned
 from finetune_trainer.worker.final import save_final
 from finetune_trainer.worker.gpu import gpu_meter
 from finetune_trainer.worker.group import open_group
 from finetune_trainer.worker.heartbeat import Heartbeat
+from finetune_trainer.worker.methods import Request, make_arguments, make_trainer
 from finetune_trainer.worker.model import find_device, load_model
 from finetune_trainer.worker.order import Order
 from finetune_trainer.worker.precision import Device, Formats, resolve_formats
 from finetune_trainer.worker.recorder import Recorder
-from finetune_trainer.worker.schedule import make_schedule
+from finetune_trainer.worker.schedule import make_schedule, pace_of
 from finetune_trainer.worker.session import Session
 from finetune_trainer.worker.strategies import sharing_of
 from finetune_trainer.worker.trackers import open_trackers
@@ -53,13 +55,13 @@ def run(start: Start, started: float) -> int:
     formats = resolve_formats(spec, device, start.plan.pinned.dtype, start.plan.pinned.quantization)
     rows = load_rows(start.plan)
     session = open_session(start, rows, started)
-    args = sft_config(session, formats, is_evaluated=rows.evaluation is not None)
+    args = make_arguments(session, training_arguments(session, formats, is_evaluated=rows.evaluation is not None))
     session.sharing.before_model()
     material = load_material(session, rows, formats, device)
     session.group.meet("loaded")
     recorder = Recorder(session, lengths(rows.train))
     conductor = Conductor(session, recorder)
-    trainer = FineTuneTrainer(session, conductor, material, args)
+    trainer = make_trainer(Request(session, conductor, material, formats, device, args))
     conductor.attach(trainer)
     trainable, total = parameter_counts(trainer.model, session.sharing)
     recorder.meter = gpu_meter(device, formats, trainable=trainable, total=total, world_size=session.rank.world_size)
@@ -102,9 +104,12 @@ def load_material(session: Session, rows: PreparedRows, formats: Formats, device
     """
     plan, spec = session.plan, session.spec
     tokenizer = load_tokenizer(plan.tokenizer_dir, spec.dataset.chat_template)
-    model = load_model(plan.model_dir, formats, device, placed=not session.sharing.places_model)
+    scores = spec.method == "reward"
+    if scores:
+        set_seed(spec.training.seed)  # the score head is new
+    model = load_model(plan.model_dir, formats, device, placed=not session.sharing.places_model, scores=scores)
     if spec.adapter.type == "lora":
-        config = lora_config(spec.adapter, model, plan.peft_config)
+        config = lora_config(spec.adapter, model, plan.peft_config, "SEQ_CLS" if scores else "CAUSAL_LM")
         keeps_dtype = session.sharing.needs_one_dtype
         model = add_adapter(model, config, spec.training.seed, public_name(spec.model.uri), keeps_dtype=keeps_dtype)
     return Material(model, tokenizer, rows.train, rows.evaluation)
@@ -118,6 +123,7 @@ def open_session(start: Start, rows: PreparedRows, started: float) -> Session:
     """
     plan, spec, rank = start.plan, start.config.spec, start.rank
     eval_rows = len(rows.evaluation) if rows.evaluation is not None else 0
+    pace = pace_of(spec, rank.world_size)
     schedule = make_schedule(spec, train_rows=len(rows.train), eval_rows=eval_rows, world_size=rank.world_size)
     sharing = sharing_of(effective_strategy(spec.distributed.strategy, plan.pinned.strategy, rank.world_size))
     resume.check_global_batch(plan, schedule.global_batch, rank, spec.training.batch_size)
@@ -142,7 +148,16 @@ def open_session(start: Start, rows: PreparedRows, started: float) -> Session:
         sharing=sharing,
         group=open_group(rank, spec.resources.device, spec.distributed.timeout_seconds, needed=sharing.needs_group),
         schedule=schedule,
-        order=Order(len(rows.train), schedule.global_batch, spec.training.seed, spec.dataset.reshuffle, tuple(plan.rewinds)),
+        pace=pace,
+        order=Order(
+            len(rows.train),
+            pace.rows_per_step,
+            spec.training.seed,
+            spec.dataset.reshuffle,
+            fills=pace.fills,
+            repeats=pace.repeats,
+            rewinds=tuple(plan.rewinds),
+        ),
         progress=progress,
     )
 

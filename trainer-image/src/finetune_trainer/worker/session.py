@@ -11,12 +11,12 @@ from finetune_api.models.spec import FineTuneJobSpec
 from finetune_trainer.protocol import Warned, WorkerPlan
 from finetune_trainer.worker.group import Group
 from finetune_trainer.worker.heartbeat import Heartbeat
-from finetune_trainer.worker.ledger import Ledger
+from finetune_trainer.worker.ledger import HIGHEST_REWARD, LOWEST_LOSS, Goal, Ledger
 from finetune_trainer.worker.link import Link
 from finetune_trainer.worker.order import Order
 from finetune_trainer.worker.orders import Orders, StopTrigger
 from finetune_trainer.worker.rank import Rank
-from finetune_trainer.worker.schedule import Schedule
+from finetune_trainer.worker.schedule import Pace, Schedule
 from finetune_trainer.worker.staging import Staging
 from finetune_trainer.worker.strategies.base import Sharing
 from finetune_trainer.worker.trackers.feed import Feed
@@ -50,6 +50,7 @@ class Session:
     sharing: Sharing
     group: Group
     schedule: Schedule
+    pace: Pace
     order: Order
     progress: Progress
     staging: Staging
@@ -68,6 +69,11 @@ class Session:
     def spec(self) -> FineTuneJobSpec:
         """The resolved spec."""
         return self.config.spec
+
+    @property
+    def goal(self) -> Goal:
+        """What makes one evaluation better than another."""
+        return HIGHEST_REWARD if self.spec.method == "grpo" else LOWEST_LOSS
 
     @property
     def keeps_best(self) -> bool:

@@ -1,36 +1,42 @@
-"""TRL's trainer with what a run on Kubernetes needs beside it. Its loop is used as it is; each override says why it is there."""
+"""What a run on Kubernetes needs of any TRL trainer. TRL's loops are used as they are; each override says why it is there.
+
+:class:`FineTuneTrainer` is mixed in before TRL's class of the method (:mod:`finetune_trainer.worker.methods`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 from transformers import DefaultFlowCallback, PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 from transformers.trainer_utils import load_sharded_checkpoint
 from transformers.utils import SAFE_WEIGHTS_NAME
-from trl import SFTConfig, SFTTrainer
 
 from finetune_api.contract.store import Trigger
 from finetune_trainer.worker import checkpoint, resume
 from finetune_trainer.worker.conductor import Conductor
-from finetune_trainer.worker.evaluation import evaluate
+from finetune_trainer.worker.evaluation import Evaluation, evaluate_batches
 from finetune_trainer.worker.loader import EpochBatches, Rows, make_loader
-from finetune_trainer.worker.order import Share
+from finetune_trainer.worker.order import Share, Shares
 from finetune_trainer.worker.rates import lower_rates
-from finetune_trainer.worker.scores import score
 
 if TYPE_CHECKING:
+    from transformers import Trainer as Stock
+
     from finetune_trainer.worker.session import Session
+else:
+    Stock = object
+
+NOT_METRICS: Final = frozenset({"num_tokens", "step_time"})
+"""Numbers TRL logs that the recorder has better (they restart with each attempt), or that are no property of the training."""
 
 
 @dataclass(frozen=True)
@@ -43,27 +49,25 @@ class Material:
     evaluation: Dataset | None
 
 
-class FineTuneTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
+class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
     """One rank's trainer. Decisions are the :class:`Conductor`'s; this class only lets them reach the loop."""
 
-    def __init__(self, session: Session, conductor: Conductor, material: Material, args: SFTConfig) -> None:
+    rows_class: type[Rows] = Rows
+    """How prepared rows are read."""
+
+    def __init__(self, session: Session, conductor: Conductor, material: Material, **options: Any) -> None:
+        """``options`` are for TRL's own class: ``args``, reference model, reward functions."""
         self._session, self._conductor = session, conductor
-        self._evaluation_rows = Rows(material.evaluation) if material.evaluation is not None else None
+        self._evaluation_rows = self.rows_class(material.evaluation) if material.evaluation is not None else None
         self._hyperparameters: list[dict[str, Any]] = []
-        model = material.model
         session.sharing.before_trainer()
-        self._has_plain_head = not isinstance(model.get_output_embeddings(), BaseTunerLayer)
-        with _adapter_on_head_allowed(model):
-            super().__init__(
-                model=model, args=args, train_dataset=material.train, processing_class=material.tokenizer, callbacks=[conductor]
-            )
+        super().__init__(
+            model=material.model, train_dataset=material.train, processing_class=material.tokenizer, callbacks=[conductor], **options
+        )
         # Logs, evaluations, saves and the end of training are the conductor's to decide; the stock flow reads its intervals
         # from the checkpoint, so edits of a stopped job would be ignored.
         self.remove_callback(DefaultFlowCallback)
         self.remove_callback(PrinterCallback)
-        # The loss counts the tokens of the whole step, whatever the model's own forward takes.
-        self.model_accepts_loss_kwargs = True
-        self._loss_shifts_labels = True
         self._flops_per_token = 6 * self.model.num_parameters(exclude_embeddings=True)
 
     @property
@@ -82,32 +86,48 @@ class FineTuneTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
         """Why the save under way was decided."""
         return self._conductor.save_trigger
 
+    @property
+    def step_tokens(self) -> int | None:
+        """Tokens all ranks read for the step that ends, where they are more than the rows have."""
+        return None
+
+    def take_metrics(self, mode: str) -> dict[str, float]:
+        """Return the means of TRL's own numbers since the last call (``train`` or ``eval``), alike on all ranks, and forget them.
+
+        Taken after each step, they need no place in a checkpoint.
+        """
+        collected = self._metrics[mode]
+        means = {}
+        for name, values in collected.items():
+            finite = [value for value in values if math.isfinite(value)]
+            if finite and name not in NOT_METRICS:
+                means[name] = sum(finite) / len(finite)
+        collected.clear()
+        return means
+
+    def shares(self) -> Shares:
+        """Return how rows are split among ranks."""
+        spec, rank = self._session.spec, self._session.rank
+        return Share(rank.rank, rank.world_size, spec.training.batch_size, spec.training.grad_accum_steps)
+
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return the loader of this rank's share; stock ones depend on the number of ranks and repeat rows to fill the last batch."""
-        spec, rank = self._session.spec, self._session.rank
-        share = Share(rank.rank, rank.world_size, spec.training.batch_size, spec.training.grad_accum_steps)
-        batches = EpochBatches(self._session.order, share)
+        spec = self._session.spec
+        batches = EpochBatches(self._session.order, self.shares())
         pin = spec.dataset.pin_memory and self.args.device.type == "cuda"
-        return make_loader(self.train_dataset, batches, self.data_collator, workers=spec.dataset.num_workers, pin_memory=pin)
+        rows = self.rows_class(self.train_dataset)
+        return make_loader(rows, batches, self.data_collator, workers=spec.dataset.num_workers, pin_memory=pin)
 
-    def compute_loss(
-        self,
-        model: torch.nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,  # noqa: FBT001, FBT002  # the base class's signature
-        num_items_in_batch: torch.Tensor | None = None,
-    ) -> Any:
-        """Compute TRL's loss without its four collectives and host reads per micro-batch; the recorder reads the same numbers later."""
-        scores = score(model, inputs | self._router_options(), fused=self._has_plain_head)
-        tokens = scores.label_mask.sum()
-        total = tokens if num_items_in_batch is None else num_items_in_batch
-        # num_items_in_batch counts the tokens of all ranks, and DDP averages gradients over them.
-        loss = -scores.log_probs.sum() / torch.as_tensor(total).clamp(min=1) * self._session.rank.world_size
-        if scores.aux_loss is not None:
-            loss = loss + self.router_aux_loss_coef * scores.aux_loss / self.current_gradient_accumulation_steps
-        counts = (scores.is_top1.sum(), scores.entropy.sum(), tokens)
-        self._conductor.recorder.add_micro_batch(torch.stack([loss.detach().float(), *(value.float() for value in counts)]))
-        return (loss, scores) if return_outputs else loss
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Train a micro-batch and record its loss, which the stock loop has scaled by the number of them."""
+        loss: torch.Tensor = super().training_step(*args, **kwargs)
+        self.record_micro_batch(loss)
+        return loss
+
+    def record_micro_batch(self, loss: torch.Tensor) -> None:
+        """Hand the loss of a micro-batch to the recorder, on the device."""
+        nothing = torch.zeros((), device=loss.device)
+        self._conductor.recorder.add_micro_batch(torch.stack([loss.detach().float(), nothing, nothing, nothing]))
 
     def forget_micro_batch(self) -> None:
         """Drop what was recorded of a micro-batch that is not part of the training."""
@@ -121,27 +141,34 @@ class FineTuneTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
         self._conductor.recorder.add_grad_norm(norm)
         return norm
 
-    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+    def floating_point_ops(self, inputs: Any) -> int:
         """Count as the stock one does, without walking all parameters for each micro-batch."""
-        return int(self._flops_per_token * inputs["input_ids"].numel())
+        tokens = inputs["input_ids"].numel() if "input_ids" in inputs else 0
+        return int(self._flops_per_token * tokens)
 
     def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:
-        """Evaluate per token and independent of ranks; the group may leave in the middle of it when it is told to stop."""
+        """Evaluate all rows; the group may leave in the middle of it when it is told to stop."""
         assert self._evaluation_rows is not None, "an evaluation is due only where there is data for it"
         model = self._session.sharing.evaluation_model(self)
         model.eval()
-        result = evaluate(self._session, self._evaluation_rows, self.args.per_device_eval_batch_size, self._score_rows)
+        result = self.run_evaluation(self._evaluation_rows)
         model.train()
         self._conductor.evaluated(self.control, self.state, result)
         return result.metrics if result is not None else {}
 
-    @torch.no_grad()
-    def _score_rows(self, rows: Sequence[Any]) -> torch.Tensor:
-        inputs = self._prepare_inputs(self.data_collator(list(rows))) | self._router_options()
-        return score(self._session.sharing.evaluation_model(self), inputs, fused=self._has_plain_head).sums().cpu()
+    def run_evaluation(self, rows: Rows) -> Evaluation | None:
+        """Evaluate with the model in evaluation mode; None when the group stops."""
+        size = self.args.per_device_eval_batch_size
+        return evaluate_batches(self._session, rows, size, self._batch_loss, lambda: self.take_metrics("eval"))
 
-    def _router_options(self) -> dict[str, bool]:
-        return {"output_router_logits": True} if self.aux_loss_enabled else {}
+    def _batch_loss(self, rows: Any) -> float:
+        model = self._session.sharing.evaluation_model(self)
+        loss, _, _ = self.prediction_step(model, self.data_collator(list(rows)), prediction_loss_only=True)
+        return float(loss)
+
+    def _prepare_dataset(self, dataset: Dataset, *_args: Any, **_kwargs: Any) -> Dataset:
+        # Rows arrive prepared.
+        return dataset
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         # The stock loop trains one step before it looks whether it should: a run resumed at its end would go past it.
@@ -197,6 +224,12 @@ class FineTuneTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
         with self._session.heartbeat.during("Saving"):
             checkpoint.save(self._session, self, lambda: super(FineTuneTrainer, self)._save_checkpoint(model, trial))
 
+    def save_rank_state(self, directory: Path) -> None:
+        """Write what this rank alone knows and a resumed run needs (``finetune_rank_<rank>.*``) into a checkpoint."""
+
+    def load_rank_state(self, directory: Path) -> None:
+        """Take over what :meth:`save_rank_state` wrote; called once, after the optimizer is loaded."""
+
     def _load_rng_state(self, checkpoint: str | None) -> None:
         # The stock one goes on without a word when the file is missing.
         if checkpoint is not None and resume.has_random_state(self._session, Path(checkpoint), self.state.global_step):
@@ -207,19 +240,14 @@ class FineTuneTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
         if checkpoint is not None:
             self._session.sharing.load_optimizer(self, Path(checkpoint))
             resume.restore_schedule(self.optimizer, self.lr_scheduler, self._hyperparameters, Path(checkpoint))
+            self.load_rank_state(Path(checkpoint))
 
 
-@contextmanager
-def _adapter_on_head_allowed(model: PreTrainedModel | PeftModel) -> Iterator[None]:
-    """Let TRL take a model with an adapter on ``lm_head``.
+def forget_reference_adapter(trainer: Any) -> None:
+    """Drop the copy of the adapter that TRL keeps as its reference.
 
-    TRL refuses it because its fused head reads the base weights alone; such a model is scored from full logits here instead.
+    A new adapter changes nothing of the model, so its reference is the model without it; the copy would lie in every checkpoint.
     """
-    if not isinstance(model.get_output_embeddings(), BaseTunerLayer):
-        yield
-        return
-    model.get_output_embeddings = lambda: None
-    try:
-        yield
-    finally:
-        del model.get_output_embeddings
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if "ref" in getattr(model, "peft_config", {}):
+        model.delete_adapter("ref")

@@ -16,6 +16,7 @@ from finetune_trainer.prepare.formats.layout import (
     PREFERENCE_METHODS,
     REJECTED,
     REJECTED_BESIDE_MESSAGES,
+    RESERVED,
     TEXT,
     Layout,
     first,
@@ -51,8 +52,7 @@ def convert(row: Row, layout: Layout, method: str) -> Row:
     if layout.format in ("preference", "openai-dpo"):
         raise data_error(f"{row.where}: format {layout.format} is for methods dpo and reward, not for {method}")
     if method == "grpo":
-        kept = {name: value for name, value in row.fields.items() if name not in (MESSAGES, *CONVERSATIONS)}
-        return Row(row.where, {**kept, "prompt": _plain(_read(row, layout, has_answer=False).prompt), **beside})
+        return Row(row.where, {**_task(row, layout), **beside})
     if method == "kto":
         return Row(row.where, {**_labelled(row, layout), **beside})
     return Row(row.where, {**_demonstration(row, layout), **beside})
@@ -88,6 +88,15 @@ def _labelled(row: Row, layout: Layout) -> dict[str, object]:
     if dialogue.answer is None:
         raise data_error(f"{row.where}: the conversation must end with an answer of the assistant, which {name} judges")
     return {"prompt": _plain(dialogue.prompt), "completion": _plain(dialogue.answer), "label": value in TRUE}
+
+
+def _task(row: Row, layout: Layout) -> dict[str, object]:
+    """Rows of grpo: a prompt, and what reward functions get beside the answers to it."""
+    kept = {name: value for name, value in row.fields.items() if name not in (MESSAGES, *CONVERSATIONS)}
+    taken = sorted(RESERVED & kept.keys())
+    if taken:
+        raise data_error(f"{row.where}: reward functions get columns by name, and {', '.join(taken)} means something else there")
+    return {**kept, "prompt": _plain(_read(row, layout, has_answer=False).prompt)}
 
 
 def _preference(row: Row, layout: Layout) -> dict[str, object]:

@@ -22,6 +22,10 @@ CHOSEN: Final = ("chosen", "chosen_response")
 REJECTED: Final = ("rejected", "rejected_response")
 REJECTED_BESIDE_MESSAGES: Final = ("rejected", "rejected_response", "rejected_messages")
 LABELS: Final = ("label", "kto_tag")
+RESERVED: Final = frozenset(
+    {"prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments", "image", "images"}
+)
+"""Names the library calls reward functions with; no column of a row of grpo may have one of them."""
 PREFERENCE_METHODS: Final = frozenset({"dpo", "reward"})
 
 

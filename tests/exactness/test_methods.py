@@ -1,0 +1,171 @@
+"""Every method: killed or paused at a step and resumed = never interrupted, difference 0.0; evaluations and final weights included."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import pytest
+
+from finetune_trainer.protocol import Warned
+from tests.exactness.conftest import MakeRun
+from tests.exactness.harness import ROOT, Result, Run, evaluations, failure, steps_of, stop_at, stopped_step, weights
+from tests.support.jobs import merge
+from tests.support.matrix import ENABLED, record
+from tests.support.matrix import Cell as Tried
+
+STEPS = 6
+SAVE = 3
+"""Odd: with two steps per generation the answers of grpo are half used there."""
+DATA: Final = ROOT / "examples/data"
+FILES: Final = {
+    "pretrain": "kubernetes-text.jsonl",
+    "dpo": "kubernetes-preferences.jsonl",
+    "reward": "kubernetes-preferences.jsonl",
+    "kto": "kubernetes-verdicts.jsonl",
+    "grpo": "kubernetes-short-names.jsonl",
+}
+BLOCKS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "pretrain": {},
+    "dpo": {"dpo": {"lossType": "robust", "labelSmoothing": 0.1}},
+    "reward": {"reward": {"centerRewardsCoefficient": 0.01}},
+    "kto": {"kto": {"desirableWeight": 1.2}},
+    "grpo": {
+        "dataset": {"contentMaxLength": 12},
+        "grpo": {
+            "numIterations": 2,
+            "maxNumSeqs": 3,
+            "rewardFunctions": [
+                {"type": "regex", "pattern": "[aeiou]"},
+                {"type": "length", "maxTokens": 6},
+                {"type": "python", "source": "configmap://rewards/reward.py", "function": "lower_case", "weight": 0.5},
+            ],
+        },
+    },
+}
+SHOWN: Final = {
+    "pretrain": set[str](),
+    "dpo": {"rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected"},
+    "reward": {"mean_reward", "margin", "accuracy"},
+    "kto": {"kl", "logps/chosen", "logps/rejected"},
+    "grpo": {"reward", "reward_std", "rewards/regex/mean", "rewards/lower_case/mean", "kl", "completions/mean_length"},
+}
+"""Numbers of each method that the metrics file must have."""
+
+
+class Cell(NamedTuple):
+    """One combination."""
+
+    method: str
+    adapter: str
+    ranks: int
+
+    def __str__(self) -> str:
+        return f"{self.method}-{self.adapter}-{self.ranks}"
+
+
+CELLS = [Cell(method, adapter, ranks) for method in FILES for adapter in ("lora", "full") for ranks in (1, 2)]
+EVERY_ROW_AND_COLUMN = [
+    Cell("pretrain", "full", 2),
+    Cell("dpo", "lora", 2),
+    Cell("reward", "lora", 1),
+    Cell("kto", "full", 1),
+    Cell("grpo", "lora", 1),
+    Cell("grpo", "full", 2),
+]
+CHOSEN = CELLS if ENABLED else EVERY_ROW_AND_COLUMN
+
+
+def spec_of(cell: Cell) -> dict[str, Any]:
+    """The job of a cell, with an evaluation between the steps, so that one that draws random numbers would show."""
+    common = {
+        "method": cell.method,
+        "adapter": {"type": cell.adapter},
+        "dataset": {"uri": f"configmap://rows/{cell.method}", "evalRatio": 0.2, "maxSamples": 0, "packing": cell.method == "pretrain"},
+        "training": {"maxSteps": STEPS, "batchSize": 2, "gradAccumSteps": 2, "maxSeqLength": 128, "learningRate": 1e-3},
+        "evaluation": {"strategy": "steps", "steps": 2, "batchSize": 2},
+        "checkpoint": {"steps": SAVE},
+    }
+    return merge(common, BLOCKS[cell.method])
+
+
+def job(make_run: MakeRun, cell: Cell, change: Mapping[str, Any] | None = None) -> Run:
+    """A run of a cell."""
+    run = make_run(merge(spec_of(cell), change or {}), data=DATA / FILES[cell.method])
+    run.companions["reward_sources"] = {"configmap://rewards/reward.py": DATA / "reward.py"}
+    return run
+
+
+def after(results: Mapping[int, Any], step: int) -> dict[int, Any]:
+    """What came after a step."""
+    return {number: value for number, value in results.items() if number > step}
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("cell", CHOSEN, ids=str)
+def test_resumed_equals_never_interrupted(make_run: MakeRun, cell: Cell) -> None:
+    """R-07, B-03 to B-07: per-step loss, norm, rate and the method's own numbers, evaluations and the bytes of the result."""
+    run = job(make_run, cell)
+    whole = run.attempt(cell.ranks)
+    assert whole.codes == [0] * cell.ranks, whole.log
+    assert max(whole.metrics) == STEPS
+    seen = set().union(*(row["metrics"] for row in whole.metrics.values()))
+    assert SHOWN[cell.method] <= seen
+    killed = run.attempt(cell.ranks, resume=SAVE)
+    assert killed.codes == [0] * cell.ranks, killed.log
+    assert_same(whole, killed, after_step=SAVE)
+    other = job(make_run, cell, {"checkpoint": {"steps": 1000}})
+    first = other.attempt(cell.ranks, hook=stop_at(2))
+    step = stopped_step(first)
+    second = other.attempt(cell.ranks, resume=step)
+    assert second.codes == [0] * cell.ranks, second.log
+    assert steps_of(first, second) == steps_of(whole)
+    assert evaluations(first, second) == evaluations(whole)
+    assert weights(second) == weights(whole)
+    record(Tried(cell.method, cell.adapter, "none" if cell.ranks == 1 else "ddp", cell.ranks), "exact")
+
+
+def assert_same(whole: Result, resumed: Result, *, after_step: int) -> None:
+    """A resumed attempt does what the whole run did after the step."""
+    assert steps_of(resumed) == after(steps_of(whole), after_step)
+    assert evaluations(resumed) == after(evaluations(whole), after_step)
+    assert weights(resumed) == weights(whole)
+
+
+def test_a_reward_model_scores_answers(make_run: MakeRun) -> None:
+    """H-03: what method reward makes serves as grpo.rewardModel, beside a reference model of its own (H-02)."""
+    scorer = job(make_run, Cell("reward", "full", 1), {"training": {"maxSteps": 1}}).attempt()
+    assert scorer.codes == [0], scorer.log
+    change = {"grpo": {"rewardFunctions": None, "rewardModel": "s3://a/scorer", "referenceModel": "s3://a/reference", "beta": 0.1}}
+    run = job(make_run, Cell("grpo", "lora", 1), merge(change, {"training": {"maxSteps": 2}}))
+    run.companions |= {"reward_dir": scorer.final, "reference_dir": run.model}
+    result = run.attempt()
+    assert result.codes == [0], result.log
+    assert {"reward", "rewards/model/mean", "kl"} <= set(result.metrics[1]["metrics"])
+
+
+def test_generation_settings(make_run: MakeRun) -> None:
+    """H-06, H-07, F-31: other chunks and another cache give valid runs; the evaluation batch is rounded up, which is said."""
+    eager = {"grpo": {"enforceEager": True, "maxNumSeqs": 8}, "training": {"maxSteps": 1}}
+    result = job(make_run, Cell("grpo", "lora", 1), eager).attempt()
+    assert result.codes == [0], result.log
+    warnings = {warning.condition: warning.message for warning in result.of(Warned)}
+    assert "rounded up to 4" in warnings["EvaluationBatchRounded"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"rewardFunctions": [{"type": "exactMatch", "column": "absent"}]},
+            "grpo.rewardFunctions[0].column: the rows have no column absent",
+        ),
+        ({"rewardFunctions": [{"type": "regex", "pattern": "("}]}, "grpo.rewardFunctions[0].pattern"),
+    ],
+)
+def test_refusals(make_run: MakeRun, change: Mapping[str, Any], message: str) -> None:
+    """What cannot be trained is named, as an error of the user's."""
+    result = job(make_run, Cell("grpo", "lora", 1), {"grpo": change}).attempt()
+    assert result.codes == [42], result.log
+    assert failure(result).failure_class == "ConfigurationError"
+    assert message in failure(result).message
