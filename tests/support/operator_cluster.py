@@ -107,6 +107,8 @@ class FakeCluster:
         """How long a save and an upload take, as the trainer measures it."""
         self.wake: float | None = 0.0
         self.crashes = 0
+        self.ca_namespaces: set[str] = set()
+        """Where the present operator process was asked to publish the CA."""
         self.reconciler = self.new_operator()
 
     # --- the operator ---
@@ -116,8 +118,11 @@ class FakeCluster:
         client = Client(self.api)
         self.events = EventWriter(client, identity="test", now=self.clock.now)
 
-        async def publish_ca(_namespace: str) -> None:
-            """Nothing to publish here."""
+        self.ca_namespaces.clear()
+
+        async def publish_ca(namespace: str) -> None:
+            """Only noted: the CA itself is another module's."""
+            self.ca_namespaces.add(namespace)
 
         self.reconciler = Reconciler(
             client,

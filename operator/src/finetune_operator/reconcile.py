@@ -9,7 +9,7 @@ from datetime import datetime
 
 from finetune_operator.cluster.apply import ExistsError, PublishCaTo, RefusedError, apply, write_status
 from finetune_operator.cluster.client import Client
-from finetune_operator.cluster.errors import ConflictError, NamespaceTerminatingError, NotLeaderError, OverloadedError
+from finetune_operator.cluster.errors import ApiError, ConflictError, NamespaceTerminatingError, NotLeaderError, OverloadedError
 from finetune_operator.cluster.events import EventWriter
 from finetune_operator.cluster.observe import Circumstances, JobKey, observe, observe_job
 from finetune_operator.plan.decide import plan
@@ -81,9 +81,18 @@ class Reconciler:
         if (seconds := rests_for(job, self._now())) is not None:
             return seconds
         observed = await observe(self._client, job, known)
+        if observed.workload is not None and not known.namespace_terminating:
+            await self._keep_ca(job.namespace)
         decision = plan(observed, now=self._now(), settings=self._settings)
         await self._carry_out(observed.job, decision)
         return decision.wake_seconds
+
+    async def _keep_ca(self, namespace: str) -> None:
+        """Runs outlive the process that made them: this one has to know where a new CA is to be brought."""
+        try:
+            await self._publish_ca(namespace)
+        except ApiError as error:
+            log.warning("CA not published", extra={"namespace": namespace, "error": str(error)})
 
     async def _carry_out(self, job: JobObject, decision: Plan) -> None:
         """Operations, then the status, then what is to be told of it."""

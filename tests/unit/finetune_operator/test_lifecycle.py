@@ -51,3 +51,13 @@ async def test_pause_and_resume(cluster: FakeCluster) -> None:
     await cluster.until(lambda: cluster.phase == "Training", train=1)
     assert [(a.run, a.reason, a.from_step) for a in cluster.status.attempts] == [(1, "Created", 0), (2, "Resumed", pause.step)]
     await cluster.until(lambda: cluster.phase == "Succeeded", train=10)
+
+
+async def test_a_new_operator_brings_the_ca_to_runs_it_did_not_make(cluster: FakeCluster) -> None:
+    """Issue 6: the job reports on after an upgrade, also with the CA rotated."""
+    cluster.create()
+    await cluster.until(lambda: cluster.phase == "Training", train=1)
+    cluster.new_operator()
+    assert not cluster.ca_namespaces
+    await cluster.reconcile()
+    assert cluster.ca_namespaces == {cluster.key.namespace}
