@@ -7,12 +7,15 @@ import urllib.request
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from finetune_api.constants import TLS_SECRET
 from finetune_operator.cluster.rbac import CLUSTER, JOB_NAMESPACES, OWN_NAMESPACE
 from tests.e2e.conftest import JobFactory
 from tests.support.platform import SYSTEM_NAMESPACE, Kubectl, Platform, eventually
 
 pytestmark = pytest.mark.e2e
 METHODS = {"get": "GET", "list": "GET", "create": "POST", "patch": "PATCH", "update": "PUT", "delete": "DELETE"}
+ONCE = {("leases", "POST")}
+"""The first operator of a cluster makes the Lease."""
 NOT_A_REQUEST = {("finetunejobs", "PUT")}
 """finetunejobs/finalizers: a right the API server looks for when an owner reference blocks deletion."""
 
@@ -41,13 +44,18 @@ def granted() -> set[tuple[str, str]]:
 
 
 def test_every_request_is_allowed_and_every_right_is_used(platform: Platform, namespace: Kubectl, run_job: JobFactory) -> None:
-    """A life with a preset, a progress report, a queue nobody serves and a clean-up in the store needs all of the table, and no more."""
+    """A life with a preset, a progress report, a queue nobody serves and a clean-up in the store needs all of the table, and no more.
+
+    Likewise another CA, which is written into the Secret and brought to the namespace of the job.
+    """
     job = run_job("rights", {"presetRef": {"name": "quick-test"}, "training": {"maxSteps": 3}, "output": {"retain": "Delete"}})
     queued = run_job("queued", {"resources": {"queue": "nobody-serves-it"}})
     eventually(lambda: queued.condition("Admitted").get("reason") == "AwaitingQueue", within=60, what="a run that waits for its queue")
     job.wait_phase("Succeeded")
+    platform.kubectl.within(SYSTEM_NAMESPACE)("patch", "secret", TLS_SECRET, "--type=merge", "-p", '{"data":{"ca.key":null}}')
+    eventually(lambda: ("configmaps", "PATCH") in requests(platform), within=120, what="the new CA is published", every=5)
     namespace("delete", "finetunejob", job.name, "--wait=true", "--timeout=120s")
     made = requests(platform)
-    assert set(made) - {("apis", "GET"), ("openid", "GET"), ("version", "GET")} == granted()
+    assert set(made) - {("apis", "GET"), ("openid", "GET"), ("version", "GET")} - ONCE == granted() - ONCE
     assert {key: codes for key, codes in made.items() if 403 in codes and key[1] != "POST"} == {}
     assert {key: codes for key, codes in made.items() if key[1] == "POST" and 201 not in codes} == {}

@@ -11,6 +11,7 @@ import io
 import json
 import re
 import subprocess
+import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +20,9 @@ from pathlib import Path
 import pytest
 import yaml
 from minio import Minio
+from prometheus_client.parser import text_string_to_metric_families
 
+from finetune_api.contract.metrics import PROGRESS_POSTS
 from finetune_api.models.status import Phase
 from tests.support.install import image_references
 from tests.support.jobs import make_job
@@ -123,13 +126,13 @@ def bound(program: str, admin: Kubectl) -> Helm:
 
 @pytest.fixture(scope="module", params=["helm", "helm3"])
 def release(request: pytest.FixtureRequest, admin: Kubectl, images: Mapping[str, str], kinds: Values) -> Iterator[Release]:
-    """The chart with operator and store, in namespaced mode, once by each Helm."""
+    """The chart with operator and store, in namespaced mode, once by each Helm: with the read-only ClusterRole, and without."""
     kubectl = new_namespace(admin, f"chart-{request.param}")
     values = {
         **kinds,
         "image": dict(images),
         "jobNamespaces": [kubectl.namespace],
-        "rbac": {"namespaced": True},
+        "rbac": {"namespaced": True, "clusterReads": request.param == "helm"},
         "storage": {"embedded": {"persistence": {"size": "1Gi"}}},
     }
     made = Release(bound(request.param, admin), kubectl, values)
@@ -174,6 +177,23 @@ def test_helm_test_trains_a_tiny_model(release: Release) -> None:
     assert release.kubectl.items("finetunejobs") == []
 
 
+def test_the_trainer_s_reports_were_accepted(release: Release) -> None:
+    """Its token was reviewed by the API server, or without the ClusterRole verified with the API server's public keys."""
+    with (
+        release.kubectl.port_forward("deployment/finetune-operator", 8080) as port,
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page,
+    ):
+        text = page.read().decode()
+    posts = {
+        sample.labels["code"]
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == PROGRESS_POSTS and sample.value
+    }
+    assert "200" in posts
+    assert not posts & {"401", "403"}
+
+
 def test_upgrade_changes_nothing_that_runs(release: Release) -> None:
     """Credentials and certificate stay; no pod restarts; presets are changed in place, so that no job misses its preset for a moment."""
     secrets = {name: release.data(name) for name in ("finetune-storage", "finetune-operator-tls")}
@@ -206,7 +226,7 @@ def test_operator_reads_no_secret_but_its_own(release: Release) -> None:
 
     assert may("patch", "secrets/finetune-operator-tls")
     assert may("patch", "finetunejobs", "--subresource=status")
-    assert may("get", "clusterfinetunepresets")
+    assert may("get", "clusterfinetunepresets") == may("create", "tokenreviews") == release.values["rbac"]["clusterReads"]
     assert not any(may(verb, "secrets") for verb in ("list", "watch", "create"))
     assert not may("get", "secrets/finetune-storage")
     assert not may("list", "finetunejobs", "--all-namespaces")
