@@ -1,4 +1,4 @@
-"""Objects the API server does not take: said in the status, tried again, and nothing half made (K-05)."""
+"""Objects the API server does not take: said in the status, tried again, and nothing half made."""
 
 from __future__ import annotations
 
