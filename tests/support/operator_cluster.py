@@ -105,6 +105,8 @@ class FakeCluster:
         """The trainers' clock: a second a step, through all attempts."""
         self.checkpoint_seconds: tuple[float, float] | None = None
         """How long a save and an upload take, as the trainer measures it."""
+        self.facts = {"dtype": "float32"}
+        """What the trainer finds out."""
         self.wake: float | None = 0.0
         self.crashes = 0
         self.ca_namespaces: set[str] = set()
@@ -505,7 +507,7 @@ class FakeCluster:
             loss=2.0 - trainer.step / TOTAL_STEPS,
             checkpoints=reports,
             parent=trainer.parent,
-            facts={"dtype": "float32"},
+            facts=self.facts,
             usage=UsageSeconds(productive=self.used_seconds),
             save_seconds=self.checkpoint_seconds[0] if self.checkpoint_seconds else None,
             upload_seconds=self.checkpoint_seconds[1] if self.checkpoint_seconds else None,

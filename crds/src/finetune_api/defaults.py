@@ -1,6 +1,7 @@
 """The one table of defaults. Nothing here is ever written into a job's ``spec``; ``status.resolved`` shows what was used and why.
 
-Precedence: job > preset > method > adapter type > base table. Values a rule derives from others (``adapter.alpha`` = rank) stay unset here.
+Precedence: job > preset > backend > method > adapter type > base table. Values a rule derives from others
+(``adapter.alpha`` = rank) stay unset here.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ BASE: Final[Mapping[str, Any]] = {
     "training.maxGradNorm": 1.0,
     "training.seed": 42,
     "training.gradientCheckpointing": True,
+    "training.backend": "standard",
     "dpo.beta": 0.3,
     "dpo.lossType": "sigmoid",
     "dpo.labelSmoothing": 0.0,
@@ -115,6 +117,9 @@ METHOD: Final[Mapping[str, Mapping[str, Any]]] = {
 
 ADAPTER: Final[Mapping[str, Mapping[str, Any]]] = {"lora": {}, "full": {"training.learningRate": 2e-5}}
 """What an adapter type sets other than the base table (X05)."""
+
+BACKEND: Final[Mapping[str, Mapping[str, Any]]] = {"standard": {}, "optimized": {"dataset.packing": True}}
+"""What a backend sets other than the base table."""
 
 SCHEMA: Final[Mapping[str, Any]] = {
     "replicas": 1,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from finetune_api.defaults import ADAPTER, BASE, METHOD, SCHEMA
+from finetune_api.defaults import ADAPTER, BACKEND, BASE, METHOD, SCHEMA
 from finetune_api.presets import SHIPPED
 from finetune_api.resolve import flatten
 
@@ -53,9 +53,8 @@ def default_text(path: str) -> str:
     if path not in table or table[path] in ({}, None):
         return ""
     base = plain(table[path])
-    layers = [(f"method {name}", layer) for name, layer in METHOD.items()] + [
-        (f"adapter.type {name}", layer) for name, layer in ADAPTER.items()
-    ]
+    tables = {"method": METHOD, "adapter.type": ADAPTER, "backend": BACKEND}
+    layers = [(f"{kind} {name}", layer) for kind, table in tables.items() for name, layer in table.items()]
     others = [f"{plain(layer[path])} with {choice}" for choice, layer in layers if path in layer]
     for name, preset in SHIPPED.items():
         own = flatten(preset.spec).get(path)

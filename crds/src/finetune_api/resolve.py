@@ -8,12 +8,12 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
-from finetune_api.defaults import ADAPTER, BASE, METHOD, SCHEMA
+from finetune_api.defaults import ADAPTER, BACKEND, BASE, METHOD, SCHEMA
 from finetune_api.models.base import ApiModel, ResumeClass, is_list, nested_model
 from finetune_api.models.methods import METHOD_BLOCKS
 from finetune_api.models.spec import FineTuneJobSpec
 
-Source = Literal["job", "preset", "adapter", "method", "default"]
+Source = Literal["job", "preset", "backend", "adapter", "method", "default"]
 
 
 LORA_FIELDS = tuple(f"adapter.{name}" for name in ("rank", "alpha", "dropout", "targetModules", "allowCustomModules", "peftConfig"))
@@ -77,11 +77,13 @@ def resolve(job: Mapping[str, Any], preset: Mapping[str, Any] | None = None) -> 
     adapter_type = {**BASE, **of_method, **preset_leaves, **job_leaves}["adapter.type"]
     if adapter_type == "full":
         preset_leaves = {path: value for path, value in preset_leaves.items() if path not in LORA_FIELDS}
+    backend = {**BASE, **of_method, **preset_leaves, **job_leaves}["training.backend"]
     layers: Sequence[tuple[Source, Mapping[str, Any]]] = (
         ("default", SCHEMA),
         ("default", _without_other_blocks(BASE, blocks)),
         ("adapter", ADAPTER.get(adapter_type, {})),
         ("method", of_method),
+        ("backend", BACKEND.get(backend, {})),
         ("preset", preset_leaves),
         ("job", job_leaves),
     )

@@ -58,6 +58,22 @@ def test_precedence(job: dict[str, Any], preset: dict[str, Any], value: float, s
     assert (resolution.spec.training.learning_rate, resolution.sources["training.learningRate"]) == (value, source)
 
 
+@pytest.mark.parametrize(
+    ("job", "preset", "packs", "source"),
+    [
+        ({}, {}, False, "default"),
+        ({"training.backend": "optimized"}, {}, True, "backend"),
+        ({}, {"training.backend": "optimized"}, True, "backend"),
+        ({"training.backend": "optimized"}, {"dataset.packing": False}, False, "preset"),
+        ({"training.backend": "optimized", "dataset.packing": False}, {}, False, "job"),
+    ],
+)
+def test_a_backend_changes_only_what_is_left_unset(job: dict[str, Any], preset: dict[str, Any], packs: bool, source: str) -> None:
+    """B-12: packing is turned on where neither job nor preset speaks of it, and shows with its source."""
+    resolution = resolve(spec_of(job), unflatten(preset))
+    assert (resolution.spec.dataset.packing, resolution.sources["dataset.packing"]) == (packs, source)
+
+
 def test_sources_name_every_leaf() -> None:
     resolution = resolve(spec_of({"training.seed": 7}), {"training": {"epochs": 3}})
     assert set(resolution.sources) == set(REQUIRED) | set(OF_ALL_METHODS) | set(SCHEMA)

@@ -145,6 +145,7 @@ UNSEEN = {
         metrics.TOKENS_TOTAL, metrics.TOTAL_STEPS, metrics.JOB_TOTAL_STEPS, metrics.ATTEMPT, metrics.RUN, metrics.JOB_RUN, metrics.PHASE,
         metrics.CHECKPOINT_LAST_STEP, metrics.CHECKPOINT_LAST_SUCCESS, metrics.JOB_TOKENS_PER_SECOND, metrics.JOB_PODS, metrics.JOB_CREATED,
         metrics.JOB_STARTED, metrics.JOB_FINISHED, metrics.JOBS, metrics.TRANSITIONS, metrics.OPERATOR_INFO, metrics.STALLED,
+        metrics.MISSING_PARTS,
     )
 }  # fmt: skip
 """For alerts, for people's own queries, or shown by another series."""

@@ -202,6 +202,8 @@ class Facts(ContractModel):
     facts: dict[str, str]
     pinned: Pinned | None = None
     """Rank 0 of the first attempt: what later attempts must find again."""
+    missing_parts: int | None = None
+    """Parts of ``training.backend: optimized`` that cannot be had; None with another backend."""
 
 
 class Warned(ContractModel):

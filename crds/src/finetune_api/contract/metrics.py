@@ -67,6 +67,7 @@ STEP_DURATION = _gauge("finetune_train_step_duration_seconds", "Duration of the 
 STEP_SECONDS = _histogram("finetune_train_step_seconds", "Duration of optimizer steps, in this pod's life")
 GPU_MEMORY = _gauge("finetune_train_gpu_memory_peak_bytes", "Most GPU memory that rank 0 had allocated at once; on GPUs only")
 MFU = _gauge("finetune_train_model_flops_utilization_ratio", "Share of the GPUs' peak arithmetic that training uses; known GPU types only")
+MISSING_PARTS = _gauge("finetune_train_optimized_backend_missing_parts", "Parts of backend optimized that the run goes without")
 CHECKPOINT_SAVE_DURATION = _gauge("finetune_checkpoint_save_duration_seconds", "Duration of the last save to local disk")
 CHECKPOINT_UPLOAD_DURATION = _gauge("finetune_checkpoint_upload_duration_seconds", "Duration of the last upload of a checkpoint")
 CHECKPOINT_SAVE_SECONDS = _histogram("finetune_checkpoint_save_seconds", "Duration of saves to local disk, in this pod's life")
@@ -87,8 +88,8 @@ USAGE_SECONDS = _counter("finetune_usage_seconds_total", "Wall time of the rank 
 
 TRAINER = (
     LOSS, EVAL_LOSS, LEARNING_RATE, GRAD_NORM, TOKENS_PER_SECOND, TOKENS_TOTAL, STEP, TOTAL_STEPS, EPOCH, STEP_DURATION, STEP_SECONDS,
-    GPU_MEMORY, MFU, CHECKPOINT_SAVE_DURATION, CHECKPOINT_UPLOAD_DURATION, CHECKPOINT_SAVE_SECONDS, CHECKPOINT_UPLOAD_SECONDS,
-    CHECKPOINT_STALL, CHECKPOINT_BYTES, CHECKPOINT_LAST_STEP, CHECKPOINT_LAST_SUCCESS, CHECKPOINTS_SKIPPED, UPLOAD_ERRORS, ATTEMPT, RUN,
+    GPU_MEMORY, MFU, MISSING_PARTS, CHECKPOINT_SAVE_DURATION, CHECKPOINT_UPLOAD_DURATION, CHECKPOINT_SAVE_SECONDS,
+    CHECKPOINT_UPLOAD_SECONDS, CHECKPOINT_STALL, CHECKPOINT_BYTES, CHECKPOINT_LAST_STEP, CHECKPOINT_LAST_SUCCESS, CHECKPOINTS_SKIPPED, UPLOAD_ERRORS, ATTEMPT, RUN,
     STALLED, LAST_HEADWAY, PHASE, USAGE_SECONDS, REWARD_MEAN, REWARD_STD, KL, PREFERENCE_ACCURACY,
 )  # fmt: skip
 

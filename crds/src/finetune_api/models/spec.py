@@ -189,6 +189,10 @@ class Training(ApiModel):
     """Seed of weights, shuffling, splits and dropout: same seed, same run."""
     gradient_checkpointing: bool = api_field(resume=IDENTITY, tier=GENERAL, requirement="I-05")
     """Recompute activations in the backward pass: less memory, about a fifth slower."""
+    backend: Literal["standard", "optimized"] = api_field(resume=IDENTITY, requirement="B-12 B-13 M-06 X35 AC-42")
+    """optimized computes the same faster: packed rows without padding and mask, fused kernels for layers and optimizer; it packs unless
+    dataset.packing is written. Whole copies only (strategy none or ddp). What a device or model does not have is named in the condition
+    OptimizedBackend, and training goes on without it."""
     extra_args: dict[ArgumentName, ArgumentValue] | None = api_field(
         default=None, resume=IDENTITY, tier=ADVANCED, max_length=32, requirement="F-32"
     )

@@ -62,6 +62,7 @@ class ConditionType(StrEnum):
     FAILED = "Failed"
     EXPORTED = "Exported"
     EXPORT_FAILED = "ExportFailed"
+    OPTIMIZED_BACKEND = "OptimizedBackend"
 
 
 class Condition(StatusModel):
@@ -86,8 +87,9 @@ class Resolved(StatusModel):
 
     value: Annotated[str, StringConstraints(max_length=256)]
     """The value, as JSON where it is no string."""
-    source: Literal["preset", "model", "adapter", "method", "default", "derived", "trainer"] = "default"
-    """Who decided: preset, base model, method, adapter type, a rule, or the trainer at start. Not written: the table of defaults."""
+    source: Literal["preset", "model", "backend", "adapter", "method", "default", "derived", "trainer"] = "default"
+    """Who decided: preset, base model, backend, method, adapter type, a rule, or the trainer at start. Not written: the table of
+    defaults."""
 
 
 class StatusProgress(StatusModel):

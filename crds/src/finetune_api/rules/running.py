@@ -61,6 +61,25 @@ RUNNING_RULES = (
         job_only=True,
     ),
     Rule(
+        id="strategy-optimized-backend",
+        requirement="B-12 M-06 X35 AC-42",
+        path=_STRATEGY,
+        message="training.backend optimized works on whole copies: leave the strategy out, write none or ddp, or set training.backend to "
+        "standard",
+        cel=cel.any_of(f"{cel.value('training.backend')} != 'optimized'", f"{cel.value(_STRATEGY)} in ['auto', 'none', 'ddp']"),
+        holds=lambda spec: spec["training.backend"] != "optimized" or spec[_STRATEGY] in ("auto", "none", "ddp"),
+        open=("training.backend",),
+    ),
+    Rule(
+        id="optimized-backend-method",
+        requirement="B-12 AC-42",
+        path="training.backend",
+        message="optimized is for methods sft and pretrain; leave it out, or set it to standard",
+        cel=cel.any_of(f"{cel.value('training.backend')} != 'optimized'", f"{cel.value('method')} in ['sft', 'pretrain']"),
+        holds=lambda spec: spec["training.backend"] != "optimized" or spec["method"] in ("sft", "pretrain"),
+        open=("method", "training.backend"),
+    ),
+    Rule(
         id="strategy-fsdp-optimizer",
         requirement="M-01 F-14",
         path=_STRATEGY,

@@ -29,11 +29,24 @@ def merge_report(draft: Draft) -> None:
     _merge_best(draft, draft.report.best)
     if draft.report.facts:
         draft.change(facts=dict(list({**draft.status.facts, **draft.report.facts}.items())[-MAX_FACTS:]))
+        _merge_backend(draft)
     if draft.report.usage is not None:
         count_usage(draft, draft.report.usage)
     draft.change(usage=draft.status.usage.model_copy(update={"lost_steps": _lost_steps(draft)}))
     judge_notice(draft)
     _merge_warnings(draft)
+
+
+def _merge_backend(draft: Draft) -> None:
+    """Say whether ``training.backend: optimized`` has all its parts on this device and model."""
+    facts = draft.status.facts
+    if facts.get("backend") != "optimized":
+        return
+    used, missing = facts.get("backendParts") or "nothing", facts.get("backendMissing", "")
+    if missing:
+        draft.condition(ConditionType.OPTIMIZED_BACKEND, "False", "PartsMissing", f"In use: {used}. Without {missing}.")
+    else:
+        draft.condition(ConditionType.OPTIMIZED_BACKEND, "True", "AllPartsInUse", f"In use: {used}.")
 
 
 def _merge_attempt(draft: Draft, number: int) -> None:

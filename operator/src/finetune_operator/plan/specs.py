@@ -139,7 +139,7 @@ def _resolve(job: JobObject, preset: Mapping[str, Any], last: LastRun | None) ->
 
 def _plain(source: str) -> Any:
     """A resolution's source again: what a rule derived for the last run came from a default or preset before."""
-    return source if source in ("job", "preset", "adapter", "method", "default") else "default"
+    return source if source in ("job", "preset", "backend", "adapter", "method", "default") else "default"
 
 
 def _preset_name(spec: Mapping[str, Any]) -> str | None:

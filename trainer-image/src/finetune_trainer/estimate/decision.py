@@ -67,7 +67,7 @@ def _ways(spec: FineTuneJobSpec, trainable: int, ranks: int) -> Iterator[Plan]:
         quantizations = [False]
     for is_quantized in quantizations:
         yield Plan(trainable, is_quantized, half, plain, ranks)
-    if spec.distributed.strategy == "auto" and ranks > 1:
+    if spec.distributed.strategy == "auto" and ranks > 1 and spec.training.backend == "standard":
         yield Plan(trainable, quantizations[0], half, "zero3_offload", ranks)
 
 

@@ -197,6 +197,8 @@ class Session:
                 board.learn_metrics(method_evaluation(result.metrics))
             case Facts() as facts:
                 board.learn(facts.facts)
+                if facts.missing_parts is not None:
+                    board.measure(names.MISSING_PARTS, facts.missing_parts)
                 self._check_facts(facts)
             case Warned() as warning:
                 board.warn(warning.condition, warning.message)

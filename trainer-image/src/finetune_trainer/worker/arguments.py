@@ -6,6 +6,7 @@ from typing import Any
 
 from finetune_api.arguments import ArgumentValueError, read_arguments
 from finetune_trainer.errors import configuration_error
+from finetune_trainer.worker.backend import optimizer_name
 from finetune_trainer.worker.precision import Formats
 from finetune_trainer.worker.session import Session
 
@@ -33,7 +34,7 @@ def training_arguments(session: Session, formats: Formats, *, is_evaluated: bool
         "warmup_steps": session.schedule.warmup_steps,
         "weight_decay": training.weight_decay,
         "max_grad_norm": training.max_grad_norm,
-        "optim": training.optimizer,
+        "optim": optimizer_name(spec),
         "average_tokens_across_devices": True,
         # How it is computed.
         "use_cpu": spec.resources.device == "cpu",

@@ -44,6 +44,8 @@ def facts(session: Session, trainer: FineTuneTrainer, formats: Formats) -> dict[
             "scaling": f"{adapter.lora_alpha / adapter.r:g}",
             "targetModules": ",".join(sorted({name.rpartition(".")[2] for name in adapter.target_modules})),
         }
+    if session.backend is not None:
+        known |= session.backend.facts()
     return {name: str(value) for name, value in known.items()}
 
 

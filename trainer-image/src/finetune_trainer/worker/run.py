@@ -18,6 +18,7 @@ from finetune_trainer.protocol import Facts, Used
 from finetune_trainer.worker import resume
 from finetune_trainer.worker.adapter import add_adapter, lora_config, public_name
 from finetune_trainer.worker.arguments import training_arguments
+from finetune_trainer.worker.backend import optimize
 from finetune_trainer.worker.conductor import Conductor
 from finetune_trainer.worker.facts import facts, parameter_counts, pinned
 from finetune_trainer.worker.final import save_final
@@ -108,6 +109,8 @@ def load_material(session: Session, rows: PreparedRows, formats: Formats, device
     if scores:
         set_seed(spec.training.seed)  # the score head is new
     model = load_model(plan.model_dir, formats, device, placed=not session.sharing.places_model, scores=scores)
+    if spec.training.backend == "optimized":
+        session.backend = optimize(spec, model, device, formats)
     if spec.adapter.type == "lora":
         config = lora_config(spec.adapter, model, plan.peft_config, "SEQ_CLS" if scores else "CAUSAL_LM")
         keeps_dtype = session.sharing.needs_one_dtype
@@ -171,5 +174,6 @@ def report(session: Session, trainer: FineTuneTrainer, formats: Formats) -> None
         session.warn(condition, text)
     if session.rank.is_first:
         known = facts(session, trainer, formats)
-        session.link.send(Facts(facts=known, pinned=pinned(session, formats)))
+        missing = len(session.backend.missing) if session.backend is not None else None
+        session.link.send(Facts(facts=known, pinned=pinned(session, formats), missing_parts=missing))
         log.info("training: %s", known)

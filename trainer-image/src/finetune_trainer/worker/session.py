@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_trainer.protocol import Warned, WorkerPlan
+from finetune_trainer.worker.backend import Backend
 from finetune_trainer.worker.group import Group
 from finetune_trainer.worker.heartbeat import Heartbeat
 from finetune_trainer.worker.ledger import HIGHEST_REWARD, LOWEST_LOSS, Goal, Ledger
@@ -63,6 +64,8 @@ class Session:
     early_stopped: bool = False
     feeds: list[Feed] = field(default_factory=list)
     """Trackers; rank 0 only."""
+    backend: Backend | None = None
+    """What ``training.backend: optimized`` came to."""
     _warnings: dict[str, str] = field(default_factory=dict)
 
     @property
