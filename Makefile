@@ -68,12 +68,16 @@ e2e: platform ## Real pods: train, pause, resume, fail, recover
 
 .PHONY: soak
 soak: platform ## The same tests with more seeds (hours)
-	FINETUNE_SOAK=1 FINETUNE_REQUIRE_CLUSTER=1 $(PYTEST) tests/exactness tests/e2e
+	FINETUNE_SOAK=1 FINETUNE_REQUIRE_CLUSTER=1 $(PYTEST) tests/unit/finetune_operator tests/exactness tests/e2e
 
 .PHONY: matrix
 matrix: env ## Every method, adapter and strategy together; rewrites docs/matrix.md
 	FINETUNE_MATRIX=1 $(PYTEST) tests/exactness -m matrix
 	$(RUN) python -m tests.support.matrix
+
+.PHONY: reliability
+reliability: env ## Rewrite docs/reliability.md from the faults that the tests run here have tried
+	$(RUN) python -m tests.support.reliability
 
 .PHONY: generate
 generate: env ## Rewrite CRDs and reference docs from the models

@@ -15,6 +15,7 @@ import pytest
 from tests.e2e.conftest import JobFactory
 from tests.support.jobs import make_job, merge
 from tests.support.platform import Job, Kubectl, Platform, eventually
+from tests.support.reliability import Fault
 
 pytestmark = pytest.mark.e2e
 SOAK = bool(os.environ.get("FINETUNE_SOAK"))
@@ -76,7 +77,7 @@ def straight(platform: Platform, namespace: Kubectl) -> Callable[[int], Job]:
 
 @pytest.mark.parametrize(("pods", "logging_steps", "cycles"), LONG if SOAK else QUICK)
 def test_many_pauses_change_nothing(
-    run_job: JobFactory, straight: Callable[[int], Job], pods: int, logging_steps: int, cycles: int
+    run_job: JobFactory, straight: Callable[[int], Job], pods: int, logging_steps: int, cycles: int, fault: Fault
 ) -> None:
     """Each pause is acknowledged with a checkpoint of its step and zero pods; at the end every step equals, difference 0.0."""
     reference = straight(pods)
@@ -111,3 +112,5 @@ def test_many_pauses_change_nothing(
             row.loss, row.grad_norm, row.learning_rate, row.samples,
         ), f"step {step}, pauses after {stops}"  # fmt: skip
     assert job.final_digests() == reference.final_digests()
+    fault.strikes(f"paused and resumed at random moments, {pods} pod{'s' if pods > 1 else ''}", cycles)
+    fault.ends("same losses and weights as never paused, difference 0.0", 0)

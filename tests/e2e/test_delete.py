@@ -11,6 +11,7 @@ import pytest
 from tests.e2e.conftest import JobFactory, prepare_namespace
 from tests.support.jobs import make_job
 from tests.support.platform import SYSTEM_NAMESPACE, Job, Kubectl, Platform, eventually
+from tests.support.reliability import Fault
 
 pytestmark = pytest.mark.e2e
 SHORT: dict[str, Any] = {"training": {"maxSteps": 3}}
@@ -51,13 +52,14 @@ def operator(platform: Platform, request: pytest.FixtureRequest) -> Iterator[str
     platform.kubectl.within(SYSTEM_NAMESPACE)("rollout", "status", "deployment/finetune-operator", "--timeout=120s")
 
 
-def test_namespace_deleted_while_training(platform: Platform, operator: str) -> None:
+def test_namespace_deleted_while_training(platform: Platform, operator: str, fault: Fault) -> None:
     """Kubectl delete ns ends, operator up or down, also with retain Delete."""
     name = f"e2e-doomed-{operator}"
     prepare_namespace(platform, name)
     kubectl = platform.kubectl.within(name)
     kubectl.apply(make_job("doomed", {**LONG, "output": {"retain": "Delete"}, "pausePolicy": {"graceSeconds": 15}}))
     Job(platform, kubectl, "doomed").wait_step(1)
+    fault.strikes(f"namespace deleted during a run, {operator.replace('-', ' ')}")
     if operator == "operator-down":
         platform.kubectl.within(SYSTEM_NAMESPACE)("scale", "deployment/finetune-operator", "--replicas=0")
         eventually(
@@ -71,6 +73,8 @@ def test_namespace_deleted_while_training(platform: Platform, operator: str) -> 
     else:
         platform.kubectl("delete", "namespace", name, "--wait=false")
     eventually(lambda: platform.kubectl.get("namespace", name) is None or None, within=180, what=f"namespace {name} gone")
+    fault.recovered()
+    fault.ends("namespace gone, nothing stuck")
 
 
 def _none_left(kubectl: Kubectl, kind: str, job: str) -> bool:

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from finetune_api.contract.env import ENV_POD_UID
 from tests.e2e.conftest import JobFactory
+from tests.support.host import supervisor
 from tests.support.in_pod import kill_in_save
 from tests.support.platform import BUCKET, ROOT, Job, Platform, eventually
+from tests.support.reliability import Fault
 
 pytestmark = pytest.mark.e2e
 STEPS, INTERVAL = 60, 10
@@ -42,25 +43,9 @@ def run_in_pod(job: Job, index: int, program: str) -> int:
     return int(job.kubectl("exec", job.pod(index), "-c", "trainer", "--", "python", "-c", program))
 
 
-def supervisor_of(uid: str) -> int | None:
-    """Process of a pod's supervisor on this machine; None where pods run elsewhere. Nothing inside a pod can kill its first process."""
-    wanted = f"{ENV_POD_UID}={uid}".encode()
-    for entry in sorted(Path("/proc").glob("[0-9]*"), key=lambda e: int(e.name)):
-        try:
-            if wanted in (entry / "environ").read_bytes().split(b"\0") and b"train" in (entry / "cmdline").read_bytes().split(b"\0"):
-                return int(entry.name)
-        except OSError:
-            continue
-    return None
-
-
 def kill_in_upload(job: Job, at_least: int) -> int:
     """SIGKILL pod 0's supervisor while a checkpoint of at least this step is on its way to the store; returns the step."""
-    pod = job.kubectl.get("pod", job.pod(0))
-    assert pod is not None
-    pid = supervisor_of(pod["metadata"]["uid"])
-    if pid is None:
-        pytest.skip("the pods of this cluster are no processes of this machine")
+    pid = supervisor(job, 0)
 
     def on_its_way() -> int | None:
         found = {(int(key.split("/")[1][11:]), Path(key).name) for key in job.objects() if key.startswith("a1/checkpoint-")}
@@ -73,15 +58,19 @@ def kill_in_upload(job: Job, at_least: int) -> int:
 
 
 @pytest.mark.parametrize("moment", ["save", "upload"])
-def test_a_kill_in_the_middle_of_a_checkpoint(run_job: JobFactory, moment: str) -> None:
+def test_a_kill_in_the_middle_of_a_checkpoint(run_job: JobFactory, moment: str, fault: Fault) -> None:
     """The half-made checkpoint never counts: the next attempt starts from the one before, and the run ends with every step trained."""
     job = run_job(f"killed-in-{moment}", SPEC)
     eventually(lambda: (job.status.get("checkpoints", {}).get("latest") or {}).get("step") or None, within=240, what="a checkpoint")
     broken = run_in_pod(job, 0, kill_in_save(0, 2 * INTERVAL)) if moment == "save" else kill_in_upload(job, 2 * INTERVAL)
+    fault.strikes(f"SIGKILL of {'a worker' if moment == 'save' else 'a pod'} during {'a save' if moment == 'save' else 'an upload'}")
     eventually(lambda: job.status.get("run", 0) >= 2 or None, within=180, what="a second run")
     assert f"a1/checkpoint-{broken}/manifest.json" not in job.objects(), f"the kill came after checkpoint-{broken} was complete"
+    job.wait_training(run=2)
+    fault.recovered()
     final = job.wait_phase("Succeeded")
     last = final["attempts"][-1]
     assert INTERVAL <= last["fromStep"] < broken
     assert 0 < final["usage"]["lostSteps"] <= 3 * INTERVAL, "at most the save interval and the steps of one upload"
     assert sorted(job.rows()) == list(range(1, STEPS + 1))
+    fault.ends_with(final)

@@ -10,6 +10,7 @@ import pytest
 
 from tests.e2e.conftest import JobFactory
 from tests.support.platform import Kubectl, Platform, eventually
+from tests.support.reliability import Fault
 
 pytestmark = pytest.mark.e2e
 LABEL = "finetune.dev/e2e-vanishing"
@@ -52,17 +53,21 @@ def act_as_kubelet(kubectl: Kubectl, pod: str) -> None:
     kubectl("patch", "pod", pod, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
 
 
-def test_a_vanished_node_is_left_behind(run_job: JobFactory, namespace: Kubectl, vanishing_node: Kubectl) -> None:
+def test_a_vanished_node_is_left_behind(run_job: JobFactory, namespace: Kubectl, vanishing_node: Kubectl, fault: Fault) -> None:
     """NodeLost: the next run starts elsewhere without waiting for the lost pod, which is never forced away."""
     job = run_job("on-vanishing", {"resources": {"nodeSelector": {LABEL: "yes"}}, "training": {"maxSteps": 5}})
     pod = eventually(lambda: next((p for p in job.pods() if p["spec"].get("nodeName") == NODE), None), within=60, what="a pod on the node")
     act_as_kubelet(namespace, pod["metadata"]["name"])
+    fault.strikes("a node vanishes (no kubelet answers)")
     for node in vanishing_node.items("nodes"):
         if node["metadata"]["name"] != NODE:
             vanishing_node("label", "node", node["metadata"]["name"], f"{LABEL}=yes")
+    job.wait_training(run=2, within=300)
+    fault.recovered()
     final = job.wait_phase("Succeeded", within=420)
     assert final["run"] == 2
     assert final["attempts"][0]["outcome"] == "NodeLost"
     assert final.get("retry", {}).get("used", 0) == 0, "a lost node is a disruption: not counted"
     lost = [p for p in job.pods() if p["metadata"]["uid"] == pod["metadata"]["uid"]]
     assert lost, "the lost pod was not deleted by force"
+    fault.ends_with(final)

@@ -247,6 +247,16 @@ class Job:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.story()}") from error
 
+    def wait_training(self, *, run: int, within: float = 240) -> None:
+        """Wait until this run, or a later one, trains or has trained."""
+
+        def check() -> bool:
+            status = self.status
+            reached = status.get("run", 0) >= run and status.get("progress", {}).get("run", 0) >= run
+            return reached and status.get("phase") in {"Training", "Evaluating", "Exporting", "Succeeded"}
+
+        eventually(lambda: check() or None, within=within, what=f"run {run} of {self.name} trains")
+
     def scale(self, replicas: int) -> None:
         """Kubectl scale."""
         self.kubectl("scale", f"finetunejob/{self.name}", f"--replicas={replicas}")

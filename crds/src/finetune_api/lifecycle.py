@@ -144,6 +144,9 @@ TRANSITIONS: tuple[Transition, ...] = (
         "suspend, replicas 0, or a limit was reached; there are no pods",
     ),
     *_ways((*_BEFORE_PODS, _P.STARTING, _P.RESUMING, _P.PAUSED, _P.FAILED), _P.STOPPED, "desiredState Stopped; there are no pods"),
+    *_ways(
+        (_P.QUEUED, *_AT_WORK), (*_RESTING, _P.CANCELLED), "asked for while the Job was deleted from outside: nothing is left to give up"
+    ),
     *_ways(_RESTING, (_P.RESUMING, _P.STARTING), "the pause ended; the next run was created"),
 )
 

@@ -12,7 +12,9 @@ import pytest
 from finetune_api.contract.failures import EXIT_PEER_LOST, FailureClass
 from tests.support.fake_api import Call, CrashError
 from tests.support.operator_cluster import FakeCluster, failure
+from tests.support.reliability import Fault
 
+SAME_END = "same end state, one workload, no orphan"
 Scenario = Callable[[FakeCluster], Awaitable[None]]
 
 
@@ -122,8 +124,10 @@ BASELINES = {name: baseline(scenario) for name, scenario in SCENARIOS.items()}
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize(("name", "index"), [(name, index) for name, (_, calls) in BASELINES.items() for index in range(1, calls + 1)])
-async def test_same_end_whatever_call_it_dies_at(name: str, index: int, moment: str) -> None:
+async def test_same_end_whatever_call_it_dies_at(name: str, index: int, moment: str, fault: Fault) -> None:
     """Design §7: operator killed between any two of its API calls."""
+    fault.strikes(f"operator killed {moment} one of its writes")
     cluster, end, _ = await play(SCENARIOS[name], Crash(index, moment))
     assert cluster.crashes == 1
     assert end == BASELINES[name][0]
+    fault.ends(SAME_END)

@@ -1,7 +1,7 @@
 """What happens between operator and API server: lost, doubled and reordered events, stale reads, two leaders for a moment, refused calls.
 
-Whatever happens, the job comes to the same end, with one workload at a time and nothing left behind. Each case says how many schedules it
-tried. ``FINETUNE_SOAK=1`` tries many more.
+Whatever happens, the job comes to the same end, with one workload at a time and nothing left behind. The end of the session says how many
+schedules were tried. ``FINETUNE_SOAK=1`` tries many more.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from finetune_operator.feed import JobFeed
 from finetune_operator.queue import RetryLater
 from tests.support.fake_api import Call, FakeApi, Manifest, duplicate, unreachable
 from tests.support.operator_cluster import FakeCluster
+from tests.support.reliability import Fault
 from tests.unit.finetune_operator.test_crash import (
+    SAME_END,
     Watchdog,
     fail_retry_finish,
     gpu_with_preflight_cancelled,
@@ -69,9 +71,9 @@ def scenario(request: pytest.FixtureRequest) -> Scenario:
     return SCENARIOS[request.param]
 
 
-def tell(capsys: pytest.CaptureFixture[str], kind: str, tried: int) -> None:
-    with capsys.disabled():
-        print(f"\n{kind}: {tried} schedules", end="")
+def tell(fault: Fault, kind: str, tried: int) -> None:
+    fault.strikes(kind, tried)
+    fault.ends(SAME_END)
 
 
 # --- calls that fail ---
@@ -113,7 +115,7 @@ async def count_calls(scenario: Scenario, *, writes_only: bool) -> tuple[dict[st
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-async def test_a_connection_lost_at_any_call(scenario: Scenario, moment: str, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_connection_lost_at_any_call(scenario: Scenario, moment: str, fault: Fault) -> None:
     """A timeout after the commit looks like one before it: the next look tells."""
     expected, calls = await count_calls(scenario, writes_only=False)
     tried = 0
@@ -125,7 +127,7 @@ async def test_a_connection_lost_at_any_call(scenario: Scenario, moment: str, ca
 
         assert outcome(await play(scenario, prepare)) == expected
         tried += 1
-    tell(capsys, f"connection lost {moment} a call", tried)
+    tell(fault, f"operator: connection lost {moment} one of its API calls", tried)
 
 
 def tolerant(cluster: FakeCluster) -> Callable[[], Coroutine[Any, Any, None]]:
@@ -144,7 +146,7 @@ def tolerant(cluster: FakeCluster) -> Callable[[], Coroutine[Any, Any, None]]:
 # --- two leaders ---
 
 
-async def test_two_leaders_for_a_moment(scenario: Scenario, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_two_leaders_for_a_moment(scenario: Scenario, fault: Fault) -> None:
     """A leader stalls at any of its writes, another one acts, then the first one's write arrives after all."""
     expected, calls = await count_calls(scenario, writes_only=True)
     tried = 0
@@ -156,7 +158,7 @@ async def test_two_leaders_for_a_moment(scenario: Scenario, capsys: pytest.Captu
 
         assert outcome(await play(scenario, prepare)) == expected
         tried += 1
-    tell(capsys, "two leaders", tried)
+    tell(fault, "operator: two leaders for a moment, a stalled one's write arrives late", tried)
 
 
 class SecondLeader:
@@ -199,7 +201,7 @@ class SecondLeader:
 # --- stale reads ---
 
 
-async def test_stale_reads(scenario: Scenario, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_stale_reads(scenario: Scenario, fault: Fault) -> None:
     """The FineTuneJob is read as it was before its last change: what follows from that is refused by its version, not carried out."""
     expected, _ = await count_calls(scenario, writes_only=True)
     for seed in SEEDS:
@@ -210,7 +212,7 @@ async def test_stale_reads(scenario: Scenario, capsys: pytest.CaptureFixture[str
             cluster.reconcile = tolerant(cluster)  # type: ignore[method-assign]
 
         assert outcome(await play(scenario, prepare)) == expected, f"seed {seed}"
-    tell(capsys, "stale reads", len(SEEDS))
+    tell(fault, "operator: stale reads of the job", len(SEEDS))
 
 
 def stale(api: FakeApi, chance: random.Random) -> Callable[..., Coroutine[Any, Any, Answer]]:
@@ -273,7 +275,7 @@ class Watch:
                 yield event
 
 
-async def test_events_lost_doubled_and_reordered(scenario: Scenario, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_events_lost_doubled_and_reordered(scenario: Scenario, fault: Fault) -> None:
     """Only what is marked, due or resynced is looked at: what events miss, wake-ups and the resync find."""
     expected, _ = await count_calls(scenario, writes_only=True)
     for seed in SEEDS:
@@ -283,7 +285,7 @@ async def test_events_lost_doubled_and_reordered(scenario: Scenario, capsys: pyt
             cluster.reconcile = watched(cluster, Watch(cluster, chance))  # type: ignore[method-assign]
 
         assert outcome(await play(scenario, prepare)) == expected, f"seed {seed}"
-    tell(capsys, "events lost, doubled, reordered", len(SEEDS))
+    tell(fault, "operator: events lost, doubled, reordered", len(SEEDS))
 
 
 def watched(cluster: FakeCluster, watch: Watch, *, resync_seconds: float = 20.0) -> Callable[[], Coroutine[Any, Any, None]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import Phase as Phase_
 from hypothesis import strategies as st
@@ -17,7 +18,9 @@ from finetune_api.lifecycle import PHASES, may_follow
 from finetune_api.models.status import FINAL_PHASES, RESTING_PHASES, Phase
 from tests.support.fake_api import Call, CrashError
 from tests.support.operator_cluster import NAMESPACE, FakeCluster, failure
+from tests.support.reliability import Fault
 
+AT_WORK = (Phase.QUEUED, Phase.TRAINING, Phase.EVALUATING, Phase.EXPORTING)
 EXITS = {
     "peer lost": (EXIT_PEER_LOST, FailureClass.PEER_LOST),
     "user error": (EXIT_USER_ERROR, FailureClass.DATA),
@@ -30,13 +33,17 @@ EXITS = {
 class JobLife(RuleBasedStateMachine):
     """One job; rules are what can happen to it."""
 
+    lived = 0
+
     def __init__(self) -> None:
         super().__init__()
+        JobLife.lived += 1
         self.cluster = FakeCluster()
         self.seen = 0
         self.phase = Phase.PENDING
         self.grown: dict[str, float] = {}
         self.requests = 0
+        self.is_robbed = False
         self.writes_to_crash = -1
         self.cluster.api.fault = self.fault
         step = self.cluster.step
@@ -170,6 +177,7 @@ class JobLife(RuleBasedStateMachine):
     @rule()
     def somebody_deletes_the_job(self) -> None:
         self.cluster.api.delete(("jobs", NAMESPACE, self.cluster.jobs()[0]["metadata"]["name"]))
+        self.is_robbed = True
         self.cluster.step()
 
     @rule(dead=st.booleans())
@@ -215,6 +223,8 @@ class JobLife(RuleBasedStateMachine):
             status = manifest.get("status") or {}
             phase = Phase(status.get("phase", "Pending"))
             assert may_follow(self.phase, phase), f"{self.phase} → {phase}"
+            gives_up = self.phase in AT_WORK and phase in (Phase.PAUSED, Phase.STOPPED, Phase.CANCELLED)
+            assert self.is_robbed or not gives_up, "no pause without asking the trainer, unless its Job was taken away"
             if self.phase in FINAL_PHASES:
                 assert phase == self.phase
             if phase in RESTING_PHASES:
@@ -327,12 +337,21 @@ class JobLife(RuleBasedStateMachine):
         assert len([call for call in self.cluster.api.calls if call.is_write]) == calls
 
 
-TestJobLife = JobLife.TestCase
-TestJobLife.settings = settings(
-    max_examples=2000 if os.environ.get("FINETUNE_SOAK") == "1" else 40,
-    stateful_step_count=30,
-    deadline=None,
-    derandomize=True,
-    phases=[Phase_.explicit, Phase_.generate],
-    suppress_health_check=[HealthCheck.too_slow],
-)
+class TestJobLife(JobLife.TestCase):  # type: ignore[valid-type,misc]
+    settings = settings(
+        max_examples=2000 if os.environ.get("FINETUNE_SOAK") == "1" else 40,
+        stateful_step_count=30,
+        deadline=None,
+        derandomize=True,
+        phases=[Phase_.explicit, Phase_.generate],
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+
+    @pytest.fixture(autouse=True)
+    def _tell(self, fault: Fault) -> Iterator[None]:
+        before = JobLife.lived
+        yield
+        fault.strikes(
+            "random lives of a job: users' acts, pods that fail, nodes that die, operators that crash, time", JobLife.lived - before
+        )
+        fault.ends("invariants held, came to rest")

@@ -17,6 +17,7 @@ from tests.support.minio import MinioServer, minio_binary, running_minio
 from tests.support.pods import Cluster, Pod
 from tests.support.progress_server import ProgressServer
 from tests.support.relay import Relay, running_relay
+from tests.support.reliability import Fault
 from tests.support.waiting import eventually
 
 SLOW = {"FAKE_STEPS": "4000", "FAKE_STEP_SECONDS": "0.05"}
@@ -32,11 +33,12 @@ def workers(pod: Pod) -> dict[int, int]:
     return found
 
 
-def test_sigkill_during_a_save(cluster: Cluster, operator: ProgressServer) -> None:
+def test_sigkill_during_a_save(cluster: Cluster, operator: ProgressServer, fault: Fault) -> None:
     """A save that was being written is no checkpoint; the one before it is where the next run goes on."""
     (pod,) = cluster.start_run(FAKE_SAVE_SECONDS="0.5", **SLOW)
     operator.wait_for("checkpoints")
     eventually(lambda: operator.last["phase"] == "Saving" and operator.last["step"] >= 9, within=30, what="the second save")
+    fault.strikes("SIGKILL of a worker during a save")
     os.kill(workers(pod)[0], signal.SIGKILL)
     assert pod.wait() == 1, pod.output()
     assert [checkpoint.step for checkpoint in read_ledger(cluster.store).checkpoints] == [5]
@@ -44,6 +46,7 @@ def test_sigkill_during_a_save(cluster: Cluster, operator: ProgressServer) -> No
     assert again.wait() == 0, again.output()
     assert "rank 0 begins at step 5" in again.output()
     assert operator.last["lostSteps"] >= 4
+    fault.ends("resumed from the checkpoint before", operator.last["lostSteps"])
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -60,16 +63,18 @@ def test_the_message_is_of_the_rank_that_failed_first(cluster: Cluster, rank: in
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_sigkill_of_a_rank_is_that_ranks_failure(cluster: Cluster, operator: ProgressServer, rank: int) -> None:
+def test_sigkill_of_a_rank_is_that_ranks_failure(cluster: Cluster, operator: ProgressServer, rank: int, fault: Fault) -> None:
     """SIGKILL of rank 0 and of another rank: the survivor's end is a consequence, not the cause."""
     cluster.processes = 2
     (pod,) = cluster.start_run(**SLOW)
     operator.wait_for("checkpoints")
+    fault.strikes("SIGKILL of one of two ranks")
     os.kill(workers(pod)[rank], signal.SIGKILL)
     assert pod.wait() == 1, pod.output()
     assert pod.message.failed_rank == rank
     assert "SIGKILL" in pod.message.message
     assert "lost a peer" not in pod.message.log_lines
+    fault.ends("both ended, blamed on the killed rank")
 
 
 def test_the_log_of_a_failed_attempt_is_kept_to_its_last_line(cluster: Cluster) -> None:
@@ -85,10 +90,11 @@ def test_the_log_of_a_failed_attempt_is_kept_to_its_last_line(cluster: Cluster) 
     assert "rank 0 fails" not in cluster.store.get("logs/attempt-2/pod-0.log").decode()
 
 
-def test_a_disk_that_is_full_costs_saves_not_the_run(cluster: Cluster, operator: ProgressServer, tmp_path: Path) -> None:
+def test_a_disk_that_is_full_costs_saves_not_the_run(cluster: Cluster, operator: ProgressServer, tmp_path: Path, fault: Fault) -> None:
     """ENOSPC while saves are put aside: skipped with a condition, training goes on; the next save after it is complete."""
     flag = tmp_path / "disk-full"
     flag.touch()
+    fault.strikes("disk full (ENOSPC) while saves are put aside")
     (pod,) = cluster.start_run(TEST_DISK_FULL=str(flag), **SLOW)
     eventually(lambda: "No space left" in operator.last.get("warnings", {}).get("CheckpointSkipped", ""), within=30, what="the condition")
     step = operator.last["step"]
@@ -98,6 +104,7 @@ def test_a_disk_that_is_full_costs_saves_not_the_run(cluster: Cluster, operator:
     assert operator.wait_for("checkpoints")[-1]["step"] > step
     pod.signal()
     assert pod.wait() == 75, pod.output()
+    fault.ends("saves skipped with a condition, training went on", 0)
 
 
 def test_a_full_disk_never_blocks_who_prints() -> None:
@@ -108,12 +115,13 @@ def test_a_full_disk_never_blocks_who_prints() -> None:
     archive.close()
 
 
-def test_a_wall_clock_that_jumps_changes_nothing(cluster: Cluster, operator: ProgressServer, tmp_path: Path) -> None:
+def test_a_wall_clock_that_jumps_changes_nothing(cluster: Cluster, operator: ProgressServer, tmp_path: Path, fault: Fault) -> None:
     """Deadlines, stalls and usage go by monotonic clocks; only what people read as a time of day moves."""
     jump = tmp_path / "jump"
     jump.write_text("0")
     (pod,) = cluster.start_run({"retry": {"stallSeconds": 10}}, TEST_CLOCK_JUMP=str(jump), **SLOW)
     operator.wait_for("checkpoints")
+    fault.strikes("wall clock jumps two days back and forth", times=2)
     for hours in (-48, 48):
         jump.write_text(str(hours * 3600))
         operator.wait_for_step(operator.last["step"] + 12)
@@ -129,6 +137,7 @@ def test_a_wall_clock_that_jumps_changes_nothing(cluster: Cluster, operator: Pro
     (again,) = cluster.start_run(FAKE_STEPS=str(stopped["step"] + 2))
     assert again.wait() == 0, again.output()
     assert f"rank 0 begins at step {stopped['step']}" in again.output()
+    fault.ends("no deadline, no stall, pause and resume as ever", 0)
 
 
 @pytest.fixture
@@ -157,7 +166,7 @@ def s3_job(server: MinioServer, tmp_path: Path, operator: ProgressServer, port: 
     return Cluster(tmp_path, StoreConfig(uri="s3://bucket/team/job"), secret, progress_url=operator.url)
 
 
-def test_sigkill_during_an_upload(server: MinioServer, relay: Relay, operator: ProgressServer, tmp_path: Path) -> None:
+def test_sigkill_during_an_upload(server: MinioServer, relay: Relay, operator: ProgressServer, tmp_path: Path, fault: Fault) -> None:
     """Files without a manifest are no checkpoint: the next run goes on from the one before, and clears them away."""
     job = s3_job(server, tmp_path, operator, relay.port)
     try:
@@ -165,17 +174,20 @@ def test_sigkill_during_an_upload(server: MinioServer, relay: Relay, operator: P
         operator.wait_for("checkpoints")
         relay.hold_after(1_500_000)
         assert relay.holding.wait(30)
+        fault.strikes("SIGKILL of a pod during an upload")
         pod.kill()
         relay.release()
         committed = read_ledger(job.store).checkpoints[-1].step
         (again,) = job.start_run(FAKE_STEPS=str(committed + 1))
         assert again.wait() == 0, again.output()
         assert f"rank 0 begins at step {committed}" in again.output()
+        assert operator.last["lostSteps"] >= 5, "a kill in an upload counts the steps of that upload"
+        fault.ends("resumed from the checkpoint before", operator.last["lostSteps"])
     finally:
         job.close()
 
 
-def test_keys_that_rotate_under_a_run(server: MinioServer, operator: ProgressServer, tmp_path: Path) -> None:
+def test_keys_that_rotate_under_a_run(server: MinioServer, operator: ProgressServer, tmp_path: Path, fault: Fault) -> None:
     """403 with keys that worked: the Secret's files are read again until they fit; nothing restarts (design §4)."""
     job = s3_job(server, tmp_path, operator)
     binary = minio_binary()
@@ -183,15 +195,18 @@ def test_keys_that_rotate_under_a_run(server: MinioServer, operator: ProgressSer
     try:
         (pod,) = job.start_run(TEST_PATIENCE_SECONDS="1", **SLOW)
         first = operator.wait_for("checkpoints")[-1]["step"]
+        fault.strikes("the store's keys rotate during a run")
         server.stop()
         server.secret_key = "another-secret-key"
         server.start(binary)
         eventually(lambda: "CheckpointUploadFailing" in operator.last["warnings"], within=60, what="the refusal is said")
         server.write_secret(job.secret_dir)
         eventually(lambda: operator.last["checkpoints"][-1]["step"] > first, within=60, what="uploads go on")
+        fault.recovered()
         assert "CheckpointUploadFailing" not in operator.last["warnings"]
         pod.signal()
         assert pod.wait() == 75, pod.output()
         assert read_ledger(job.store).checkpoints[-1].step == pod.message.step
+        fault.ends("same pod, uploads went on with the new keys", 0)
     finally:
         job.close()

@@ -148,6 +148,7 @@ class Uploader:
         delay = FIRST_RETRY_SECONDS
         started = time.monotonic()
         self._files_before, self._done = self.files_sent, {}
+        self._hooks.on_begin(save.step)
         while not self._abandoned.is_set():
             try:
                 self._try_upload(save, started)

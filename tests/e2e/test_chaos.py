@@ -1,0 +1,229 @@
+"""Whatever is done to a run from outside: it ends Succeeded with the losses of a run nobody touched (issue 4: OP-11, R-06, Z)."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from finetune_api.contract.env import WORK_DIR
+from tests.e2e.conftest import JobFactory
+from tests.support.host import address, cut, full_disk, supervisor, told_of_disk, wait_for_checkpoint
+from tests.support.jobs import make_job, merge
+from tests.support.platform import SYSTEM_NAMESPACE, Job, Kubectl, Platform, eventually
+from tests.support.reliability import Fault
+
+pytestmark = pytest.mark.e2e
+STEPS = 900
+SPEC: dict[str, Any] = {"adapter": {"dropout": 0.05}, "training": {"maxSteps": STEPS}, "checkpoint": {"steps": 50}}
+TWO_PODS: dict[str, Any] = merge(SPEC, {"replicas": 2, "training": {"gradAccumSteps": 2}})
+ENDLESS: dict[str, Any] = merge(SPEC, {"training": {"maxSteps": 1_000_000}})
+"""For faults that take longer than a short run; ended by a pause."""
+OPERATOR = "app.kubernetes.io/component=operator"
+KILL_EVERY_SECONDS, MOST_KILLS = 10.0, 40
+
+
+@pytest.fixture(scope="module")
+def untouched(platform: Platform, namespace: Kubectl) -> Callable[[int], Job]:
+    """The run nobody touches, with this many pods, made when first asked for."""
+
+    @functools.cache
+    def made(pods: int) -> Job:
+        namespace.apply(make_job(f"untouched-{pods}", SPEC if pods == 1 else TWO_PODS))
+        job = Job(platform, namespace, f"untouched-{pods}")
+        job.wait_phase("Succeeded", within=900)
+        return job
+
+    return made
+
+
+def losses(job: Job) -> dict[int, tuple[float, float, str]]:
+    """Loss, gradient norm and rows of each step."""
+    return {step: (row.loss, row.grad_norm, row.samples) for step, row in job.rows().items()}
+
+
+def uids(job: Job) -> set[str]:
+    """Which pods the job has."""
+    return {pod["metadata"]["uid"] for pod in job.pods()}
+
+
+def end_by_pause(job: Job) -> dict[str, Any]:
+    """Pause a run that has no end of its own; returns the status then."""
+    job.scale(0)
+    status = job.wait_phase("Paused", within=240)
+    assert status["pause"]["saved"] is True
+    return status
+
+
+@pytest.mark.parametrize("way", ["evicted", "deleted"])
+def test_a_pod_that_is_asked_to_go(run_job: JobFactory, untouched: Callable[[int], Job], way: str, fault: Fault) -> None:
+    """A drain's eviction, and kubectl delete pod: saved within the grace period, nothing is lost, nothing counts as a retry."""
+    reference = untouched(1)
+    job = run_job(f"pod-{way}", SPEC)
+    job.wait_step(120)
+    pod = job.pod(0)
+    fault.strikes(f"pod {way}{' (eviction API)' if way == 'evicted' else ' with its grace period'}")
+    if way == "evicted":
+        path = f"/api/v1/namespaces/{job.kubectl.namespace}/pods/{pod}/eviction"
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": job.kubectl.namespace}}
+        job.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
+    else:
+        job.kubectl("delete", "pod", pod, "--wait=false")
+    job.wait_training(run=2)
+    fault.recovered()
+    final = job.wait_phase("Succeeded")
+    assert final["usage"].get("lostSteps", 0) == 0
+    assert final.get("retry", {}).get("used", 0) == 0, "a disruption is not counted"
+    assert losses(job) == losses(reference)
+    fault.ends_with(final)
+
+
+def test_the_operator_is_killed_again_and_again(
+    run_job: JobFactory, platform: Platform, untouched: Callable[[int], Job], fault: Fault
+) -> None:
+    """Every ten seconds from the job's creation until its trainer has ended: one run in one pod, no step is lost."""
+    reference = untouched(1)
+    system = platform.kubectl.within(SYSTEM_NAMESPACE)
+    job = run_job("operator-killed", SPEC)
+    seen: set[str] = set()
+    kills = 0
+    while kills < MOST_KILLS and not (seen and trainer_has_ended(job)):
+        system("delete", "pod", "-l", OPERATOR, "--wait=false", "--grace-period=1")
+        kills += 1
+        threading.Event().wait(KILL_EVERY_SECONDS)  # the fault itself: how often, not what is waited for
+        seen |= uids(job)
+    fault.strikes("operator killed every 10 s during a whole run", kills)
+    final = job.wait_phase("Succeeded", within=240)
+    fault.recovered()
+    assert kills >= 3, "the run was too short for the test"
+    assert len(seen) == 1
+    assert (final["run"], len(final["attempts"])) == (1, 1)
+    assert losses(job) == losses(reference)
+    fault.ends_with(final)
+
+
+def trainer_has_ended(job: Job) -> bool:
+    """Whether no pod of the job trains (any more)."""
+    return all(pod["status"].get("phase") in ("Succeeded", "Failed") for pod in job.pods())
+
+
+class Keys:
+    """The store's secret key, base64: in the server, and in the Secret of a namespace with jobs."""
+
+    def __init__(self, platform: Platform, namespace: Kubectl) -> None:
+        self._platform, self._namespace = platform, namespace
+        self._system = platform.kubectl.within(SYSTEM_NAMESPACE)
+        secret = self._system.get("secret", "finetune-storage")
+        assert secret is not None
+        self._before = str(secret["data"]["AWS_SECRET_ACCESS_KEY"])
+        self.is_changed = False
+
+    def rotate_server(self) -> str:
+        """Give the server a new secret key; returns it."""
+        self.is_changed = True
+        key = base64.b64encode(secrets.token_hex(12).encode()).decode()
+        self._set(self._system, key)
+        self._restart()
+        return key
+
+    def rotate_jobs(self, key: str) -> None:
+        """Give the jobs the new key."""
+        self._set(self._namespace, key)
+
+    def restore(self) -> None:
+        """As before."""
+        self._set(self._system, self._before)
+        self._set(self._namespace, self._before)
+        self._restart()
+        self._platform.reconnect()
+
+    def _set(self, kubectl: Kubectl, key: str) -> None:
+        patch = {"data": {"AWS_SECRET_ACCESS_KEY": key}}
+        kubectl("patch", "secret", "finetune-storage", "--type=merge", "-p", json.dumps(patch))
+
+    def _restart(self) -> None:
+        self._system("rollout", "restart", "deployment/finetune-minio")
+        self._system("rollout", "status", "deployment/finetune-minio", "--timeout=120s")
+
+
+@pytest.fixture
+def keys(platform: Platform, namespace: Kubectl) -> Iterator[Keys]:
+    """The store's keys; the old ones again after the test."""
+    made = Keys(platform, namespace)
+    yield made
+    if made.is_changed:
+        made.restore()
+
+
+def test_the_stores_keys_rotate(run_job: JobFactory, keys: Keys, fault: Fault) -> None:
+    """First the server, then the job's Secret: uploads fail and are said to, then go on in the same pod; nothing restarts (design §4)."""
+    job = run_job("keys-rotate", ENDLESS)
+    first = wait_for_checkpoint(job, 0, within=240)
+    before = uids(job)
+    fault.strikes("the store's keys rotate during a run")
+    new = keys.rotate_server()
+    eventually(lambda: job.condition("CheckpointUploadFailing").get("status") == "True", within=180, what="the refusal is said")
+    keys.rotate_jobs(new)
+    wait_for_checkpoint(job, max(first, int(job.status["checkpoints"]["latest"]["step"])), within=240)
+    fault.recovered()
+    eventually(lambda: job.condition("CheckpointUploadFailing").get("status") != "True", within=60, what="the condition is gone")
+    assert uids(job) == before
+    status = end_by_pause(job)
+    assert status["run"] == 1
+    fault.ends("same pod, uploads went on with the new keys", 0)
+
+
+def test_a_disk_that_is_full(run_job: JobFactory, fault: Fault) -> None:
+    """Saves are skipped with a condition while there is no space, training goes on; the next save after it is complete."""
+    job = run_job("disk-full", ENDLESS)
+    job.wait_step(60)
+    pid = supervisor(job, 0)
+    fault.strikes("disk of the pod full for a while")
+    with full_disk(pid, f"{WORK_DIR}/output"):
+        eventually(lambda: told_of_disk(job) or None, within=120, what="the condition CheckpointSkipped")
+        skipped = job.status["progress"]["step"]
+    wait_for_checkpoint(job, skipped)
+    fault.recovered()
+    eventually(lambda: not told_of_disk(job) or None, within=60, what="the condition is gone")
+    assert end_by_pause(job)["run"] == 1
+    fault.ends("saves skipped with a condition, training went on", 0)
+
+
+def test_a_short_cut_between_two_ranks(run_job: JobFactory, untouched: Callable[[int], Job], fault: Fault) -> None:
+    """No packet between the pods for some seconds: the ranks wait for each other, then go on in the same run."""
+    reference = untouched(2)
+    job = run_job("cut-short", TWO_PODS)
+    job.wait_step(60)
+    before = uids(job)
+    fault.strikes("network between two ranks cut for 10 s")
+    with cut(supervisor(job, 0), address(job, 1)):
+        threading.Event().wait(10.0)  # the fault itself
+    job.wait_step(min(STEPS, job.status["progress"]["step"] + 100))
+    fault.recovered()
+    assert uids(job) == before
+    final = job.wait_phase("Succeeded")
+    assert final["run"] == 1
+    assert losses(job) == losses(reference)
+    fault.ends_with(final)
+
+
+def test_a_lasting_cut_between_two_ranks(run_job: JobFactory, untouched: Callable[[int], Job], fault: Fault) -> None:
+    """The network does not come back: the group is given up after a minute of silence and starts again as a whole."""
+    reference = untouched(2)
+    job = run_job("cut-for-good", TWO_PODS)
+    wait_for_checkpoint(job, 0, within=240)
+    fault.strikes("network between two ranks cut for good")
+    with cut(supervisor(job, 0), address(job, 1)):
+        eventually(lambda: job.status.get("run", 0) >= 2 or None, within=300, what="a second run")
+    job.wait_training(run=2)
+    fault.recovered()
+    final = job.wait_phase("Succeeded")
+    assert final["attempts"][0]["outcome"] in {"PeerLost", "Stalled"}
+    assert losses(job) == losses(reference)
+    fault.ends_with(final)
