@@ -15,6 +15,7 @@ from finetune_api.contract.env import PROGRESS_CA_PATH
 from tests.e2e.conftest import JobFactory
 from tests.support.install import install_chart, unpack_previous
 from tests.support.platform import SYSTEM_NAMESPACE, Job, Kubectl, Platform, eventually
+from tests.support.reliability import Fault
 
 pytestmark = pytest.mark.e2e
 SPEC: dict[str, Any] = {"training": {"maxSteps": 20_000}, "checkpoint": {"steps": 200}}
@@ -56,7 +57,7 @@ def goes_on(job: Job) -> None:
 
 
 def test_a_run_reports_on_through_an_upgrade_and_a_new_ca(
-    platform: Platform, previous: str, namespace: Kubectl, run_job: JobFactory
+    platform: Platform, previous: str, namespace: Kubectl, run_job: JobFactory, fault: Fault
 ) -> None:
     """CRDs, operator and store are replaced, then the CA: the pod stays, reports, and its pause is acknowledged."""
     job = run_job("upgraded", SPEC)
@@ -65,6 +66,7 @@ def test_a_run_reports_on_through_an_upgrade_and_a_new_ca(
     uid = job.pods()[0]["metadata"]["uid"]
     system = platform.kubectl.within(SYSTEM_NAMESPACE)
 
+    fault.strikes("helm upgrade of operator and store, then a new CA, during a run")
     install_chart(platform.kubectl)
     platform.reconnect()
     goes_on(job)
@@ -90,6 +92,7 @@ def test_a_run_reports_on_through_an_upgrade_and_a_new_ca(
     latest = status["checkpoints"]["latest"]
     assert latest["step"] == status["pause"]["step"]
     assert f"a1/checkpoint-{latest['step']}/manifest.json" in job.objects()
+    fault.ends("same pod throughout, pause acknowledged", 0)
 
 
 def certificates_of(namespace: Kubectl, pod: str) -> int:
