@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 
 def safetensors_bytes(values: int = 2) -> bytes:
@@ -20,3 +23,10 @@ def model_files() -> dict[str, bytes]:
         "tokenizer_config.json": b"{}",
         "model.safetensors": safetensors_bytes(),
     }
+
+
+def write_sizes(directory: Path, config: Mapping[str, Any], shapes: Mapping[str, list[int]]) -> None:
+    """A model of any size: a config, and a header for tensors that are not there."""
+    header = json.dumps({name: {"dtype": "BF16", "shape": shape, "data_offsets": [0, 0]} for name, shape in shapes.items()}).encode()
+    (directory / "config.json").write_text(json.dumps(config))
+    (directory / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)

@@ -10,6 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from finetune_api.models.estimate import MemoryEstimate
 from finetune_api.models.status import AttemptStatus, CheckpointStatus, Condition, FailureStatus, Phase, UsageStatus
 from finetune_cli.job import Job
 from finetune_cli.terminal import format_bytes, format_duration
@@ -17,6 +18,8 @@ from finetune_cli.view import render_bar, render_phase
 
 GOOD_WHEN_FALSE = frozenset({"Reconciling", "Stalled", "Suspended", "Failed", "ExportFailed"})
 """Condition types whose True asks for attention, or at least is no good news."""
+
+GIB = 2**30
 
 
 def render_job(job: Job) -> RenderableType:
@@ -71,6 +74,8 @@ def _render_head(job: Job) -> Table:
     head.add_row("Dataset", str(spec.get("dataset", {}).get("uri", "")))
     head.add_row("Training", _training_summary(job))
     head.add_row("Pods", f"{status.replicas} of {spec.get('replicas', 1)}")
+    if status.estimate is not None and status.estimate.memory is not None:
+        head.add_row("Memory", _memory(status.estimate.memory))
     if status.output_uri:
         head.add_row("Output", status.output_uri)
     if status.artifacts.final_uri:
@@ -78,6 +83,16 @@ def _render_head(job: Job) -> Table:
     for output in status.artifacts.outputs:
         head.add_row(output.name or output.type, Text(output.uri, style="green"))
     return head
+
+
+def _memory(estimate: MemoryEstimate) -> str:
+    """What a GPU must hold, as preflight estimated it."""
+    of_gpu = f" of {estimate.gpu_bytes / GIB:.1f}" if estimate.gpu_bytes is not None else ""
+    base = ", 4-bit base" if estimate.quantization == "4bit" else ""
+    return (
+        f"about {estimate.total_bytes / GIB:.1f}{of_gpu} GiB per GPU ({estimate.strategy}{base}); "
+        f"{estimate.trainable_parameters:,} of {estimate.parameters:,} parameters train"
+    )
 
 
 def _training_summary(job: Job) -> str:

@@ -72,3 +72,17 @@ def test_next_step_follows_the_phase() -> None:
     assert next_step(make_job("Succeeded")) == "kubectl finetune curve demo -n team"
     assert next_step(make_job("Training")) == "kubectl finetune watch demo -n team"
     assert next_step(make_job("Cancelled")) == "kubectl delete finetunejob demo -n team"
+
+
+def test_the_estimated_memory_is_shown() -> None:
+    """N-01: beforehand, of one GPU."""
+    memory = {
+        "parameters": 8_030_261_248,
+        "trainableParameters": 6_815_744,
+        "strategy": "ddp",
+        "quantization": "4bit",
+        "totalBytes": 9 * 2**30,
+        "gpuBytes": 16 * 2**30,
+    }
+    text = shown(make_job("Starting", estimate={"memory": memory}))
+    assert "about 9.0 of 16.0 GiB per GPU (ddp, 4-bit base); 6,815,744 of 8,030,261,248 parameters train" in text

@@ -313,6 +313,33 @@ async def test_a_preflight_that_finds_a_user_error_fails_the_job_without_a_run(c
     await cluster.until(lambda: cluster.phase == "Training", train=1)
 
 
+MEMORY = {
+    "parameters": 8_030_261_248, "trainableParameters": 6_815_744, "strategy": "none", "quantization": "4bit", "gpuBytes": 16 * 2**30,
+    "terms": {"weights": 6_000_000_000, "activations": 2_000_000_000, "optimizer": 0}, "totalBytes": 8_000_000_000, "reason": "4-bit base",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fits", [True, False])
+async def test_the_memory_a_preflight_estimated_is_in_the_status(cluster: FakeCluster, fits: bool) -> None:
+    """N-01, N-03: terms and reason, whether the job may start or not."""
+    result: dict[str, object] = {"memory": MEMORY, "warnings": {"QuantizationDecided": "4-bit base"} if fits else {}}
+    cluster.verb_exit["preflight"] = (
+        TerminationMessage(contract_version=1, run=1, pod=0, exit_code=0, result=result)
+        if fits
+        else failure(FailureClass.CONFIGURATION, EXIT_USER_ERROR, message="InsufficientVRAM: ...").model_copy(update={"result": result})
+    )
+    cluster.create({"resources": {"device": "gpu"}})
+    await cluster.until(lambda: cluster.phase in ("Starting", "Training", "Failed"))
+    assert (cluster.phase == "Failed") is not fits
+    estimate = cluster.status.estimate
+    assert estimate is not None
+    assert estimate.memory is not None
+    assert estimate.memory.terms == {"weights": 6_000_000_000, "activations": 2_000_000_000}
+    assert (estimate.memory.total_bytes, estimate.memory.quantization, estimate.memory.reason) == (8_000_000_000, "4bit", "4-bit base")
+    decided = [condition.message for condition in cluster.status.conditions if condition.type == "QuantizationDecided"]
+    assert decided == (["4-bit base"] if fits else [])
+
+
 async def test_a_preflight_without_an_answer_does_not_keep_a_job_from_training(cluster: FakeCluster) -> None:
     cluster.verb_exit["preflight"] = TerminationMessage(contract_version=1, run=1, pod=0, exit_code=EXIT_UNKNOWN)
     cluster.create({"resources": {"device": "gpu"}})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from finetune_api.contract.base import ContractModel
 
 
@@ -26,9 +28,25 @@ class DatasetFacts(ContractModel):
     """Share of those rows that training.maxSeqLength cuts."""
 
 
+class MemoryFacts(ContractModel):
+    """What the training will need of one GPU."""
+
+    parameters: int
+    trainable_parameters: int
+    strategy: str
+    quantization: Literal["none", "4bit"]
+    terms: dict[str, int]
+    """Bytes by term."""
+    total_bytes: int
+    gpu_bytes: int | None = None
+    """``resources.gpuMemory``."""
+    reason: str
+
+
 class PreflightResult(ContractModel):
     """Facts for ``status.estimate`` and the conditions."""
 
     dataset: DatasetFacts | None = None
+    memory: MemoryFacts | None = None
     warnings: dict[str, str] = {}
     """Condition type -> message."""

@@ -5,16 +5,11 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from pydantic.alias_generators import to_camel
+from pydantic import Field, StringConstraints
 
 from finetune_api.contract.failures import FailureClass
-
-
-class StatusModel(BaseModel):
-    """Base of status objects: unknown fields are ignored, so that an older operator reads what a newer one wrote."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True, use_attribute_docstrings=True)
+from finetune_api.models.estimate import Estimate
+from finetune_api.models.status_base import Short, StatusModel, Text, Time, Uri
 
 
 class Phase(StrEnum):
@@ -41,11 +36,6 @@ FINAL_PHASES = frozenset({Phase.SUCCEEDED, Phase.CANCELLED})
 """Never left again."""
 RESTING_PHASES = frozenset({Phase.PAUSED, Phase.STOPPED, Phase.CANCELLED, Phase.FAILED, Phase.SUCCEEDED})
 """No pods."""
-
-Text = Annotated[str, StringConstraints(max_length=1024)]
-Short = Annotated[str, StringConstraints(max_length=256)]
-Uri = Annotated[str, StringConstraints(max_length=2048)]
-Time = Annotated[str, StringConstraints(max_length=40), Field(json_schema_extra={"format": "date-time"})]
 
 
 class ConditionType(StrEnum):
@@ -315,38 +305,6 @@ class Artifacts(StatusModel):
     """Loss of the last evaluation."""
     outputs: Annotated[list[ArtifactStatus], Field(max_length=6)] = []
     """Other forms of the result: merged model, GGUF files, a repository on a hub."""
-
-
-class DatasetEstimate(StatusModel):
-    """What preflight found in the dataset."""
-
-    format: Short
-    """How rows are read; several sources are joined by commas."""
-    examples: int
-    """Usable rows that were looked at."""
-    is_whole: bool = True
-    """False: there are more rows than were looked at."""
-    eval_examples: int | None = None
-    """Rows of evalUri."""
-    skipped: int = 0
-    """Malformed rows that are left out."""
-    token_rows: int = 0
-    """Rows that were tokenised for the numbers below."""
-    tokens_p50: int = 0
-    """Half of these rows have at most this many tokens."""
-    tokens_p95: int = 0
-    """95 % of these rows have at most this many tokens."""
-    tokens_max: int = 0
-    """Tokens of the longest of these rows."""
-    truncated_percent: float = 0.0
-    """Share of these rows that training.maxSeqLength cuts."""
-
-
-class Estimate(StatusModel):
-    """What is known before a GPU is asked for."""
-
-    dataset: DatasetEstimate | None = None
-    """What preflight found in the dataset."""
 
 
 class FineTuneJobStatus(StatusModel):

@@ -91,14 +91,19 @@ def _fewer(status: FineTuneJobStatus, *, checkpoints: int, attempts: int) -> Fin
 
 
 def _shorter_messages(status: FineTuneJobStatus, most: int) -> FineTuneJobStatus:
-    """Conditions that hold keep twice as much."""
+    """Conditions that hold keep twice as much; so do other sentences."""
 
     def short(condition: Condition) -> Condition:
         length = 2 * most if condition.status == "True" else most
         return condition.model_copy(update={"message": _cut(condition.message, length)})
 
+    estimate = status.estimate
+    if estimate is not None and estimate.memory is not None:
+        memory = estimate.memory.model_copy(update={"reason": _cut(estimate.memory.reason, 2 * most)})
+        estimate = estimate.model_copy(update={"memory": memory})
     hold = status.hold.model_copy(update={"message": _cut(status.hold.message, max(2 * most, 128))}) if status.hold is not None else None
-    return status.model_copy(update={"conditions": [short(condition) for condition in status.conditions], "hold": hold})
+    spoken = [short(condition) for condition in status.conditions]
+    return status.model_copy(update={"conditions": spoken, "hold": hold, "estimate": estimate})
 
 
 def _shorter_values(status: FineTuneJobStatus, most: int) -> FineTuneJobStatus:

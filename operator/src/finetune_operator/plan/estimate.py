@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from finetune_api.contract.preflight import PreflightResult
-from finetune_api.models.status import DatasetEstimate, Estimate
+from finetune_api.models.estimate import DatasetEstimate, Estimate, MemoryEstimate
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.merge import OWN_CONDITIONS
 from finetune_operator.plan.observed import Workload
@@ -14,18 +14,33 @@ from finetune_operator.plan.verbs import verb_answer
 REASON = "Preflight"
 
 
-def take_estimate(draft: Draft, workload: Workload) -> None:
-    """Take over the facts of a preflight that passed. One whose answer is lost or not readable leaves the status as it is."""
+MAX_REASON = 1024
+
+
+def take_estimate(draft: Draft, workload: Workload) -> PreflightResult | None:
+    """Take over the facts a preflight found, passed or not. One whose answer is lost or not readable leaves the status as it is."""
     answer = verb_answer(draft.observed, workload)
     if answer is None or answer.result is None:
-        return
+        return None
     try:
         result = PreflightResult.model_validate(answer.result)
     except ValidationError:
-        return
+        return None
+    found: dict[str, object] = {}
     if result.dataset is not None:
-        facts = DatasetEstimate.model_validate(result.dataset.model_dump() | {"format": result.dataset.format[:256]})
-        draft.change(estimate=(draft.status.estimate or Estimate()).model_copy(update={"dataset": facts}))
-    for kind, message in result.warnings.items():
+        found["dataset"] = DatasetEstimate.model_validate(result.dataset.model_dump() | {"format": result.dataset.format[:256]})
+    if result.memory is not None:
+        terms = {name: size for name, size in result.memory.terms.items() if size}
+        facts = result.memory.model_dump() | {"terms": terms, "reason": result.memory.reason[:MAX_REASON]}
+        found["memory"] = MemoryEstimate.model_validate(facts)
+    if found:
+        draft.change(estimate=(draft.status.estimate or Estimate()).model_copy(update=found))
+    return result
+
+
+def take_verdict(draft: Draft, workload: Workload) -> None:
+    """Take over facts and warnings of a preflight that passed."""
+    result = take_estimate(draft, workload)
+    for kind, message in (result.warnings if result is not None else {}).items():
         if kind not in OWN_CONDITIONS:
             draft.condition(kind, "True", REASON, message)

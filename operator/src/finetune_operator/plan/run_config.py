@@ -48,4 +48,7 @@ def preflight_digest(config: RunConfig) -> str:
     """Digest of what a preflight looks at: a run with a digest that has passed needs no other check."""
     document = config.model_dump(mode="json", by_alias=True, exclude_none=True)
     spec = {name: value for name, value in document["spec"].items() if name not in _NOT_CHECKED_BEFOREHAND}
-    return digest({"spec": spec, "store": document["store"]})
+    checked = {"spec": spec, "store": document["store"]}
+    if config.spec.resources.gpu_memory is not None:  # then preflight judges whether it fits, which ranks and strategy decide on
+        checked |= {"ranks": config.topology.world_size, "strategy": config.spec.distributed.strategy}
+    return digest(checked)

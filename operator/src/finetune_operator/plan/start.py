@@ -12,7 +12,7 @@ from finetune_operator.plan.configmap import build_config_map
 from finetune_operator.plan.decision import CreateRun, PublishCa, SetFinalizers
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.ending import fail
-from finetune_operator.plan.estimate import take_estimate
+from finetune_operator.plan.estimate import take_estimate, take_verdict
 from finetune_operator.plan.failure import Culprit, find_culprit
 from finetune_operator.plan.merge import append_attempt
 from finetune_operator.plan.names import ANNOTATION_DIGEST
@@ -85,7 +85,7 @@ def _passed_preflight(draft: Draft, config: RunConfig) -> bool:
         delete_verb(draft, workload)
         draft.wake_in(1)
     elif workload.complete:
-        take_estimate(draft, workload)
+        take_verdict(draft, workload)
         draft.change(preflight_digest=wanted)
         draft.say("PreflightPassed", "Data, credentials, bucket and model are in order.", key=wanted)
         draft.wake_in(0)
@@ -105,6 +105,7 @@ def _preflight_failed(draft: Draft, workload: Workload, digest: str) -> None:
     culprit = find_culprit([pod] if pod is not None else [], workload)
     reaction = REACTIONS[culprit.failure_class].retry
     if reaction is Retry.NEVER:
+        take_estimate(draft, workload)
         fail(draft, culprit)
     elif culprit.failure_class is FailureClass.STORAGE_UNAVAILABLE:
         _preflight_again(draft, culprit)

@@ -245,6 +245,16 @@ def test_what_a_preflight_is_asked_again_for() -> None:
     assert preflight_digest(make_config({"checkpoint": {"secretRef": {"name": "other"}}})) != digest
 
 
+def test_with_the_gpus_memory_known_a_preflight_judges_ranks_and_strategy_too() -> None:
+    """N-01: what fits two GPUs need not fit one."""
+    small = {"resources": {"device": "gpu", "gpuMemory": "24Gi"}}
+    digests = {
+        preflight_digest(make_config({**small, **changes}))
+        for changes in ({}, {"replicas": 2}, {"replicas": 2, "distributed": {"strategy": "zero2"}}, {"logging": {"level": "debug"}})
+    }
+    assert len(digests) == 3
+
+
 def test_the_run_config_is_plain_json_without_secrets() -> None:
     document = json.loads(make_config({"output": {"uri": "s3://mine/runs/1/"}}).to_json())
     assert document["store"] == {"uri": "s3://mine/runs/1"}

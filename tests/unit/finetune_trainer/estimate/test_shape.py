@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import struct
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,7 +11,7 @@ from finetune_api.resolve import resolve
 from finetune_trainer.estimate.shape import AdapterShape, adapter_parameters, adapter_shape, read_shape
 from finetune_trainer.sources.model_directory import local_files
 from tests.support.manifests import spec_of
-from tests.support.models import model_files
+from tests.support.models import model_files, write_sizes
 from tests.support.shapes import LLAMA_8B
 
 CONFIG = {
@@ -28,15 +26,8 @@ CONFIG = {
 }
 
 
-def write_model(directory: Path, config: dict[str, Any], shapes: dict[str, list[int]]) -> None:
-    """A directory with a config, and a header for tensors that are not there."""
-    header = json.dumps({name: {"dtype": "BF16", "shape": shape, "data_offsets": [0, 0]} for name, shape in shapes.items()}).encode()
-    (directory / "config.json").write_text(json.dumps(config))
-    (directory / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
-
-
 def test_sizes_and_tensors(tmp_path: Path) -> None:
-    write_model(
+    write_sizes(
         tmp_path, CONFIG, {"model.embed_tokens.weight": [512, 64], "model.norm.weight": [64], "model.layers.0.q_proj.weight": [64, 64]}
     )
     shape = read_shape(local_files(tmp_path))
@@ -54,7 +45,7 @@ def test_sizes_and_tensors(tmp_path: Path) -> None:
 
 
 def test_language_part_of_a_vision_model(tmp_path: Path) -> None:
-    write_model(tmp_path, {"model_type": "qwen2_5_vl", "text_config": CONFIG}, {"lm_head.weight": [512, 64]})
+    write_sizes(tmp_path, {"model_type": "qwen2_5_vl", "text_config": CONFIG}, {"lm_head.weight": [512, 64]})
     shape = read_shape(local_files(tmp_path))
     assert shape is not None
     assert shape.hidden == 64

@@ -11,6 +11,7 @@ from finetune_api.strategies import Strategy, effective_strategy
 from finetune_trainer.estimate.memory import GIB, Footprint, Plan, estimate_memory
 from finetune_trainer.estimate.shape import AdapterShape, ModelShape, adapter_parameters
 
+DECIDED_CONDITION: Final = "QuantizationDecided"
 MARGIN: Final = 1.1
 """An estimate must leave this much room before it counts as fitting."""
 
@@ -93,3 +94,23 @@ def _reason(chosen: Verdict, plainest: Verdict) -> str:
     if chosen == plainest:
         return f"{how} fits: {need}, {has}"
     return f"{how}: {need}; unquantised with strategy {plainest.strategy} would need {plainest.memory.total / GIB:.1f} GiB, {has}"
+
+
+def refusal(verdict: Verdict) -> str:
+    """What is said to a job that does not fit: the reason, every term, what would help (N-05)."""
+    assert verdict.memory is not None
+    terms = ", ".join(f"{name} {size / GIB:.2f}" for name, size in verdict.memory.terms().items() if size)
+    return f"InsufficientVRAM: {verdict.reason} (GiB: {terms}); {lacking(verdict)}."
+
+
+def lacking(verdict: Verdict) -> str:
+    """What would help a job that fits no GPU of its kind."""
+    assert verdict.memory is not None
+    largest = max(("weights", "optimizer", "gradients", "activations"), key=lambda term: int(getattr(verdict.memory, term)))
+    levers = {
+        "weights": "use a GPU with more memory, or several with distributed.strategy zero3_offload",
+        "optimizer": "set training.optimizer to adamw_8bit, adapter.type to lora, or distributed.strategy to zero2_offload",
+        "gradients": "set adapter.type to lora, or distributed.strategy to zero2",
+        "activations": "lower training.batchSize or training.maxSeqLength, or set training.gradientCheckpointing to true",
+    }
+    return f"most of it is {largest}: {levers[largest]}"

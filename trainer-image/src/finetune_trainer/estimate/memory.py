@@ -47,7 +47,11 @@ class Footprint:
     @property
     def total(self) -> int:
         """Sum of all terms."""
-        return sum(getattr(self, term.name) for term in fields(self))
+        return sum(self.terms().values())
+
+    def terms(self) -> dict[str, int]:
+        """Bytes by term."""
+        return {term.name: int(getattr(self, term.name)) for term in fields(self)}
 
 
 @dataclass(frozen=True)

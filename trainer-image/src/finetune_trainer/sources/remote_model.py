@@ -46,10 +46,13 @@ def check_remote_tokenizer(source: Source, context: SourceContext) -> None:
 
 def read_remote(source: Source, context: SourceContext, name: str) -> bytes | None:
     """Contents of a small file of a model or tokenizer directory; None where there is none, or where it cannot be looked at (https)."""
-    if source.scheme == "https":
-        return None
-    files = _files(source, context)
-    return files.read(name, 0, files.sizes[name]) if name in files.sizes else None
+    files = remote_files(source, context)
+    return files.read(name, 0, files.sizes[name]) if files is not None and name in files.sizes else None
+
+
+def remote_files(source: Source, context: SourceContext) -> ModelFiles | None:
+    """The files of a model, read where they lie; None where they cannot be looked at (https)."""
+    return None if source.scheme == "https" else _files(source, context)
 
 
 def _files(source: Source, context: SourceContext) -> ModelFiles:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -98,7 +99,7 @@ def fetch_data(source: Source, context: SourceContext, split: Split) -> FetchedD
 
 
 def fetch_file(source: Source, context: SourceContext) -> Path:
-    """Fetch one small file (adapter.peftConfig)."""
+    """Fetch one small file."""
     match source.scheme:
         case "s3" | "gs":
             objects = list_objects(source)
@@ -114,6 +115,16 @@ def fetch_file(source: Source, context: SourceContext) -> Path:
             if not path.is_file():
                 raise source_error(source, "is a directory, a file is needed.")
             return path
+
+
+def fetch_json(source: Source, context: SourceContext) -> Path:
+    """Fetch one small JSON file (adapter.peftConfig); raises when it is none."""
+    path = fetch_file(source, context)
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise source_error(source, f"is no JSON: {error}.") from error
+    return path
 
 
 def fetch_directory(source: Source, context: SourceContext) -> Path:

@@ -5,7 +5,6 @@ A thread of its own runs it; SIGTERM ends the process meanwhile.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,13 +15,12 @@ from finetune_api.contract.run_config import RunConfig
 from finetune_api.contract.store import CheckpointRef, Manifest, Pinned, Rewind, UsageSeconds
 from finetune_api.exports import exports_of
 from finetune_api.models.spec import FineTuneJobSpec
-from finetune_trainer.errors import configuration_error
 from finetune_trainer.outputs.families import check_directory
 from finetune_trainer.protocol import ResumePoint, WorkerPlan
 from finetune_trainer.sources.context import Source, SourceContext
 from finetune_trainer.sources.digest import digest_of, directory_digest
 from finetune_trainer.sources.plain_checkpoint import plain_step
-from finetune_trainer.sources.resolve import FetchedModel, Split, fetch_data, fetch_file, fetch_model, fetch_tokenizer, tokenizer_names
+from finetune_trainer.sources.resolve import FetchedModel, Split, fetch_data, fetch_json, fetch_model, fetch_tokenizer, tokenizer_names
 from finetune_trainer.store.base import Store
 from finetune_trainer.supervisor.board import Board
 from finetune_trainer.supervisor.companions import Companions, fetch_companions
@@ -136,12 +134,7 @@ def fetch_peft_config(inputs: Inputs) -> Path | None:
     uri = inputs.spec.adapter.peft_config
     if uri is None:
         return None
-    path = fetch_file(Source(uri, "adapter.peftConfig", inputs.secrets.model, inputs.spec.model.region), inputs.sources)
-    try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise configuration_error(f"adapter.peftConfig {uri} is no JSON: {error}.") from error
-    return path
+    return fetch_json(Source(uri, "adapter.peftConfig", inputs.secrets.model, inputs.spec.model.region), inputs.sources)
 
 
 def restore(inputs: Inputs, ref: CheckpointRef, manifest: Manifest | None) -> ResumePoint:

@@ -20,7 +20,7 @@ from finetune_trainer.sources.context import Source, SourceContext
 from finetune_trainer.sources.model_directory import CONFIG
 from finetune_trainer.sources.plain_checkpoint import check_plain_checkpoint
 from finetune_trainer.sources.remote_model import check_remote_model, check_remote_tokenizer, read_remote
-from finetune_trainer.sources.resolve import fetch_directory, fetch_file
+from finetune_trainer.sources.resolve import fetch_directory, fetch_json
 from finetune_trainer.store.base import Store
 from finetune_trainer.store.ledger import read_ledger
 from finetune_trainer.store.probe import probe_store
@@ -30,6 +30,7 @@ from finetune_trainer.supervisor.environment import PodEnvironment, Secrets, job
 from finetune_trainer.supervisor.outcome import Outcome
 from finetune_trainer.verbs.answer import Answer, run_verb
 from finetune_trainer.verbs.data_check import check_data
+from finetune_trainer.verbs.memory_check import check_memory
 from finetune_trainer.verbs.push import check_push
 
 logger = logging.getLogger(__name__)
@@ -50,8 +51,8 @@ class Checks:
     failures: list[TrainerError] = field(default_factory=list)
     warnings: dict[str, str] = field(default_factory=dict)
 
-    def run(self, name: str, check: Callable[[], dict[str, str]]) -> None:
-        """Run one check; it returns warnings or raises TrainerError."""
+    def run(self, name: str, check: Callable[[], dict[str, str]]) -> bool:
+        """Run one check; it returns warnings or raises TrainerError. True: passed."""
         started = time.monotonic()
         try:
             self.warnings |= check()
@@ -59,8 +60,9 @@ class Checks:
             logger.warning("%s: %s", name, error.message)
             self.failures.append(error)
             self.done.append({"check": name, "ok": False, "class": error.failure_class.value, "message": error.message[:300]})
-            return
+            return False
         self.done.append({"check": name, "ok": True, "seconds": round(time.monotonic() - started, 2)})
+        return True
 
 
 def run_preflight(environment: PodEnvironment) -> int:
@@ -75,8 +77,9 @@ def examine(config: RunConfig, environment: PodEnvironment) -> Answer:
     checks = Checks()
     found: dict[str, object] = {}
     checks.run("secrets", lambda: check_secrets(config, secrets))
-    checks.run("store", lambda: check_store(store))
-    checks.run("model", lambda: check_model_sources(config, secrets, context))
+    is_stored = checks.run("store", lambda: check_store(store))
+    if checks.run("model", lambda: check_model_sources(config, secrets, context)) and is_stored:
+        checks.run("memory", lambda: check_memory(config, secrets, context, store, found))
     checks.run("method", lambda: check_method(config, secrets, context))
     checks.run("data", lambda: check_data(config, secrets, context, environment, found))
     if exports_of(config.spec):
@@ -119,7 +122,7 @@ def check_model_sources(config: RunConfig, secrets: Secrets, context: SourceCont
     if model.tokenizer is not None:
         check_remote_tokenizer(Source(model.tokenizer.uri, "model.tokenizer.uri", secrets.model, model.region), context)
     if config.spec.adapter.peft_config is not None:
-        fetch_file(Source(config.spec.adapter.peft_config, "adapter.peftConfig", secrets.model, model.region), context)
+        fetch_json(Source(config.spec.adapter.peft_config, "adapter.peftConfig", secrets.model, model.region), context)
     return warnings
 
 

@@ -1,0 +1,114 @@
+"""preflight: whether a training fits is known before a GPU is asked for (N-01, N-02, N-05)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from finetune_api.contract import CONTRACT_VERSION
+from finetune_api.contract.failures import FailureClass
+from finetune_api.contract.preflight import MemoryFacts, PreflightResult
+from finetune_api.contract.store import Pinned
+from finetune_trainer.store.local import LocalStore
+from finetune_trainer.verbs.preflight import run_preflight
+from tests.support.models import write_sizes
+from tests.support.shapes import LLAMA_8B
+from tests.unit.finetune_trainer.verbs.conftest import VerbPod
+
+CONFIG = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": LLAMA_8B.hidden,
+    "num_hidden_layers": LLAMA_8B.layers,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "intermediate_size": LLAMA_8B.feed_forward,
+    "vocab_size": LLAMA_8B.vocabulary,
+    "max_position_embeddings": LLAMA_8B.context,
+}
+
+
+@pytest.fixture
+def llama(verb_pod: VerbPod) -> VerbPod:
+    """A pod whose model has the sizes of Llama-3.1-8B, and no weights."""
+    write_sizes(verb_pod.directory / "pvc/models/tiny", CONFIG, {f"{name}.weight": list(shape) for name, shape in LLAMA_8B.tensors.items()})
+    return verb_pod
+
+
+def examine(pod: VerbPod, memory: str | None, changes: dict[str, Any] | None = None) -> int:
+    resources = {"device": "gpu"} | ({"gpuMemory": memory} if memory is not None else {})
+    return run_preflight(pod.environment({"resources": resources, **(changes or {})}))
+
+
+def facts(pod: VerbPod) -> MemoryFacts:
+    found = PreflightResult.model_validate(pod.message.result).memory
+    assert found is not None
+    return found
+
+
+def warnings(pod: VerbPod) -> dict[str, str]:
+    return PreflightResult.model_validate(pod.message.result).warnings
+
+
+def test_what_fits_is_told_term_by_term(llama: VerbPod) -> None:
+    """AC-75: parameters, trainable ones and each term; the numbers add up."""
+    assert examine(llama, "80Gi") == 0, llama.message.message
+    found = facts(llama)
+    assert (found.parameters, found.trainable_parameters) == (LLAMA_8B.parameters, 6_815_744)
+    assert (found.strategy, found.quantization, found.gpu_bytes) == ("none", "none", 80 * 2**30)
+    assert sum(found.terms.values()) == found.total_bytes < 80 * 2**30
+    assert found.terms["weights"] == 2 * LLAMA_8B.parameters
+    assert "fits" in warnings(llama)["QuantizationDecided"]
+
+
+def test_a_small_gpu_gets_a_4_bit_base_with_the_reason(llama: VerbPod) -> None:
+    """AC-76: decided beforehand, with the numbers of both ways."""
+    assert examine(llama, "16Gi") == 0, llama.message.message
+    assert facts(llama).quantization == "4bit"
+    assert "unquantised with strategy none would need" in warnings(llama)["QuantizationDecided"]
+
+
+@pytest.mark.parametrize(
+    ("memory", "changes"), [("4Gi", {}), ("16Gi", {"quantization": {"mode": "none"}}), ("80Gi", {"adapter": {"type": "full"}})]
+)
+def test_what_does_not_fit_is_refused_with_all_terms(llama: VerbPod, memory: str, changes: dict[str, Any]) -> None:
+    """N-05: no GPU is asked for; the terms and the lever that helps most are named."""
+    batch = {"training": {"batchSize": 2, "gradAccumSteps": 2, "maxSeqLength": 8192, "gradientCheckpointing": False}}
+    assert examine(llama, memory, {**batch, **changes}) != 0
+    message = llama.message
+    assert message.failure_class is FailureClass.CONFIGURATION
+    assert message.message.startswith("InsufficientVRAM: ")
+    assert f"the GPU has {memory[:-2]}.0 GiB (GiB: weights " in message.message
+    assert "most of it is " in message.message
+    assert facts(llama).total_bytes > int(memory[:-2]) * 2**30
+
+
+def test_an_unknown_gpu_is_no_reason_to_refuse(llama: VerbPod) -> None:
+    """Without resources.gpuMemory the terms are told; the driver is asked at start."""
+    assert examine(llama, None, {"adapter": {"type": "full"}}) == 0
+    assert facts(llama).gpu_bytes is None
+    assert "QuantizationDecided" not in warnings(llama)
+
+
+def test_what_has_run_is_not_judged_again(llama: VerbPod) -> None:
+    """Strategy and quantisation of the first attempt stay; an estimate does not stop a job that trained."""
+    pinned = Pinned(contract_version=CONTRACT_VERSION, strategy="zero2", quantization="none")
+    LocalStore(llama.directory / "store/team/job").put("pinned.json", pinned.to_json().encode())
+    assert examine(llama, "16Gi") == 0, llama.message.message
+    assert (facts(llama).strategy, facts(llama).quantization) == ("zero2", "none")
+    assert "QuantizationDecided" not in warnings(llama)
+
+
+def test_a_model_without_sizes_is_not_estimated(verb_pod: VerbPod) -> None:
+    assert examine(verb_pod, "80Gi") == 0, verb_pod.message.message
+    assert PreflightResult.model_validate(verb_pod.message.result).memory is None
+
+
+def test_a_broken_peft_config_is_named_beforehand(llama: VerbPod) -> None:
+    peft = llama.directory / "configmap/peft"
+    peft.mkdir()
+    (peft / "adapter.json").write_text("{")
+    assert examine(llama, "80Gi", {"adapter": {"peftConfig": "configmap://peft/adapter.json"}}) != 0
+    assert llama.message.message.startswith("adapter.peftConfig configmap://peft/adapter.json")
+    assert "is no JSON" in llama.message.message

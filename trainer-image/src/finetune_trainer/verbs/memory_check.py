@@ -1,0 +1,74 @@
+"""The part of preflight that says whether a training fits its GPUs: from config.json and headers, before a GPU is asked for."""
+
+from __future__ import annotations
+
+from finetune_api.contract.preflight import MemoryFacts
+from finetune_api.contract.run_config import RunConfig
+from finetune_api.contract.store import Pinned
+from finetune_api.models.spec import FineTuneJobSpec
+from finetune_trainer.errors import configuration_error
+from finetune_trainer.estimate.decision import DECIDED_CONDITION, Verdict, decide, refusal
+from finetune_trainer.estimate.gpu import asked_bytes
+from finetune_trainer.estimate.shape import AdapterShape, ModelShape, adapter_shape, read_shape
+from finetune_trainer.sources.context import Source, SourceContext
+from finetune_trainer.sources.remote_model import remote_files
+from finetune_trainer.sources.resolve import fetch_json
+from finetune_trainer.store.base import Store
+from finetune_trainer.supervisor.attempt import read_pinned
+from finetune_trainer.supervisor.environment import Secrets
+
+
+def check_memory(config: RunConfig, secrets: Secrets, context: SourceContext, store: Store, found: dict[str, object]) -> dict[str, str]:
+    """A training must fit the GPU that ``resources.gpuMemory`` names; facts go to ``found``, the choice between ways to the warnings.
+
+    Nothing is said of models whose files have no headers. What an earlier attempt pinned is not judged again: it has run.
+    Raises :class:`TrainerError` (ConfigurationError) with every term when no way fits (N-05).
+    """
+    model = _shape(config, secrets, context)
+    if model is None or config.spec.resources.device == "cpu":
+        return {}
+    pinned = read_pinned(store)
+    is_pinned = pinned is not None and pinned.strategy is not None
+    spec = _as_pinned(config.spec, pinned) if pinned is not None and is_pinned else config.spec
+    adapter = _adapter(config, secrets, context)
+    verdict = decide(spec, model, adapter, ranks=config.topology.world_size, gpu_bytes=asked_bytes(spec.resources))
+    found["memory"] = _facts(verdict).model_dump(by_alias=True, exclude_none=True)
+    if is_pinned or verdict.fits is None:
+        return {}
+    if not verdict.fits:
+        raise configuration_error(refusal(verdict))
+    is_chosen = spec.quantization.mode == "auto" and spec.adapter.type == "lora"
+    return {DECIDED_CONDITION: verdict.reason} if is_chosen else {}
+
+
+def _shape(config: RunConfig, secrets: Secrets, context: SourceContext) -> ModelShape | None:
+    model = config.spec.model
+    files = remote_files(Source(model.uri, "model.uri", secrets.model, model.region), context)
+    return read_shape(files) if files is not None else None
+
+
+def _adapter(config: RunConfig, secrets: Secrets, context: SourceContext) -> AdapterShape:
+    uri = config.spec.adapter.peft_config
+    source = Source(uri or "", "adapter.peftConfig", secrets.model, config.spec.model.region)
+    return adapter_shape(config.spec.adapter, fetch_json(source, context) if uri is not None else None)
+
+
+def _as_pinned(spec: FineTuneJobSpec, pinned: Pinned) -> FineTuneJobSpec:
+    """The job as it has been trained so far."""
+    distributed = spec.distributed.model_copy(update={"strategy": pinned.strategy})
+    quantization = spec.quantization.model_copy(update={"mode": pinned.quantization or "none"})
+    return spec.model_copy(update={"distributed": distributed, "quantization": quantization})
+
+
+def _facts(verdict: Verdict) -> MemoryFacts:
+    assert verdict.memory is not None
+    return MemoryFacts(
+        parameters=verdict.parameters,
+        trainable_parameters=verdict.trainable,
+        strategy=verdict.strategy,
+        quantization="4bit" if verdict.is_quantized else "none",
+        terms=verdict.memory.terms(),
+        total_bytes=verdict.memory.total,
+        gpu_bytes=verdict.available,
+        reason=verdict.reason,
+    )
