@@ -11,7 +11,7 @@ from finetune_api.describe import describe_meaning
 from finetune_api.models.status import FineTuneJobStatus
 from finetune_api.resolve import resolve
 from finetune_api.schema import structural
-from finetune_operator.plan.document import MAX_STATUS_BYTES, fit_status, status_document, weight
+from finetune_operator.plan.document import fit_status, status_document, weight
 from finetune_operator.plan.merge import OWN_CONDITIONS
 from finetune_operator.plan.specs import resolved_values
 from tests.unit.finetune_operator.test_status_size import FACTS
