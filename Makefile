@@ -71,7 +71,7 @@ soak: platform ## The same tests with more seeds (hours)
 	FINETUNE_SOAK=1 FINETUNE_REQUIRE_CLUSTER=1 $(PYTEST) tests/unit/finetune_operator tests/exactness tests/e2e
 
 .PHONY: matrix
-matrix: env ## Every method, adapter and strategy together; rewrites docs/matrix.md
+matrix: env ## Every method, adapter and strategy together; rewrites docs/reference/exactness.md
 	FINETUNE_MATRIX=1 $(PYTEST) tests/exactness -m matrix
 	$(RUN) python -m tests.support.matrix
 

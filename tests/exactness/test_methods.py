@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
+from finetune_api.strategies import STRATEGIES
 from finetune_trainer.protocol import Warned
 from tests.exactness.conftest import MakeRun
 from tests.exactness.harness import ROOT, Result, Run, evaluations, failure, steps_of, stop_at, stopped_step, weights
@@ -59,21 +60,32 @@ class Cell(NamedTuple):
     method: str
     adapter: str
     ranks: int
+    strategy: str
 
     def __str__(self) -> str:
-        return f"{self.method}-{self.adapter}-{self.ranks}"
+        return f"{self.method}-{self.adapter}-{self.strategy}-{self.ranks}"
 
 
-CELLS = [Cell(method, adapter, ranks) for method in FILES for adapter in ("lora", "full") for ranks in (1, 2)]
-EVERY_ROW_AND_COLUMN = [
-    Cell("pretrain", "full", 2),
-    Cell("dpo", "lora", 2),
-    Cell("reward", "lora", 1),
-    Cell("kto", "full", 1),
-    Cell("grpo", "lora", 1),
-    Cell("grpo", "full", 2),
+WHOLE = [
+    Cell(method, adapter, ranks, strategy)
+    for method in FILES
+    for adapter in ("lora", "full")
+    for ranks, strategy in ((1, "none"), (2, "ddp"))
 ]
-CHOSEN = CELLS if ENABLED else EVERY_ROW_AND_COLUMN
+SHARDED = [
+    Cell(method, adapter, 2, strategy)
+    for method in FILES
+    for adapter in ("lora", "full")
+    for strategy in STRATEGIES
+    if strategy not in ("none", "ddp")
+]
+EVERY_METHOD = [
+    Cell("pretrain", "full", 1, "none"),
+    Cell("dpo", "lora", 2, "ddp"),
+    Cell("reward", "lora", 1, "none"),
+    Cell("kto", "full", 1, "none"),
+    Cell("grpo", "full", 2, "ddp"),
+]
 
 
 def spec_of(cell: Cell) -> dict[str, Any]:
@@ -85,6 +97,7 @@ def spec_of(cell: Cell) -> dict[str, Any]:
         "training": {"maxSteps": STEPS, "batchSize": 2, "gradAccumSteps": 2, "maxSeqLength": 128, "learningRate": 1e-3},
         "evaluation": {"strategy": "steps", "steps": 2, "batchSize": 2},
         "checkpoint": {"steps": SAVE},
+        "distributed": {"strategy": cell.strategy},
     }
     return merge(common, BLOCKS[cell.method])
 
@@ -102,7 +115,7 @@ def after(results: Mapping[int, Any], step: int) -> dict[int, Any]:
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize("cell", CHOSEN, ids=str)
+@pytest.mark.parametrize("cell", WHOLE if ENABLED else EVERY_METHOD, ids=str)
 def test_resumed_equals_never_interrupted(make_run: MakeRun, cell: Cell) -> None:
     """R-07, B-03 to B-07: per-step loss, norm, rate and the method's own numbers, evaluations and the bytes of the result."""
     run = job(make_run, cell)
@@ -122,7 +135,24 @@ def test_resumed_equals_never_interrupted(make_run: MakeRun, cell: Cell) -> None
     assert steps_of(first, second) == steps_of(whole)
     assert evaluations(first, second) == evaluations(whole)
     assert weights(second) == weights(whole)
-    record(Tried(cell.method, cell.adapter, "none" if cell.ranks == 1 else "ddp", cell.ranks), "exact")
+    record(Tried(cell.method, cell.adapter, cell.strategy, cell.ranks), "exact")
+
+
+@pytest.mark.matrix
+@pytest.mark.skipif(not ENABLED, reason="the grid belongs to make matrix; test_strategies has every strategy with sft")
+@pytest.mark.parametrize("cell", SHARDED, ids=str)
+def test_shared_out_and_resumed_equals_never_interrupted(make_sharded: MakeRun, cell: Cell) -> None:
+    """R-07, R-14: the same where the ranks share weights, gradients or optimizer among them."""
+    whole = job(make_sharded, cell).attempt(cell.ranks)
+    assert whole.codes == [0] * cell.ranks, whole.log
+    run = job(make_sharded, cell)
+    first = run.attempt(cell.ranks, hook=stop_at(2))
+    second = run.attempt(cell.ranks, resume=stopped_step(first))
+    assert second.codes == [0] * cell.ranks, second.log
+    assert steps_of(first, second) == steps_of(whole)
+    assert evaluations(first, second) == evaluations(whole)
+    assert weights(second) == weights(whole)
+    record(Tried(cell.method, cell.adapter, cell.strategy, cell.ranks), "exact")
 
 
 def assert_same(whole: Result, resumed: Result, *, after_step: int) -> None:
@@ -134,10 +164,10 @@ def assert_same(whole: Result, resumed: Result, *, after_step: int) -> None:
 
 def test_a_reward_model_scores_answers(make_run: MakeRun) -> None:
     """H-03: what method reward makes serves as grpo.rewardModel, beside a reference model of its own (H-02)."""
-    scorer = job(make_run, Cell("reward", "full", 1), {"training": {"maxSteps": 1}}).attempt()
+    scorer = job(make_run, Cell("reward", "full", 1, "none"), {"training": {"maxSteps": 1}}).attempt()
     assert scorer.codes == [0], scorer.log
     change = {"grpo": {"rewardFunctions": None, "rewardModel": "s3://a/scorer", "referenceModel": "s3://a/reference", "beta": 0.1}}
-    run = job(make_run, Cell("grpo", "lora", 1), merge(change, {"training": {"maxSteps": 2}}))
+    run = job(make_run, Cell("grpo", "lora", 1, "none"), merge(change, {"training": {"maxSteps": 2}}))
     run.companions |= {"reward_dir": scorer.final, "reference_dir": run.model}
     result = run.attempt()
     assert result.codes == [0], result.log
@@ -147,7 +177,7 @@ def test_a_reward_model_scores_answers(make_run: MakeRun) -> None:
 def test_generation_settings(make_run: MakeRun) -> None:
     """H-06, H-07, F-31: other chunks and another cache give valid runs; the evaluation batch is rounded up, which is said."""
     eager = {"grpo": {"enforceEager": True, "maxNumSeqs": 8}, "training": {"maxSteps": 1}}
-    result = job(make_run, Cell("grpo", "lora", 1), eager).attempt()
+    result = job(make_run, Cell("grpo", "lora", 1, "none"), eager).attempt()
     assert result.codes == [0], result.log
     warnings = {warning.condition: warning.message for warning in result.of(Warned)}
     assert "rounded up to 4" in warnings["EvaluationBatchRounded"]
@@ -165,7 +195,7 @@ def test_generation_settings(make_run: MakeRun) -> None:
 )
 def test_refusals(make_run: MakeRun, change: Mapping[str, Any], message: str) -> None:
     """What cannot be trained is named, as an error of the user's."""
-    result = job(make_run, Cell("grpo", "lora", 1), {"grpo": change}).attempt()
+    result = job(make_run, Cell("grpo", "lora", 1, "none"), {"grpo": change}).attempt()
     assert result.codes == [42], result.log
     assert failure(result).failure_class == "ConfigurationError"
     assert message in failure(result).message

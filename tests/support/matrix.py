@@ -1,4 +1,4 @@
-"""The table of what was tried together: ``docs/matrix.json`` holds the results, ``docs/matrix.md`` shows them.
+"""The table of what was tried together: ``tests/data/exactness.json`` holds the results, ``docs/reference/exactness.md`` shows them.
 
 ``make matrix`` runs the cells, each of which calls :func:`record` when it has passed, and renders the page:
 ``python -m tests.support.matrix``.
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "docs/matrix.json"
-PAGE = ROOT / "docs/matrix.md"
+RESULTS = ROOT / "tests/data/exactness.json"
+PAGE = ROOT / "docs/reference/exactness.md"
 ENABLED = bool(os.environ.get("FINETUNE_MATRIX"))
 HEAD = """# What was tried together
 
