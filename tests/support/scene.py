@@ -156,6 +156,14 @@ def moment_text(epoch: float, t: float) -> str:
     return datetime.fromtimestamp(epoch + t, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def method_numbers(method: str, row: Row) -> dict[str, float] | None:
+    """What a trainer of the method shows beside its loss; the lower the loss, the better."""
+    learnt = 1 / (1 + row.loss)
+    if method == "grpo":
+        return {"reward": learnt, "reward_std": 0.3 * (1 - learnt), "kl": 0.01 * row.step * learnt}
+    return {"rewards/accuracies": 0.5 + 0.5 * learnt} if method == "dpo" else None
+
+
 class Scene:
     """All jobs, the operator's page and the trainers' pages, at one moment after another."""
 
@@ -256,6 +264,7 @@ class Scene:
                 tokens_seen=sum(r.tokens for r in moment.rows[: moment.index + 1]),
                 gpu_memory_bytes=int(61e9 + row.step * 1e7) if actor.gpus else None,
                 mfu=0.4 + 0.02 * (row.step % 3) if actor.gpus else None,
+                metrics=method_numbers(actor.spec.get("method", "sft"), row),
             )
         )  # fmt: skip
         evaluated = [r.eval_loss for r in moment.rows[: moment.index + 1] if r.eval_loss is not None]
@@ -354,7 +363,7 @@ def cast() -> tuple[Actor, ...]:
             Part(300, "Starting", "AwaitingPods", 1), Part(360, "Training", "Training", 1, 0, 60),
             Part(1.1 * HOUR, "Pausing", "AwaitingCheckpoint", 1), Part(1.1 * HOUR + 60, "Paused", "UserRequested", 1, outcome="Paused"),
             Part(1.7 * HOUR, "Resuming", "AwaitingPods", 2), Part(1.72 * HOUR, "Training", "Training", 2, 60, ALL_ROWS),
-        ), spec(1e-4)),
+        ), spec(1e-4, method="grpo")),
         Actor("team-b", "big-sft", "big", (
             Part(0, "Validating"), Part(30, "Queued"), Part(900, "Starting", "AwaitingPods", 1),
             Part(1000, "Training", "Training", 1, 0, 45),
@@ -364,7 +373,7 @@ def cast() -> tuple[Actor, ...]:
         Actor("team-b", "capped", "steady", (
             Part(600, "Starting", "AwaitingPods", 1), Part(640, "Training", "Training", 1, 0, 30),
             Part(1.0 * HOUR, "Pausing", "AwaitingCheckpoint", 1), Part(1.0 * HOUR + 45, "Paused", "LimitReached", 1, outcome="Paused"),
-        ), spec(2e-4)),
+        ), spec(2e-4, method="dpo")),
         Actor("team-b", "next-in-line", "steady", (
             Part(2.49 * HOUR, "Validating"), Part(2.5 * HOUR, "Queued"),
         ), spec(2e-4, **gpu), pods=2, gpus=2),

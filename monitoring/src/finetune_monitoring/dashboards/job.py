@@ -27,7 +27,7 @@ def build() -> Dashboard:
     dashboard = dashboard.with_variable(datasource()).with_variable(namespace()).with_variable(name("Job")).with_variable(price())
     for annotation in marks():
         dashboard = dashboard.annotation(annotation)
-    for add in (overview, learning, speed, checkpoints):
+    for add in (overview, learning, method, speed, checkpoints):
         dashboard = add(dashboard)
     return dashboard
 
@@ -113,6 +113,38 @@ def learning(dashboard: Dashboard) -> Dashboard:
         )
         .with_panel(p.series(Text("Gradient norm", "Before clipping"), THIRD, "none", Query(by_job(m.GRAD_NORM, ONE_JOB), "norm")))
         .with_panel(p.series(Text("Epoch", "Passes over the data done"), THIRD, "none", Query(by_job(m.EPOCH, ONE_JOB), "epoch")))
+    )
+
+
+def method(dashboard: Dashboard) -> Dashboard:
+    """Numbers of methods that score or compare answers (H-09)."""
+    return (
+        dashboard.with_row(p.row("Rewards and preferences"))
+        .with_panel(
+            p.series(
+                Text("Reward", "Mean score of the answers and its spread, methods grpo and reward. A spread of 0 teaches nothing"),
+                THIRD,
+                "none",
+                Query(by_job(m.REWARD_MEAN, ONE_JOB), "mean"),
+                Query(by_job(m.REWARD_STD, ONE_JOB), "spread"),
+            )
+        )
+        .with_panel(
+            p.series(
+                Text("Distance to the reference", "Methods grpo and kto: how far the model has moved; beta holds it back"),
+                THIRD,
+                "none",
+                Query(by_job(m.KL, ONE_JOB), "KL"),
+            )
+        )
+        .with_panel(
+            p.series(
+                Text("Accuracy of preferences", "Methods dpo and reward: share of pairs whose better answer scores higher; half is chance"),
+                THIRD,
+                "percentunit",
+                Query(by_job(m.PREFERENCE_ACCURACY, ONE_JOB), "accuracy"),
+            )
+        )
     )
 
 
