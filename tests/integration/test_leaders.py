@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,32 +13,10 @@ from typing import Any
 
 import pytest
 
-from finetune_api.constants import TLS_SECRET
 from tests.support.jobs import make_job
-from tests.support.platform import SYSTEM_NAMESPACE, Kubectl, eventually
+from tests.support.platform import Kubectl, eventually
 
-OPERATOR = "deployment/finetune-operator"
 NOWHERE = {"finetune.dev/test": "nowhere"}
-
-
-@pytest.fixture
-def namespace(kubeconfig: Path, crds: None) -> Iterator[Kubectl]:
-    """A namespace of the test's own; an installed operator is away meanwhile."""
-    kubectl = Kubectl(kubeconfig)
-    system = kubectl.within(SYSTEM_NAMESPACE)
-    installed = system.get("deployment", "finetune-operator")
-    name = f"leaders-{uuid.uuid4().hex[:8]}"
-    kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    inside = kubectl.within(name)
-    inside.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": TLS_SECRET}})
-    if installed is not None:
-        system("scale", OPERATOR, "--replicas=0")
-        system("wait", "--for=delete", "pod", "-l", "app.kubernetes.io/component=operator", "--timeout=60s")
-    yield inside
-    kubectl("delete", "namespace", name, "--wait=false")
-    if installed is not None:
-        system("scale", OPERATOR, f"--replicas={installed['spec']['replicas']}")
-        system("rollout", "status", OPERATOR, "--timeout=120s")
 
 
 class Operator:
@@ -101,11 +78,11 @@ def run_of(kubectl: Kubectl) -> list[str]:
 
 
 @pytest.fixture
-def two(namespace: Kubectl, tmp_path: Path) -> Iterator[tuple[Operator, Operator]]:
+def two(unattended: Kubectl, tmp_path: Path) -> Iterator[tuple[Operator, Operator]]:
     """(leader, standby)."""
     with ExitStack() as stack:
-        operators = [Operator(namespace, name, tmp_path / f"{name}.log", stack) for name in ("one", "two")]
-        leader = eventually(lambda: holder(namespace) or None, within=60, what="a leader")
+        operators = [Operator(unattended, name, tmp_path / f"{name}.log", stack) for name in ("one", "two")]
+        leader = eventually(lambda: holder(unattended) or None, within=60, what="a leader")
         operators.sort(key=lambda operator: operator.identity != leader)
         yield operators[0], operators[1]
 
@@ -115,20 +92,20 @@ def job_spec() -> dict[str, Any]:
     return make_job("led", {"resources": {"nodeSelector": NOWHERE}})
 
 
-def test_a_leader_that_wakes_changes_nothing(namespace: Kubectl, two: tuple[Operator, Operator]) -> None:
+def test_a_leader_that_wakes_changes_nothing(unattended: Kubectl, two: tuple[Operator, Operator]) -> None:
     """SIGSTOP the leader; the other one takes over within 20 s and pauses, resumes, pauses; the first wakes and leaves without a write."""
     leader, standby = two
-    namespace.apply(job_spec())
-    eventually(lambda: run_of(namespace) == ["led-r1"] or None, within=60, what="the first run")
+    unattended.apply(job_spec())
+    eventually(lambda: run_of(unattended) == ["led-r1"] or None, within=60, what="the first run")
     os.kill(leader.process.pid, signal.SIGSTOP)
-    eventually(lambda: holder(namespace) == standby.identity or None, within=60, what="the other one leads")
+    eventually(lambda: holder(unattended) == standby.identity or None, within=60, what="the other one leads")
     for replicas, expected in ((0, []), (1, ["led-r2"]), (0, [])):
-        namespace("scale", "finetunejob/led", f"--replicas={replicas}")
-        eventually(lambda wanted=expected: run_of(namespace) == wanted or None, within=90, what=f"runs {expected}")  # type: ignore[misc]
-    eventually(lambda: phase(namespace) == "Paused" or None, within=60, what="Paused")
-    before = everything(namespace)
+        unattended("scale", "finetunejob/led", f"--replicas={replicas}")
+        eventually(lambda wanted=expected: run_of(unattended) == wanted or None, within=90, what=f"runs {expected}")  # type: ignore[misc]
+    eventually(lambda: phase(unattended) == "Paused" or None, within=60, what="Paused")
+    before = everything(unattended)
     os.kill(leader.process.pid, signal.SIGCONT)
     assert leader.process.wait(60) != 0, leader.log.read_text()
-    assert everything(namespace) == before
-    assert holder(namespace) == standby.identity
+    assert everything(unattended) == before
+    assert holder(unattended) == standby.identity
     assert standby.process.poll() is None
