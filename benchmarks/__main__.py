@@ -7,7 +7,7 @@ import sys
 
 from benchmarks.environment import NoClusterError, kubeconfig
 
-LOCAL = ("overhead", "checkpoint")
+LOCAL = ("overhead", "checkpoint", "throughput")
 ON_CLUSTER = ("startup", "pause", "wave", "progress")
 
 

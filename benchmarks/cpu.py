@@ -24,6 +24,15 @@ def cpu_seconds(pid: int) -> float:
     return total / 1e9
 
 
+def resident_peak(pid: int) -> int:
+    """Most bytes of main memory a process had at once; 0 when it is gone."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
 def descendants(pid: int) -> dict[int, str]:
     """Processes below one, with their command lines."""
     found: dict[int, str] = {}
@@ -43,6 +52,8 @@ class CpuMeter:
     def __init__(self, supervisor: int, metrics: Path) -> None:
         self.marks: dict[int, float] = {}
         """Lines in the metrics file (steps) -> CPU seconds of rank 0 so far."""
+        self.peak_bytes = 0
+        """Most main memory rank 0 had at once."""
         self._supervisor, self._metrics = supervisor, metrics
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -64,6 +75,7 @@ class CpuMeter:
             size = now
             rank = rank or self._rank_0()
             self.marks[self._metrics.read_text().count("\n")] = cpu_seconds(rank)
+            self.peak_bytes = max(self.peak_bytes, resident_peak(rank))
 
     def _rank_0(self) -> int:
         """The process that has the metrics file open."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -30,11 +31,14 @@ class Clock(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
         self.ends: list[float] = []
         self.cpu: list[float] = []
         """CPU time of this process at the end of each step."""
+        self.tokens: list[int] = []
+        """Tokens seen at the end of each step, padding not counted."""
         self.stalls: list[float] = []
         self._upload = upload
 
-    def on_step_end(self, *_args: Any, **_: Any) -> None:
+    def on_step_end(self, _args: TrainingArguments, state: TrainerState, *_more: Any, **_: Any) -> None:
         """A step has ended."""
+        self.tokens.append(int(state.num_input_tokens_seen))
         self.ends.append(time.monotonic())
         self.cpu.append(time.process_time())
 
@@ -49,7 +53,7 @@ def main() -> None:
     """Train."""
     options = parse()
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32 if options.device == "cpu" else torch.bfloat16)
     lora = LoraConfig(r=options.lora_rank, lora_alpha=options.lora_rank, target_modules="all-linear", task_type="CAUSAL_LM")
     clock = Clock(uploader(options.bucket) if options.bucket else None)
     trainer = SFTTrainer(
@@ -66,8 +70,9 @@ def main() -> None:
             seed=options.seed,
             gradient_checkpointing=False,
             bf16=False,
-            use_cpu=True,
+            use_cpu=options.device == "cpu",
             logging_steps=5,
+            include_num_input_tokens_seen="non_padding",
             save_strategy="steps" if options.save_every else "no",
             save_steps=options.save_every or 500,
             save_total_limit=2,
@@ -84,8 +89,23 @@ def main() -> None:
     if trainer.is_world_process_zero():
         steps, cpu = ([end - start for start, end in pairwise(marks)] for marks in (clock.ends, clock.cpu))
         trainable = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
-        measured = {"steps": steps, "stalls": clock.stalls, "cpu": cpu, "trainable": trainable}
+        measured = {
+            "steps": steps,
+            "stalls": clock.stalls,
+            "cpu": cpu,
+            "trainable": trainable,
+            "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
+            "tokens": [end - start for start, end in pairwise(clock.tokens)],
+            "peak_bytes": peak_bytes(options.device),
+        }
         (options.out / "measured.json").write_text(json.dumps(measured))
+
+
+def peak_bytes(device: str) -> int:
+    """Return the most memory in use at once: of the GPU, else of this process."""
+    if device == "gpu":
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def uploader(bucket: str) -> Any:
@@ -114,6 +134,7 @@ def parse() -> argparse.Namespace:
     for name in ("lora-rank", "steps", "batch-size", "accumulation", "length", "seed"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--learning-rate", type=float, required=True)
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--adapter", choices=("lora", "full"), required=True)
     parser.add_argument("--save-every", type=int, default=0, help="steps between saves, 0: none")
     parser.add_argument("--bucket", default="", help="s3://bucket/prefix to upload each checkpoint to; empty: none")

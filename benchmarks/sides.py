@@ -44,6 +44,14 @@ class Measured:
     """Trained parameters: both sides must agree."""
     checkpoint_bytes: list[int]
     """Sizes of the checkpoints complete in the store."""
+    tokens: list[int]
+    """Tokens of each step's rows, padding not counted."""
+    peak_bytes: int
+    """Most memory in use at once: of the GPU, else of rank 0's process."""
+    parameters: int = 0
+    """Of the model with its adapter; known to the plain side."""
+    missing: str = ""
+    """What the optimized backend had to go without."""
 
 
 class Operator(BaseHTTPRequestHandler):
@@ -51,10 +59,16 @@ class Operator(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     posts: ClassVar[int] = 0
+    facts: ClassVar[dict[str, str]] = {}
+    """What the last run found out."""
+    gpu_bytes: ClassVar[int] = 0
+    """Peak of the last run's GPU."""
 
     def do_POST(self) -> None:
         """Accept a post."""
-        self.rfile.read(int(self.headers["Content-Length"]))
+        post = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["finetune"]
+        Operator.facts = post.get("facts") or Operator.facts
+        Operator.gpu_bytes = post.get("gpuMemoryBytes") or Operator.gpu_bytes
         body = ProgressReply(contract_version=CONTRACT_VERSION).to_json().encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -105,6 +119,7 @@ class Bench:
     def supervised(self, workload: Workload) -> Measured:
         """Train under the real supervisor: uploads to MinIO, progress posts, metrics endpoint."""
         directory = self._next("supervised")
+        Operator.facts, Operator.gpu_bytes = {}, 0
         prefix = directory.name
         config = self._config(workload, prefix)
         (directory / "config.json").write_text(config.to_json())
@@ -119,7 +134,7 @@ class Bench:
             ENV_TOKEN: self._directory / "token",
         }
         environment = {**_environment(workload), **{name: str(value) for name, value in own.items()}}
-        marks = _run([sys.executable, "-m", "benchmarks.pod"], environment, directory)
+        marks, resident = _run([sys.executable, "-m", "benchmarks.pod"], environment, directory)
         rows = [json.loads(line) for line in (directory / "work/metrics.jsonl").read_text().splitlines()]
         end = TerminationMessage.model_validate_json((directory / "termination.json").read_text())
         assert end.usage is not None, "a finished run knows its usage"
@@ -131,6 +146,9 @@ class Bench:
             cpu=per_step(marks, workload.save_every),
             trainable=self._trainable(prefix),
             checkpoint_bytes=[manifest.size_bytes for manifest in manifests],
+            tokens=[row["tokens"] for row in rows],
+            peak_bytes=Operator.gpu_bytes or resident,
+            missing=Operator.facts.get("backendMissing", ""),
         )
 
     def plain(self, workload: Workload, *, save: bool) -> Measured:
@@ -148,7 +166,7 @@ class Bench:
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workload.ranks}"] if workload.ranks > 1 else []
         _run([sys.executable, *launcher, "-m", "benchmarks.plain_trl", *arguments], environment, directory)
         measured = json.loads((directory / "measured.json").read_text())
-        return Measured(measured["steps"], measured["stalls"], measured["cpu"], measured["trainable"], [])
+        return Measured(checkpoint_bytes=[], **measured)
 
     def _config(self, workload: Workload, prefix: str) -> RunConfig:
         return RunConfig(
@@ -157,7 +175,7 @@ class Bench:
             run=1,
             spec=resolve(workload.spec()).spec,
             topology=Topology(
-                replicas=1, processes_per_replica=workload.ranks, device="cpu", master_addr="localhost", master_port=free_port()
+                replicas=1, processes_per_replica=workload.ranks, device=workload.device, master_addr="localhost", master_port=free_port()
             ),
             store=StoreConfig(uri=f"s3://{BUCKET}/{prefix}"),
             progress=ProgressConfig(url=self._progress_url),
@@ -195,8 +213,11 @@ def _environment(workload: Workload) -> dict[str, str]:
     }
 
 
-def _run(command: list[str], environment: dict[str, str], directory: Path) -> dict[int, float]:
-    """Run to the end; a failure shows the last of its output. Returns CPU time by step where the program writes a worker's metrics."""
+def _run(command: list[str], environment: dict[str, str], directory: Path) -> tuple[dict[int, float], int]:
+    """Run to the end; a failure shows the last of its output.
+
+    Returns CPU time by step and peak memory of rank 0 where the program writes a worker's metrics.
+    """
     log = directory / "log"
     with log.open("wb") as file:
         process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
@@ -204,4 +225,4 @@ def _run(command: list[str], environment: dict[str, str], directory: Path) -> di
             code = process.wait()
     if code:
         raise SystemExit(f"{' '.join(command[:4])} ended with {code}:\n{log.read_text()[-4000:]}")
-    return meter.marks
+    return meter.marks, meter.peak_bytes

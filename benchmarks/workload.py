@@ -18,7 +18,7 @@ ROWS = 256
 
 @dataclass(frozen=True)
 class Workload:
-    """A training on CPU with steps of equal work: every row is cut to ``length`` tokens."""
+    """A training whose rows are cut to ``length`` tokens; those of :func:`write_inputs` are longer, so that its steps are equal work."""
 
     inputs: Path
     """Directory with ``model/`` and ``train.jsonl``, see :func:`write_inputs`."""
@@ -32,6 +32,10 @@ class Workload:
     batch_size: int = 2
     accumulation: int = 2
     length: int = 128
+    device: Literal["cpu", "gpu"] = "cpu"
+    backend: Literal["standard", "optimized"] = "standard"
+    packing: bool | None = None
+    """None: the backend's own."""
 
     @property
     def name(self) -> str:
@@ -42,9 +46,10 @@ class Workload:
         """The spec of a FineTuneJob."""
         adapter: dict[str, Any] = {"type": self.adapter}
         lora = {"rank": LORA_RANK, "alpha": LORA_RANK, "targetModules": ["all-linear"]}
+        dataset: dict[str, Any] = {"uri": "pvc://inputs/train.jsonl", "format": "text", "numWorkers": 0}
         return {
             "model": {"uri": "pvc://inputs/model"},
-            "dataset": {"uri": "pvc://inputs/train.jsonl", "format": "text", "numWorkers": 0},
+            "dataset": dataset if self.packing is None else {**dataset, "packing": self.packing},
             "adapter": merge(adapter, lora) if self.adapter == "lora" else adapter,
             "training": {
                 "batchSize": self.batch_size,
@@ -56,8 +61,9 @@ class Workload:
                 "maxSteps": self.steps,
                 "seed": SEED,
                 "gradientCheckpointing": False,
+                "backend": self.backend,
             },
-            "resources": {"device": "cpu", "processesPerReplica": self.ranks},
+            "resources": {"device": self.device, "processesPerReplica": self.ranks},
             "checkpoint": {"steps": self.save_every, "keepLast": 2},
             "logging": {"steps": 5},
         }
@@ -76,6 +82,7 @@ class Workload:
             "length": self.length,
             "learning-rate": LEARNING_RATE,
             "seed": SEED,
+            "device": self.device,
         }
         return [part for name, value in values.items() for part in (f"--{name}", str(value))]
 
