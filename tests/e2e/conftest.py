@@ -68,5 +68,7 @@ def run_job(platform: Platform, namespace: Kubectl) -> Iterator[JobFactory]:
 
     yield run
     for job in made:
+        if namespace.get("finetunejob", job.name) is None:
+            continue
         namespace("annotate", "finetunejob", job.name, "finetune.dev/allow-delete-running=true", "--overwrite")
         namespace("delete", "finetunejob", job.name, "--wait=true", "--timeout=120s")
