@@ -211,7 +211,7 @@ class Resources(ApiModel):
     """Memory of one GPU, for example 80Gi: preflight then says beforehand whether the job fits. Unset: read from the GPU at start."""
     memory_probe: bool | None = api_field(default=None, tier=ADVANCED, requirement="N-01 F-04")
     """Run the longest batch once before the first step, so that memory that will not do fails the run within a minute; it changes no
-    number of the training. Not with ZeRO and not with torch_compile. Unset: on gpu."""
+    number of the training. Methods sft and pretrain; not with ZeRO and not with torch_compile. Unset: on gpu."""
     processes_per_replica: int | None = api_field(default=None, ge=1, le=16, unit="ranks per pod", requirement="M-01 M-05")
     """Training processes per pod. Unset: gpusPerReplica, 1 on cpu."""
     cpu: Quantity | None = api_field(default=None, requirement="L-16")

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-GENERATES: Final = frozenset({"grpo"})
-"""Methods whose batches are made by the model itself: the first step fills the memory as all others do."""
+METHODS: Final = frozenset({"sft", "pretrain"})
+"""Methods that probe: the trainers of others keep state of their own between batches, which is not proved to come back."""
 ROPE_STATE: Final = "max_seq_len_cached"
 """How the names end under which rotary embeddings that grow with the text remember the longest one, beside their buffers."""
 
@@ -47,7 +47,7 @@ def is_due(session: Session, args: Any) -> bool:
     """
     resources = session.spec.resources
     wanted = resources.memory_probe if resources.memory_probe is not None else resources.device == "gpu"
-    return wanted and session.sharing.name not in ZERO and session.spec.method not in GENERATES and not args.torch_compile
+    return wanted and session.sharing.name not in ZERO and session.spec.method in METHODS and not args.torch_compile
 
 
 def probe(session: Session, trainer: FineTuneTrainer) -> None:
