@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import json
+import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator
@@ -20,10 +21,10 @@ from tests.support.platform import SYSTEM_NAMESPACE, Job, Kubectl, Platform, eve
 from tests.support.reliability import Fault
 
 pytestmark = pytest.mark.e2e
-STEPS = 900
+STEPS = 450
 SPEC: dict[str, Any] = {"adapter": {"dropout": 0.05}, "training": {"maxSteps": STEPS}, "checkpoint": {"steps": 50}}
 TWO_PODS: dict[str, Any] = merge(SPEC, {"replicas": 2, "training": {"gradAccumSteps": 2}})
-ENDLESS: dict[str, Any] = merge(SPEC, {"training": {"maxSteps": 1_000_000}})
+ENDLESS: dict[str, Any] = merge(SPEC, {"training": {"maxSteps": 100_000}})
 """For faults that take longer than a short run; ended by a pause."""
 OPERATOR = "app.kubernetes.io/component=operator"
 KILL_EVERY_SECONDS, MOST_KILLS = 10.0, 40
@@ -213,6 +214,7 @@ def test_a_short_cut_between_two_ranks(run_job: JobFactory, untouched: Callable[
     fault.ends_with(final)
 
 
+@pytest.mark.skipif(not os.environ.get("FINETUNE_SOAK"), reason="takes four minutes; make soak")
 def test_a_lasting_cut_between_two_ranks(run_job: JobFactory, untouched: Callable[[int], Job], fault: Fault) -> None:
     """The network does not come back: the group is given up after a minute of silence and starts again as a whole."""
     reference = untouched(2)
