@@ -20,8 +20,17 @@ CHATS = [json.loads(line)["messages"] for line in DATA.read_text().splitlines()]
 FILES: dict[str, list[Mapping[str, Any]]] = {
     "messages": [{"messages": chat} for chat in CHATS[:96]],
     "pairs": [{"prompt": chat[-2]["content"] + " ", "completion": chat[-1]["content"]} for chat in CHATS],
+    "pairs-as-turns": [
+        {
+            "prompt": [{"role": "user", "content": chat[-2]["content"] + " "}],
+            "completion": [{"role": "assistant", "content": chat[-1]["content"]}],
+        }
+        for chat in CHATS
+    ],
     "conversational-pairs": [{"prompt": chat[:-1], "completion": chat[-1:]} for chat in CHATS],
 }
+AS_THEY_ARE: dict[str, dict[str, Any]] = {"pairs": {"promptTemplate": "{prompt}"}}
+"""Without a template of the job, a model with a chat template gets texts as turns."""
 
 
 @pytest.fixture(scope="module")
@@ -58,5 +67,11 @@ def test_losses_of_full_fine_tuning(make_run: MakeRun, stock: dict[str, dict[str
 @pytest.mark.parametrize("kind", FILES)
 def test_rows(make_run: MakeRun, stock: dict[str, dict[str, Any]], files: dict[str, Path], kind: str) -> None:
     """Tokens and labels: templates, masked prompts, ends and cuts are TRL's own (E-02, E-05)."""
-    run = make_run({"dataset": {"uri": f"configmap://a/{kind}", "maxSamples": 0}}, data=files[kind])
+    run = make_run({"dataset": {"uri": f"configmap://a/{kind}", "maxSamples": 0, **AS_THEY_ARE.get(kind, {})}}, data=files[kind])
     assert load_from_disk(run.prepared / "train").to_list() == stock[kind]["rows"]
+
+
+def test_texts_become_turns(make_run: MakeRun, stock: dict[str, dict[str, Any]], files: dict[str, Path]) -> None:
+    """Prompt and answer in columns are one question and one answer to a model that has a chat template (E-10)."""
+    run = make_run({"dataset": {"uri": "configmap://a/pairs", "maxSamples": 0}}, data=files["pairs"])
+    assert load_from_disk(run.prepared / "train").to_list() == stock["pairs-as-turns"]["rows"]
