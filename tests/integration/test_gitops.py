@@ -69,19 +69,17 @@ def test_without_replicas_in_git_the_pause_stays(kubectl: Kubectl, way: str) -> 
     assert replicas(kubectl, name) == 0
 
 
-def test_a_server_side_apply_without_force_is_refused(kubectl: Kubectl) -> None:
-    """The conflict names the field and who changed it; nothing is changed."""
-    document = manifest("conflict", replicas=2)
+def test_a_server_side_apply_without_force_takes_it_back_too(kubectl: Kubectl) -> None:
+    """A scale takes the field from its owner and the API server records no other one for a custom resource, so that nothing conflicts."""
+    document = manifest("unforced", replicas=2)
     apply(kubectl, PLAIN_SSA, document)
-    kubectl("scale", "finetunejob/conflict", "--replicas=0")
-    said = apply(kubectl, PLAIN_SSA, document)
-    assert "conflict" in said
-    assert ".spec.replicas" in said
-    assert replicas(kubectl, "conflict") == 0
+    kubectl("scale", "finetunejob/unforced", "--replicas=0")
+    assert "conflict" not in apply(kubectl, PLAIN_SSA, document)
+    assert replicas(kubectl, "unforced") == 2
 
 
 def test_taking_replicas_out_of_git_while_paused_keeps_the_pause(kubectl: Kubectl) -> None:
-    """The scale owns the field too, so that it is not set back to its default."""
+    """After the scale the apply owns the field no more, so that it is not set back to its default."""
     apply(kubectl, ARGO, manifest("taken-out", replicas=2))
     kubectl("scale", "finetunejob/taken-out", "--replicas=0")
     apply(kubectl, ARGO, manifest("taken-out"))
