@@ -125,7 +125,9 @@ def bound(program: str, admin: Kubectl) -> Helm:
 
 
 @pytest.fixture(scope="module", params=["helm", "helm3"])
-def release(request: pytest.FixtureRequest, admin: Kubectl, images: Mapping[str, str], kinds: Values) -> Iterator[Release]:
+def release(
+    request: pytest.FixtureRequest, admin: Kubectl, images: Mapping[str, str], kinds: Values, no_other_operator: None
+) -> Iterator[Release]:
     """The chart with operator and store, in namespaced mode, once by each Helm: with the read-only ClusterRole, and without."""
     kubectl = new_namespace(admin, f"chart-{request.param}")
     values = {
