@@ -22,6 +22,8 @@ from finetune_operator.plan.observed import Manifest
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 REQUEST_SECONDS = 30.0
+ACCEPTED = f"{JSON}, application/jwk-set+json"
+"""The second for the API server's public keys alone: it answers 406 to a request that takes plain JSON only."""
 
 
 class Answer(NamedTuple):
@@ -62,7 +64,7 @@ class KubernetesTransport:
 
     async def request(self, method: str, path: str, *, query: Mapping[str, str], body: Any, content_type: str) -> Answer:
         """Send one request."""
-        headers = {"Accept": JSON, "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
+        headers = {"Accept": ACCEPTED, "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
         await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = self._client.configuration.host + path
         if query:
