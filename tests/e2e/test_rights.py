@@ -48,7 +48,7 @@ def test_every_request_is_allowed_and_every_right_is_used(platform: Platform, na
 
     Likewise another CA, which is written into the Secret and brought to the namespace of the job.
     """
-    job = run_job("rights", {"presetRef": {"name": "quick-test"}, "training": {"maxSteps": 3}, "output": {"retain": "Delete"}})
+    job = run_job("rights", {"presetRef": {"name": "quick-test"}, "training": {"maxSteps": 200}, "output": {"retain": "Delete"}})
     for _ in range(2):  # the second pause clears away what belongs to the first run
         job.wait_phase("Starting", "Training")
         job.scale(0)
