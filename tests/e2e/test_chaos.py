@@ -21,6 +21,7 @@ from tests.support.platform import SYSTEM_NAMESPACE, Job, Kubectl, Platform, eve
 from tests.support.reliability import Fault
 
 pytestmark = pytest.mark.e2e
+soak = pytest.mark.skipif(not os.environ.get("FINETUNE_SOAK"), reason="minutes each; make soak")
 STEPS = 450
 SPEC: dict[str, Any] = {"adapter": {"dropout": 0.05}, "training": {"maxSteps": STEPS}, "checkpoint": {"steps": 50}}
 TWO_PODS: dict[str, Any] = merge(SPEC, {"replicas": 2, "training": {"gradAccumSteps": 2}})
@@ -62,7 +63,7 @@ def end_by_pause(job: Job) -> dict[str, Any]:
     return status
 
 
-@pytest.mark.parametrize("way", ["evicted", "deleted"])
+@pytest.mark.parametrize("way", ["evicted", pytest.param("deleted", marks=soak)])
 def test_a_pod_that_is_asked_to_go(run_job: JobFactory, untouched: Callable[[int], Job], way: str, fault: Fault) -> None:
     """A drain's eviction, and kubectl delete pod: saved within the grace period, nothing is lost, nothing counts as a retry."""
     reference = untouched(1)
@@ -196,6 +197,7 @@ def test_a_disk_that_is_full(run_job: JobFactory, fault: Fault) -> None:
     fault.ends("saves skipped with a condition, training went on", 0)
 
 
+@soak
 def test_a_short_cut_between_two_ranks(run_job: JobFactory, untouched: Callable[[int], Job], fault: Fault) -> None:
     """No packet between the pods for some seconds: the ranks wait for each other, then go on in the same run."""
     reference = untouched(2)
@@ -214,7 +216,7 @@ def test_a_short_cut_between_two_ranks(run_job: JobFactory, untouched: Callable[
     fault.ends_with(final)
 
 
-@pytest.mark.skipif(not os.environ.get("FINETUNE_SOAK"), reason="takes four minutes; make soak")
+@soak
 def test_a_lasting_cut_between_two_ranks(run_job: JobFactory, untouched: Callable[[int], Job], fault: Fault) -> None:
     """The network does not come back: the group is given up after a minute of silence and starts again as a whole."""
     reference = untouched(2)
