@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from tests.support.install import install_chart, unpack_previous
 from tests.support.platform import SYSTEM_NAMESPACE, Job, Kubectl, Platform, eventually
 from tests.support.reliability import Fault
 
-pytestmark = pytest.mark.e2e
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(not os.environ.get("FINETUNE_SOAK"), reason="builds the images of the previous version: many minutes; make soak"),
+]
 SPEC: dict[str, Any] = {"training": {"maxSteps": 20_000}, "checkpoint": {"steps": 200}}
 """Longer than the test: it ends with a pause."""
 ONE_CERTIFICATE = "-----END CERTIFICATE-----\n"

@@ -28,18 +28,13 @@ def image_references() -> Mapping[str, str]:
 
 
 def image_references_of(tree: Path) -> Mapping[str, str]:
-    """The same for another version of the sources, built by its own recipes.
-
-    A second trainer image takes minutes to build and to push: only a soak (``FINETUNE_SOAK``) makes it, else the operator alone is of
-    the other version.
-    """
-    names = ["all"] if os.environ.get("FINETUNE_SOAK") else ["operator"]
+    """The same for another version of the sources, built by its own recipes."""
     environment = {**os.environ, "PYTHONPATH": str(tree / "cluster" / "src")}
-    command = [sys.executable, "-m", "finetune_cluster", "images", *names, "--output", "json"]
+    command = [sys.executable, "-m", "finetune_cluster", "images", "all", "--output", "json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tree, env=environment)
     assert done.returncode == 0, f"images of {tree}: {done.stderr}"
     images: dict[str, str] = json.loads(done.stdout)
-    return {**image_references(), **images}
+    return images
 
 
 def unpack_previous(folder: Path) -> str | None:
