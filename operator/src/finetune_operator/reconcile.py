@@ -43,6 +43,7 @@ class Reconciler:
         self._client = client
         self._events = events
         self._publish_ca = publish_ca
+        self._with_ca: set[str] = set()
         self._settings = settings
         self._now = now
         self._forget = forget
@@ -89,8 +90,11 @@ class Reconciler:
 
     async def _keep_ca(self, namespace: str) -> None:
         """Runs outlive the process that made them: this one has to know where a new CA is to be brought."""
+        if namespace in self._with_ca:
+            return
         try:
             await self._publish_ca(namespace)
+            self._with_ca.add(namespace)
         except ApiError as error:
             log.warning("CA not published", extra={"namespace": namespace, "error": str(error)})
 

@@ -123,9 +123,12 @@ class CaPublisher:
         return tuple(self._published)
 
     async def publish(self, namespace: str) -> None:
-        """See to it that the namespace has the CA. Without one (not made yet) pods start and find it later: the mount is optional."""
+        """See to it that the namespace has the CA. Without one (not made yet) pods start and find it later: the mount is optional.
+
+        Asks each time: a namespace may have been deleted and made again under the same name.
+        """
         ca = self._ca()
-        if ca is None or self._published.get(namespace) == ca:
+        if ca is None:
             return
         manifest = {
             "apiVersion": "v1",
