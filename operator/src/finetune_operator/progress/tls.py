@@ -115,7 +115,7 @@ class CaPublisher:
     def __init__(self, client: Client, ca: Callable[[], str | None]) -> None:
         self._client = client
         self._ca = ca
-        self._published: dict[str, str] = {}
+        self._published: set[str] = set()
 
     @property
     def namespaces(self) -> tuple[str, ...]:
@@ -140,7 +140,7 @@ class CaPublisher:
             await self._client.create(CONFIG_MAPS, namespace, manifest)
         except AlreadyExistsError:
             await self._update(namespace, ca)
-        self._published[namespace] = ca
+        self._published.add(namespace)
 
     async def _update(self, namespace: str, ca: str) -> None:
         """Bring an existing ConfigMap up to date; one that is not ours comes from the administrator and is left alone."""
