@@ -48,9 +48,10 @@ def test_every_request_is_allowed_and_every_right_is_used(platform: Platform, na
 
     Likewise another CA, which is written into the Secret and brought to the namespace of the job.
     """
-    job = run_job("rights", {"presetRef": {"name": "quick-test"}, "training": {"maxSteps": 200}, "output": {"retain": "Delete"}})
+    long_enough = {"epochs": 20, "maxSteps": 500}  # the preset has maxSteps as a cap
+    job = run_job("rights", {"presetRef": {"name": "quick-test"}, "training": long_enough, "output": {"retain": "Delete"}})
     for _ in range(2):  # the second pause clears away what belongs to the first run
-        job.wait_phase("Starting", "Training")
+        job.wait_phase("Starting", "Resuming", "Training")
         job.scale(0)
         job.wait_phase("Paused")
         job.scale(1)

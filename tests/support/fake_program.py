@@ -2,6 +2,7 @@
 
 ``FAKE_PREPARE_SECONDS`` and ``FAKE_STEP_SECONDS`` are how long preparing and a step take, ``FAKE_STEPS`` is the number of steps;
 ``FAKE_EXIT`` = ``rank:step:code`` makes a rank fail (a negative code: by signal), ``FAKE_HANG`` = ``rank:step`` makes it hang.
+``FAKE_LINGER`` names a file: a rank that is done hangs up, makes it with the suffix ``.begun``, and leaves once it is there.
 ``FAKE_SAVE_SECONDS`` and ``FAKE_FILE_BYTES`` make saves long and large.
 """
 
@@ -48,6 +49,9 @@ class Link:
                 self.stop = self.stop or message["trigger"]
             self.save = self.save or message["type"] == "save"
         return messages
+
+    def close(self) -> None:
+        self._socket.close()
 
     def wait_for(self, kind: str) -> None:
         while not any(message["type"] == kind for message in self.poll(0.1)):
@@ -167,7 +171,17 @@ def work() -> int:
         (final / "adapter_model.safetensors").write_text(f"adapter of step {step}")
         link.send("final", step=step, directory=str(final), kind="lora", source="last", metrics={"loss": 1.0 / step})
     group.highest(0)
+    link.close()
+    if "FAKE_LINGER" in os.environ:
+        linger(Path(os.environ["FAKE_LINGER"]))
     return 0
+
+
+def linger(leave: Path) -> None:
+    """Take long to clean up after the end of the training, as the libraries do."""
+    leave.with_suffix(".begun").touch()
+    while not leave.exists():
+        time.sleep(0.02)
 
 
 def say_course(plan: dict[str, Any], rank: int, step: int) -> None:

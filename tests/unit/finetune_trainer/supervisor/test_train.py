@@ -122,6 +122,18 @@ def test_pause_before_the_workers_ran(cluster: Cluster, operator: ProgressServer
     assert pod.wait() == 75
 
 
+def test_a_pause_as_the_ranks_leave_does_not_undo_the_end(cluster: Cluster, operator: ProgressServer, tmp_path: Path) -> None:
+    """OP-09: a rank that has hung up after the last step is ending by itself; the job is finished, not paused without a checkpoint."""
+    leave = tmp_path / "leave"
+    (pod,) = cluster.start_run(FAKE_LINGER=str(leave))
+    eventually(leave.with_suffix(".begun").exists, within=30, what="the rank has hung up")
+    operator.command("pause", "pause-1")
+    eventually(lambda: "command pause" in pod.output(), within=30, what="the pause has arrived")
+    leave.touch()
+    assert pod.wait() == 0, pod.output()
+    assert operator.last["finished"]["step"] == 10
+
+
 def test_sigkilled_worker_leaves_its_finished_saves(cluster: Cluster, operator: ProgressServer) -> None:
     """Design §5: a worker's death never ends an upload; the next run counts what was lost."""
     (pod,) = cluster.start_run(FAKE_STEPS="400", FAKE_EXIT=f"0:8:-{signal.SIGKILL.value}")

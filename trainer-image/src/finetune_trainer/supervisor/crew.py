@@ -62,9 +62,9 @@ class Crew:
 
     def order_stop(self, trigger: StopTrigger) -> None:
         """Ask every rank to stop; one that cannot hear yet (still importing) is ended by SIGTERM."""
-        connected = self._link.connected
+        met = self._link.met
         self._link.broadcast(Stop(trigger=trigger))
-        self.workers.terminate([local_rank for local_rank, process in enumerate(self.workers.processes) if process.rank not in connected])
+        self.workers.terminate([local_rank for local_rank, process in enumerate(self.workers.processes) if process.rank not in met])
 
     def order_save(self) -> None:
         """Ask every rank to save at the next agreed step."""

@@ -28,6 +28,7 @@ class LinkServer:
     def __init__(self, directory: Path, on_message: MessageHandler) -> None:
         self._on_message = on_message
         self._connections: dict[int, socket.socket] = {}
+        self._met: set[int] = set()
         self._stop: Stop | None = None
         self._lock = threading.Lock()
         self.path = _socket_path(directory)
@@ -37,10 +38,10 @@ class LinkServer:
         threading.Thread(target=self._accept, name="link", daemon=True).start()
 
     @property
-    def connected(self) -> set[int]:
-        """Ranks that said hello and are still connected."""
+    def met(self) -> set[int]:
+        """Ranks that have said hello; those that hung up since are ending by themselves."""
         with self._lock:
-            return set(self._connections)
+            return set(self._met)
 
     def broadcast(self, message: SupervisorMessage) -> None:
         """Send to every worker; a Stop also to those that connect later."""
@@ -90,6 +91,7 @@ class LinkServer:
     def _register(self, rank: int, connection: socket.socket) -> None:
         with self._lock:
             self._connections[rank] = connection
+            self._met.add(rank)
             stop = self._stop
         if stop is not None:
             _send(connection, stop)
