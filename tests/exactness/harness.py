@@ -68,7 +68,12 @@ class Zygote:
     """Forks workers from a process that has paid for the imports."""
 
     def __init__(self, log: Path, hidden: Sequence[str] = ("wandb", "deepspeed")) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(ROOT),
+            "HF_MODULES_CACHE": str(log.parent / "modules"),
+        }
         command = [sys.executable, "-m", "tests.exactness.zygote", *hidden]
         with log.open("wb") as errors:
             self._process = subprocess.Popen(

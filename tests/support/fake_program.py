@@ -127,13 +127,7 @@ def work() -> int:
     link, output = Link(), Path(plan["outputDir"])
     link.send("hello", rank=rank, local_rank=local_rank, pid=os.getpid())
     group = Group(rank, world)
-    total, step = int(os.environ.get("FAKE_STEPS", "10")), 0
-    resume = plan.get("resume")
-    if resume:
-        state = json.loads((Path(resume["directory"]) / "trainer_state.json").read_text())
-        rng = "rng_state.pth" if world == 1 else f"rng_state_{rank}.pth"
-        assert (Path(resume["directory"]) / rng).read_text() == f"rng {rank} {state['global_step']}"
-        step = state["global_step"]
+    total, step = int(os.environ.get("FAKE_STEPS", "10")), resumed_step(plan.get("resume"), rank, world)
     if rank == 0:
         pinned = {"contract_version": 1, "dtype": "float32", "strategy": "none", "versions": {"fake": os.environ.get("FAKE_VERSION", "1")}}
         link.send("facts", facts={"dtype": "float32"}, pinned=pinned)
@@ -175,6 +169,17 @@ def work() -> int:
     if "FAKE_LINGER" in os.environ:
         linger(Path(os.environ["FAKE_LINGER"]))
     return 0
+
+
+def resumed_step(resume: dict[str, Any] | None, rank: int, world: int) -> int:
+    """Step of the checkpoint, whose random state must be this rank's; 0 from scratch."""
+    if not resume:
+        return 0
+    directory = Path(resume["directory"])
+    step: int = json.loads((directory / "trainer_state.json").read_text())["global_step"]
+    rng = "rng_state.pth" if world == 1 else f"rng_state_{rank}.pth"
+    assert (directory / rng).read_text() == f"rng {rank} {step}"
+    return step
 
 
 def linger(leave: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 BASE: Final[Mapping[str, Any]] = {
     "method": "sft",
+    "model.trustRemoteCode": False,
     "dataset.split": "train",
     "dataset.weight": 1.0,
     "dataset.format": "auto",

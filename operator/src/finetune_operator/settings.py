@@ -49,6 +49,8 @@ class PlanSettings(BaseModel):
     trainer_ca_key: str = "ca.crt"
     trainer_offline: bool = False
     """Trainer pods ask the hub for nothing; its repositories must be in the cache claim."""
+    trusted_model_code: tuple[str, ...] = ()
+    """Patterns of model and tokenizer addresses whose own code trainer pods may run (``*`` stands for any text)."""
     scrape_annotations: bool = True
     """Whether trainer pods carry the annotations prometheus.io/scrape, for a Prometheus without PodMonitors."""
     grafana_url: str | None = None
@@ -82,6 +84,8 @@ class Settings(BaseSettings):
     trainer_ca_configmap: str | None = Field(default=None, max_length=253)
     trainer_ca_key: str = "ca.crt"
     trainer_offline: bool = False
+    trusted_model_code: Annotated[tuple[str, ...], NoDecode] = ()
+    """Comma-separated patterns of addresses whose own code trainer pods may run (model.trustRemoteCode). Empty: none."""
 
     storage_endpoint: str | None = None
     """host:port or URL of the S3 endpoint. Unset: what the store Secret says, else AWS."""
@@ -130,7 +134,7 @@ class Settings(BaseSettings):
     verb_deadline_seconds: int = Field(default=600, ge=30)
     finished_retention_seconds: float = Field(default=3600.0, ge=0)
 
-    @field_validator("watch_namespaces", "image_pull_secrets", "tls_names", mode="before")
+    @field_validator("watch_namespaces", "image_pull_secrets", "tls_names", "trusted_model_code", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         """Read a comma-separated list."""

@@ -50,6 +50,9 @@ class Model(ApiModel):
     https://host/file.tar. GGUF files cannot be trained."""
     tokenizer: Tokenizer | None = api_field(default=None, resume=IDENTITY, requirement="C-14")
     """Another tokenizer. Unset: the model's own."""
+    trust_remote_code: bool = api_field(default=False, resume=IDENTITY, tier=ADVANCED, requirement="C-05 C-06")
+    """Run Python code that lies beside the weights or the tokenizer, for models the libraries do not know. Only where the administrator
+    allows it (chart value trainer.trustRemoteCode.allowed); an hf:// address must then name a commit: hf://org/name@<40 hex digits>."""
     secret_ref: SecretRef | None = api_field(default=None, requirement="X-02")
     """Credentials for s3:// and gs:// (keys AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL) or https:// (key TOKEN). Unset:
     the store's own for s3:// and gs://."""

@@ -179,9 +179,28 @@ TEMPLATE_RULES = (
     ),
 )
 
+_COMMIT = "@[0-9a-f]{40}$"
+
+
+def _commit_rule(path: str) -> Rule:
+    """Whoever owns a repository can move its branches and tags; code that is run must be the code that was looked at."""
+    trusted = "model.trustRemoteCode"
+    fixed = cel.unless(path, cel.any_of(f"!self.{path}.startsWith('hf://')", f"self.{path}.matches('{_COMMIT}')"))
+    return Rule(
+        id=f"remote-code-{path.replace('.', '-').lower()}",
+        requirement="C-05",
+        path=path,
+        message=f"must name a commit where {trusted} is true: hf://org/name@ and its 40 hexadecimal digits; branches and tags can be moved",
+        cel=cel.any_of(f"!{cel.value(trusted)}", fixed),
+        holds=lambda spec: not spec[trusted] or not str(spec[path] or "").startswith("hf://") or re.search(_COMMIT, spec[path]) is not None,
+    )
+
+
 SOURCE_RULES = (
     address_rule("model.uri", MODEL_SCHEMES),
     address_rule("model.tokenizer.uri", MODEL_SCHEMES),
+    _commit_rule("model.uri"),
+    _commit_rule("model.tokenizer.uri"),
     Rule(
         id="model-gguf",
         requirement="AC-04 C-11",

@@ -18,6 +18,7 @@
   "TRAINER_CA_CONFIGMAP" .Values.trainer.caBundle.configMap
   "TRAINER_CA_KEY" .Values.trainer.caBundle.key
   "TRAINER_OFFLINE" .Values.trainer.offline
+  "TRUSTED_MODEL_CODE" (join "," .Values.trainer.trustRemoteCode.allowed)
   "STORAGE_ENDPOINT" (include "finetune-operator.storeEndpoint" .)
   "STORAGE_REGION" (include "finetune-operator.storeRegion" .)
   "STORAGE_BUCKET" (include "finetune-operator.storeBucket" .)

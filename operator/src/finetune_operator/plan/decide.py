@@ -63,7 +63,7 @@ def _judge(draft: Draft) -> Accepted | Refused | None:
     """Check the spec where that is due, and say so in the condition Valid."""
     if not needs_spec(draft.job):
         return None
-    verdict = judge_spec(draft.observed)
+    verdict = judge_spec(draft.observed, draft.settings)
     before = conditions.find(draft.status.conditions, ConditionType.VALID)
     match verdict:
         case Refused(reason, message):

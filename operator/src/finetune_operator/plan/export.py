@@ -30,11 +30,13 @@ from finetune_operator.plan.desire import Desire, Request, desire_of, open_reque
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.export_pod import build_export
 from finetune_operator.plan.failure import Culprit, find_culprit
+from finetune_operator.plan.model_code import code_refusal
 from finetune_operator.plan.observed import JobObject, Workload, parse_time
 from finetune_operator.plan.retry import RetryPolicy, backoff
 from finetune_operator.plan.run_config import build_run_config
 from finetune_operator.plan.specs import Accepted, judge_spec
 from finetune_operator.plan.verbs import delete_verb, verb_answer, verb_pod
+from finetune_operator.settings import PlanSettings
 
 OPEN, DONE, FAILED = "Open", "Done", "Failed"
 VERB = "export"
@@ -69,10 +71,10 @@ def export_name(job: JobObject) -> str | None:
 def export_config(draft: Draft) -> RunConfig | None:
     """What the export is told: the last run's config with the outputs as the spec has them now. None: nothing usable is left of the job."""
     last = draft.observed.last_run
-    verdict = judge_spec(draft.observed)
+    verdict = judge_spec(draft.observed, draft.settings)
     if last is not None:
         if not isinstance(verdict, Accepted):
-            return last.config
+            return _without_refused_code(last.config, draft.settings)
         changed = {"output": verdict.spec.output, "secrets": verdict.spec.secrets, "checkpoint": verdict.spec.checkpoint}
         return last.config.model_copy(update={"spec": last.config.spec.model_copy(update=changed)})
     if not isinstance(verdict, Accepted):
@@ -80,6 +82,14 @@ def export_config(draft: Draft) -> RunConfig | None:
     spec = verdict.spec.model_copy(update={"replicas": max(1, verdict.spec.replicas)})
     config = build_run_config(draft.job, spec, max(1, draft.status.run), draft.settings)
     return config.model_copy(update={"store": config.store.model_copy(update={"uri": draft.status.output_uri or config.store.uri})})
+
+
+def _without_refused_code(config: RunConfig, settings: PlanSettings) -> RunConfig:
+    """A permission that was taken back holds for exports too; the trainer then says what it needs."""
+    if not code_refusal(config.spec, settings.trusted_model_code):
+        return config
+    model = config.spec.model.model_copy(update={"trust_remote_code": False})
+    return config.model_copy(update={"spec": config.spec.model_copy(update={"model": model})})
 
 
 def begin_export(draft: Draft) -> bool:

@@ -17,8 +17,10 @@ from finetune_api.models.status import Resolved
 from finetune_api.problems import SpecError
 from finetune_api.resolve import Resolution, flatten, identity, resolve, unflatten
 from finetune_api.rules import check_resolved
+from finetune_operator.plan.model_code import code_refusal
 from finetune_operator.plan.observed import JobObject, LastRun, Observed, PresetFound
 from finetune_operator.plan.topology import GRAD_ACCUM, fit_global_batch
+from finetune_operator.settings import PlanSettings
 
 MAX_RESOLVED = 96
 MAX_VALUE = 256
@@ -44,8 +46,8 @@ class Refused(NamedTuple):
     message: str
 
 
-def judge_spec(observed: Observed) -> Accepted | Refused:
-    """Resolve and check the job's spec against its preset and, once it has run, against the run that exists."""
+def judge_spec(observed: Observed, settings: PlanSettings) -> Accepted | Refused:
+    """Resolve and check the job's spec against its preset, the administrator's word and, once it has run, the run that exists."""
     job, last = observed.job, observed.last_run
     try:
         validate_job(job.spec)
@@ -58,6 +60,8 @@ def judge_spec(observed: Observed) -> Accepted | Refused:
         return Refused("Invalid", "; ".join(f"spec.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)))
     if problems := check_resolved(resolution):
         return Refused("Invalid", "; ".join(map(str, problems)))
+    if refusal := code_refusal(resolution.spec, settings.trusted_model_code):
+        return Refused("RemoteCodeNotAllowed", refusal)
     return _against_last_run(resolution, last)
 
 

@@ -78,7 +78,8 @@ def _usage(config: RunConfig, final: FinalManifest, exported: Sequence[Exported]
         source, kind = "from peft import {}\nfrom transformers import AutoTokenizer", f"AutoPeftModelFor{task}"
     else:
         source, kind = "from transformers import {}, AutoTokenizer", f"AutoModelFor{task}"
-    load = f'model = {kind}.from_pretrained("PATH", dtype="auto")\ntokenizer = AutoTokenizer.from_pretrained("PATH")'
+    trust = ", trust_remote_code=True" if config.spec.model.trust_remote_code else ""
+    load = f'model = {kind}.from_pretrained("PATH", dtype="auto"{trust})\ntokenizer = AutoTokenizer.from_pretrained("PATH"{trust})'
     return f"{source.format(kind)}\n\n{load}"
 
 

@@ -27,10 +27,10 @@ LEAST_CORRELATION: Final[Mapping[str, float]] = {"merged": 0.99, "F16": 0.99, "B
 
 def check(plan: OutputsPlan) -> OutputsResult:
     """Measure every output. Raises :class:`TrainerError` (Unknown) for one that answers like another model."""
-    tokenizer = load_tokenizer(plan.final_dir)
+    tokenizer = load_tokenizer(plan.final_dir, runs_code=plan.runs_code)
     deltas = {}
     if plan.merged_wanted:
-        model = AutoModelForCausalLM.from_pretrained(plan.model_dir, dtype="auto", local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(plan.model_dir, dtype="auto", local_files_only=True, trust_remote_code=plan.runs_code)
         deltas["merged"] = _measure(plan, "merged", logits_of(model, tokenizer))
         del model
     for kind in plan.gguf:
@@ -43,7 +43,7 @@ def model_of_gguf(path: Path, model_dir: Path) -> PreTrainedModel:
 
     Raises :class:`TrainerError` (Unknown) when the file lacks a weight.
     """
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(model_dir, dtype="auto", local_files_only=True)
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(model_dir, dtype="auto", local_files_only=True, trust_remote_code=False)
     config = model.config.to_dict()
     own = dict(model.named_parameters())
     back = names_of_gguf(config, list(own))

@@ -18,8 +18,8 @@ def make(plan: OutputsPlan) -> OutputsResult:
 
     Raises :class:`TrainerError` for models that cannot be merged or written.
     """
-    model = load_final(plan.base_dir, plan.final_dir)
-    tokenizer = load_tokenizer(plan.final_dir)
+    model = load_final(plan.base_dir, plan.final_dir, runs_code=plan.runs_code)
+    tokenizer = load_tokenizer(plan.final_dir, runs_code=plan.runs_code)
     save_logits(logits_of(model, tokenizer), plan.reference)
     answers = answer_prompts(model, tokenizer, plan.prompts)
     if plan.base_dir is not None and (plan.merged_wanted or plan.gguf):

@@ -21,7 +21,7 @@ TOKENIZER_FILES: Final = (
 )  # fmt: skip
 
 
-def load_final(base_dir: Path | None, final_dir: Path) -> PreTrainedModel | PeftModel:
+def load_final(base_dir: Path | None, final_dir: Path, *, runs_code: bool = False) -> PreTrainedModel | PeftModel:
     """Load the final weights in the precision of the base model: an adapter on its base, or a whole model.
 
     Raises :class:`TrainerError` (ModelError) when they cannot be loaded, or the base holds quantised weights.
@@ -37,7 +37,9 @@ def load_final(base_dir: Path | None, final_dir: Path) -> PreTrainedModel | Peft
             "into it; name the unquantised model in model.uri, or leave output.merge and output.export.gguf out",
         )
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(directory, dtype="auto", local_files_only=True)
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            directory, dtype="auto", local_files_only=True, trust_remote_code=runs_code
+        )
         return model if base_dir is None else PeftModel.from_pretrained(model, str(final_dir), local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0][:300]

@@ -30,6 +30,8 @@ class OutputsPlan(ContractModel):
     gguf: list[GgufType] = []
     merged_wanted: bool = False
     """Whether the merged model is an output, not only a step on the way to GGUF."""
+    runs_code: bool = False
+    """Code beside the model may be run (``model.trustRemoteCode``)."""
     prompts: list[SamplePrompt] = []
     """What the final model shall answer."""
     reference: Path

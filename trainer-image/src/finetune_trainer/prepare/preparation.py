@@ -12,7 +12,7 @@ from finetune_trainer.prepare.examples import Example, read_example
 from finetune_trainer.prepare.purpose import purpose_of
 from finetune_trainer.prepare.reading import Reader, ReadRow
 from finetune_trainer.prepare.rejects import Rejects
-from finetune_trainer.prepare.tokenizer import load_tokenizer, sequence_length
+from finetune_trainer.prepare.tokenizer import load_tokenizer, refuse_own_code, sequence_length
 from finetune_trainer.prepare.tokens import Encoder, Limits
 from finetune_trainer.prepare.wrapping import Wrapping
 
@@ -43,10 +43,13 @@ class Preparation:
 def open_preparation(spec: FineTuneJobSpec, tokenizer_dir: Path) -> Preparation:
     """Load the tokenizer and work out the limits.
 
-    Raises :class:`TrainerError`: ModelError without a usable tokenizer, ConfigurationError for lengths and templates.
+    Raises :class:`TrainerError`: ModelError without a usable tokenizer, ConfigurationError for lengths, templates and code of the model's
+    own that may not be run.
     """
     dataset = spec.dataset
-    tokenizer = load_tokenizer(tokenizer_dir, dataset.chat_template)
+    if spec.model.tokenizer is None and not spec.model.trust_remote_code:
+        refuse_own_code(tokenizer_dir)
+    tokenizer = load_tokenizer(tokenizer_dir, dataset.chat_template, runs_code=spec.model.trust_remote_code)
     limit = sequence_length(spec.training.max_seq_length, tokenizer, tokenizer_dir)
     encoder = Encoder(tokenizer, Limits.of(spec, limit))
     wrapping = Wrapping.of(dataset, has_chat_template=bool(tokenizer.chat_template))

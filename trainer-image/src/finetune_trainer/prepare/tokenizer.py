@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from finetune_api.contract.failures import FailureClass
 from finetune_trainer.errors import TrainerError, configuration_error
+from finetune_trainer.sources.model_code import TOKENIZER_CONFIG, code_references
+from finetune_trainer.sources.model_directory import CONFIG
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -17,16 +19,20 @@ UNBOUNDED: Final = 10**9
 """A tokenizer without a limit of its own says a huge number."""
 
 
-def load_tokenizer(directory: Path, chat_template: str | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(directory: Path, chat_template: str | None = None, *, runs_code: bool = False) -> PreTrainedTokenizerBase:
     """Load the tokenizer as any user of the model would; ``chat_template`` takes the place of its own.
+
+    Code beside it is run only with ``runs_code``.
 
     Raises :class:`TrainerError`: ModelError when the directory has none, ConfigurationError for a template that is no Jinja.
     """
     from transformers import AutoTokenizer
 
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=runs_code)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        if not runs_code:
+            refuse_own_code(directory)
         reason = str(error).partition("\n")[0]
         raise TrainerError(FailureClass.MODEL, f"model.tokenizer: no usable tokenizer in {directory.name}: {reason}") from error
     if tokenizer.eos_token is None:
@@ -37,6 +43,22 @@ def load_tokenizer(directory: Path, chat_template: str | None = None) -> PreTrai
         tokenizer.chat_template = chat_template
         _check_chat_template(tokenizer)
     return tokenizer
+
+
+def refuse_own_code(directory: Path) -> None:
+    """Raise ConfigurationError for a model that only its own code can load, in a job that does not run such code."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    for name in (CONFIG, TOKENIZER_CONFIG):
+        file = directory / name
+        document = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        named, references = document.get("auto_map") or (), code_references(document)
+        is_known = document.get("model_type") in CONFIG_MAPPING_NAMES if name == CONFIG else "AutoTokenizer" not in named
+        if references and not is_known:
+            raise configuration_error(
+                f"model.uri: {name} names code of the model's own ({references[0]}), without which it cannot be loaded; set "
+                "model.trustRemoteCode to true, if you trust it and the administrator allows it"
+            )
 
 
 def _check_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:

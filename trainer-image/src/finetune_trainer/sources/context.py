@@ -32,6 +32,8 @@ class Source(NamedTuple):
     role: Role
     secret: SecretFiles
     region: str | None = None
+    runs_code: bool = False
+    """Code that lies there may be run (``model.trustRemoteCode``)."""
 
     @property
     def scheme(self) -> str:

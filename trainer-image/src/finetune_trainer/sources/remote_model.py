@@ -9,9 +9,13 @@ import urllib3
 from finetune_trainer.sources.context import Source, SourceContext, source_error
 from finetune_trainer.sources.https import check_reachable, web_client
 from finetune_trainer.sources.hub import FilePatterns, HubOutageError, ask_hub, fetch_snapshot, hub_api, parse_hub_uri
+from finetune_trainer.sources.model_code import TOKENIZER_CONFIG, check_code
 from finetune_trainer.sources.model_directory import CONFIG, INDEX, ModelFiles, check_model, check_tokenizer, local_files
 from finetune_trainer.sources.mounted import mounted_path
 from finetune_trainer.sources.objects import list_objects
+
+SMALL_FILES = (CONFIG, INDEX, TOKENIZER_CONFIG)
+"""Read whole; of the others a few bytes."""
 
 
 class HubFile(NamedTuple):
@@ -33,15 +37,17 @@ def check_remote_model(source: Source, context: SourceContext, *, needs_tokenize
     warnings = check_model(source, files)
     if needs_tokenizer:
         check_tokenizer(source, files.sizes)
-    return warnings
+    return warnings | check_code(source, files) if source.runs_code else warnings
 
 
-def check_remote_tokenizer(source: Source, context: SourceContext) -> None:
-    """Check that another tokenizer is there."""
+def check_remote_tokenizer(source: Source, context: SourceContext) -> dict[str, str]:
+    """Check that another tokenizer is there; returns warnings."""
     if source.scheme == "https":
         check_reachable(source)
-    else:
-        check_tokenizer(source, _files(source, context).sizes)
+        return {}
+    files = _files(source, context)
+    check_tokenizer(source, files.sizes)
+    return check_code(source, files) if source.runs_code else {}
 
 
 def read_remote(source: Source, context: SourceContext, name: str) -> bytes | None:
@@ -79,10 +85,10 @@ def _hub_files(source: Source, context: SourceContext) -> ModelFiles:
         return local_files(fetch_snapshot(source, context, "model", FilePatterns()).directory)
     info = ask_hub(source, context, lambda: hub_api(context).model_info(parsed.repo_id, revision=parsed.revision, files_metadata=True))
     sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or []}
-    small = fetch_snapshot(source, context, "model", FilePatterns(allow=(CONFIG, INDEX)), pinned=info.sha).directory
+    small = fetch_snapshot(source, context, "model", FilePatterns(allow=SMALL_FILES), pinned=info.sha).directory
 
     def read(name: str, start: int, length: int) -> bytes:
-        if name in (CONFIG, INDEX):
+        if name in SMALL_FILES:
             return (small / name).read_bytes()[start : start + length]
         return _weight_bytes(source, context, HubFile(parsed.repo_id, info.sha or "main", name), start, length)
 

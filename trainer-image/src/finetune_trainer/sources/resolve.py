@@ -12,6 +12,7 @@ from finetune_trainer.sources.data_files import data_names, split_names
 from finetune_trainer.sources.digest import dataset_digest, directory_digest
 from finetune_trainer.sources.https import fetch_https
 from finetune_trainer.sources.hub import FilePatterns, fetch_snapshot, repository_files
+from finetune_trainer.sources.model_code import check_code
 from finetune_trainer.sources.model_directory import CONFIG, TOKENIZER_FILES, check_model, check_tokenizer, is_needed, local_files
 from finetune_trainer.sources.mounted import mounted_path
 from finetune_trainer.sources.objects import fetch_objects, list_objects
@@ -56,6 +57,8 @@ def fetch_model(source: Source, context: SourceContext, *, pinned: str | None = 
     warnings = check_model(source, files)
     if needs_tokenizer:
         check_tokenizer(source, files.sizes)
+    if source.runs_code:
+        warnings |= check_code(source, files)
     return FetchedModel(directory, revision, warnings)
 
 
@@ -67,8 +70,9 @@ def fetch_tokenizer(source: Source, context: SourceContext) -> FetchedModel:
     else:
         directory = _fetch_directory(source, context, lambda _: _is_tokenizer_file)
         revision = directory_digest(directory, tokenizer_names(directory))
-    check_tokenizer(source, local_files(directory).sizes)
-    return FetchedModel(directory, revision, {})
+    files = local_files(directory)
+    check_tokenizer(source, files.sizes)
+    return FetchedModel(directory, revision, check_code(source, files) if source.runs_code else {})
 
 
 def tokenizer_names(directory: Path) -> list[str]:

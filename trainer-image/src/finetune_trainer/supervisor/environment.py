@@ -146,6 +146,20 @@ def job_secrets(config: RunConfig, environment: PodEnvironment) -> Secrets:
     )
 
 
+def model_source(spec: FineTuneJobSpec, secrets: Secrets) -> Source:
+    """Where the base model is."""
+    model = spec.model
+    return Source(model.uri, "model.uri", secrets.model, model.region, model.trust_remote_code)
+
+
+def tokenizer_source(spec: FineTuneJobSpec, secrets: Secrets) -> Source | None:
+    """Where another tokenizer is; None for the model's own."""
+    model = spec.model
+    if model.tokenizer is None:
+        return None
+    return Source(model.tokenizer.uri, "model.tokenizer.uri", secrets.model, model.region, model.trust_remote_code)
+
+
 def dataset_sources(spec: FineTuneJobSpec, secrets: Secrets) -> list[tuple[Source, Split]]:
     """The sources of training rows, in the order of ``Dataset.parts``."""
     credentials = [secrets.dataset, *secrets.additional]

@@ -24,7 +24,7 @@ from finetune_trainer.sources.resolve import FetchedModel, Split, fetch_data, fe
 from finetune_trainer.store.base import Store
 from finetune_trainer.supervisor.board import Board
 from finetune_trainer.supervisor.companions import Companions, fetch_companions
-from finetune_trainer.supervisor.environment import PodEnvironment, Secrets, dataset_sources
+from finetune_trainer.supervisor.environment import PodEnvironment, Secrets, dataset_sources, model_source, tokenizer_source
 from finetune_trainer.supervisor.restore import RestoreTarget, fetch_best, restore_foreign, restore_own
 
 logger = logging.getLogger(__name__)
@@ -89,18 +89,17 @@ class Weights:
 def fetch_weights(inputs: Inputs, pinned: Pinned | None) -> Weights:
     """Fetch the model, of the pinned revision if there is one, its tokenizer or another, and the method's companions."""
     spec = inputs.spec
-    source = Source(spec.model.uri, "model.uri", inputs.secrets.model, spec.model.region)
     model = fetch_model(
-        source, inputs.sources, pinned=pinned.model_revision if pinned else None, needs_tokenizer=spec.model.tokenizer is None
+        model_source(spec, inputs.secrets),
+        inputs.sources,
+        pinned=pinned.model_revision if pinned else None,
+        needs_tokenizer=spec.model.tokenizer is None,
     )
-    for condition, message in model.warnings.items():
+    other = tokenizer_source(spec, inputs.secrets)
+    tokenizer = fetch_tokenizer(other, inputs.sources) if other is not None else None
+    for condition, message in {**(tokenizer.warnings if tokenizer is not None else {}), **model.warnings}.items():
         inputs.board.warn(condition, message)
-    if spec.model.tokenizer is None:
-        directory = model.directory
-    else:
-        directory = fetch_tokenizer(
-            Source(spec.model.tokenizer.uri, "model.tokenizer.uri", inputs.secrets.model, spec.model.region), inputs.sources
-        ).directory
+    directory = (tokenizer or model).directory
     if "gguf" in exports_of(spec):
         check_directory(model.directory, directory)
     companions = fetch_companions(spec, inputs.secrets.model, inputs.sources, pinned.companions if pinned else {})

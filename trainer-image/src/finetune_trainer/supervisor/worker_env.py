@@ -59,6 +59,8 @@ def worker_environment(common: Mapping[str, str], *, topology: Topology, pod: in
         "GROUP_RANK": str(pod),
         "MASTER_ADDR": topology.master_addr,
         "MASTER_PORT": str(topology.master_port),
+        # A model's own code is copied there to be imported; ranks that start together must not write each other's files.
+        "HF_MODULES_CACHE": f"{common['HF_HOME']}/modules-{local_rank}",
     }
 
 

@@ -16,7 +16,7 @@ from finetune_trainer.protocol import ENV_MEASURE_PLAN, MeasuredTokens, MeasureP
 from finetune_trainer.sources.context import Source, SourceContext
 from finetune_trainer.sources.resolve import Split, fetch_tokenizer
 from finetune_trainer.sources.sample import sample_data
-from finetune_trainer.supervisor.environment import PodEnvironment, Secrets, dataset_sources
+from finetune_trainer.supervisor.environment import PodEnvironment, Secrets, dataset_sources, model_source, tokenizer_source
 
 logger = logging.getLogger(__name__)
 MEASURE_SECONDS = 300.0
@@ -100,10 +100,9 @@ def _run(environment: PodEnvironment, plan_file: Path) -> int:
 
 def _tokenizer_directory(config: RunConfig, secrets: Secrets, context: SourceContext) -> Path | None:
     """The tokenizer on local disk; None where it cannot be had, which the check of the model says better."""
-    model = config.spec.model
-    uri, field = (model.tokenizer.uri, "model.tokenizer.uri") if model.tokenizer is not None else (model.uri, "model.uri")
+    source = tokenizer_source(config.spec, secrets) or model_source(config.spec, secrets)
     try:
-        return fetch_tokenizer(Source(uri, field, secrets.model, model.region), context).directory
+        return fetch_tokenizer(source, context).directory
     except TrainerError as error:
         logger.warning("tokens are not counted: %s", error.message)
         return None

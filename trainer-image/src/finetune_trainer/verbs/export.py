@@ -37,13 +37,12 @@ from finetune_api.models.output import GgufType
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.outputs.card import CARD, model_card
 from finetune_trainer.outputs.plan import ENV_OUTPUTS_PLAN, OutputsPlan, OutputsResult
-from finetune_trainer.sources.context import Source
 from finetune_trainer.sources.resolve import fetch_model
 from finetune_trainer.store.base import Store
 from finetune_trainer.store.errors import ObjectNotFoundError
 from finetune_trainer.store.transfer import download_files, upload_files
 from finetune_trainer.supervisor.attempt import read_pinned
-from finetune_trainer.supervisor.environment import PodEnvironment, job_secrets, job_store, source_context
+from finetune_trainer.supervisor.environment import PodEnvironment, job_secrets, job_store, model_source, source_context
 from finetune_trainer.supervisor.logs import LogArchive
 from finetune_trainer.supervisor.worker_env import available_cpus, process_environment
 from finetune_trainer.supervisor.workers import Process
@@ -135,6 +134,7 @@ class Exporter:
             gguf=missing,
             merged_wanted=needs_merged,
             prompts=self._prompts(),
+            runs_code=self._config.spec.model.trust_remote_code,
             reference=self._work / "reference.npz",
             result=self._work / "result.json",
         )
@@ -170,10 +170,11 @@ class Exporter:
     def _fetch_base(self, pinned: Pinned) -> Path:
         """The base model of the revision that was trained on."""
         model = self._config.spec.model
-        secrets = job_secrets(self._config, self._environment)
-        source = Source(model.uri, "model.uri", secrets.model, model.region)
         fetched = fetch_model(
-            source, source_context(self._config, self._environment), pinned=pinned.model_revision, needs_tokenizer=model.tokenizer is None
+            model_source(self._config.spec, job_secrets(self._config, self._environment)),
+            source_context(self._config, self._environment),
+            pinned=pinned.model_revision,
+            needs_tokenizer=model.tokenizer is None,
         )
         if pinned.model_revision is not None and fetched.revision != pinned.model_revision:
             raise TrainerError(

@@ -26,7 +26,15 @@ from finetune_trainer.store.ledger import read_ledger
 from finetune_trainer.store.probe import probe_store
 from finetune_trainer.store.resume import plan_resume
 from finetune_trainer.supervisor.companions import companion_models, fetch_reward_sources
-from finetune_trainer.supervisor.environment import PodEnvironment, Secrets, job_secrets, job_store, source_context
+from finetune_trainer.supervisor.environment import (
+    PodEnvironment,
+    Secrets,
+    job_secrets,
+    job_store,
+    model_source,
+    source_context,
+    tokenizer_source,
+)
 from finetune_trainer.supervisor.outcome import Outcome
 from finetune_trainer.verbs.answer import Answer, run_verb
 from finetune_trainer.verbs.data_check import check_data
@@ -116,11 +124,10 @@ def check_store(store: Store) -> dict[str, str]:
 def check_model_sources(config: RunConfig, secrets: Secrets, context: SourceContext) -> dict[str, str]:
     """Model, tokenizer and PEFT config must be there and be what they should."""
     model = config.spec.model
-    warnings = check_remote_model(
-        Source(model.uri, "model.uri", secrets.model, model.region), context, needs_tokenizer=model.tokenizer is None
-    )
-    if model.tokenizer is not None:
-        check_remote_tokenizer(Source(model.tokenizer.uri, "model.tokenizer.uri", secrets.model, model.region), context)
+    warnings = check_remote_model(model_source(config.spec, secrets), context, needs_tokenizer=model.tokenizer is None)
+    other = tokenizer_source(config.spec, secrets)
+    if other is not None:
+        warnings = check_remote_tokenizer(other, context) | warnings
     if config.spec.adapter.peft_config is not None:
         fetch_json(Source(config.spec.adapter.peft_config, "adapter.peftConfig", secrets.model, model.region), context)
     return warnings
@@ -128,10 +135,10 @@ def check_model_sources(config: RunConfig, secrets: Secrets, context: SourceCont
 
 def check_outputs(config: RunConfig, secrets: Secrets, context: SourceContext, environment: PodEnvironment) -> dict[str, str]:
     """What shall be made of the result must be possible: the architecture for GGUF, the token for a push (X-03)."""
-    wanted, model = exports_of(config.spec), config.spec.model
+    wanted = exports_of(config.spec)
     if "gguf" in wanted:
-        base = Source(model.uri, "model.uri", secrets.model, model.region)
-        words = Source(model.tokenizer.uri, "model.tokenizer.uri", secrets.model, model.region) if model.tokenizer is not None else base
+        base = model_source(config.spec, secrets)
+        words = tokenizer_source(config.spec, secrets) or base
         shape, tokenizer = read_remote(base, context, CONFIG), read_remote(words, context, TOKENIZER)
         if shape is not None:
             check_gguf(json.loads(shape), json.loads(tokenizer) if tokenizer is not None else None)

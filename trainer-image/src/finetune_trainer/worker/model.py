@@ -11,6 +11,7 @@ from transformers.utils import logging
 
 from finetune_api.contract.failures import FailureClass
 from finetune_trainer.errors import TrainerError
+from finetune_trainer.prepare.tokenizer import refuse_own_code
 from finetune_trainer.worker.precision import Device, Dtype, Formats
 
 DTYPES: dict[Dtype, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -43,15 +44,21 @@ def four_bits(formats: Formats) -> BitsAndBytesConfig:
     )
 
 
-def load_model(directory: Path, formats: Formats, device: Device, *, placed: bool, scores: bool = False) -> PreTrainedModel:
+def load_model(
+    directory: Path, formats: Formats, device: Device, *, placed: bool, scores: bool = False, runs_code: bool = False
+) -> PreTrainedModel:
     """Load a causal language model.
 
     With ``placed`` its weights go straight from the file to this rank's GPU, so host memory holds no copy per rank; otherwise the strategy
     puts them where it wants them. With ``scores`` it gives one number per sequence instead; a head that the directory does not have is
-    drawn from torch's random state. Raises :class:`TrainerError` (ModelError) when the directory holds no such model.
+    drawn from torch's random state. Code beside the weights is run only with ``runs_code``.
+
+    Raises :class:`TrainerError`: ModelError when the directory holds no such model, ConfigurationError when only its own code can load it.
     """
+    if not runs_code:
+        refuse_own_code(directory)
     logging.disable_progress_bar()
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"trust_remote_code": runs_code}
     if device.kind == "gpu" and (placed or formats.is_quantized):
         options["device_map"] = {"": torch.cuda.current_device()}
     if formats.is_quantized:
@@ -61,7 +68,7 @@ def load_model(directory: Path, formats: Formats, device: Device, *, placed: boo
     kind = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
     try:
         model: PreTrainedModel = kind.from_pretrained(directory, dtype=DTYPES[formats.weights], local_files_only=True, **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         reason = str(error).strip().partition("\n")[0][:300]

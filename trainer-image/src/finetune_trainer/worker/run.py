@@ -104,11 +104,18 @@ def load_material(session: Session, rows: PreparedRows, formats: Formats, device
     Raises :class:`TrainerError`: ModelError or ConfigurationError for a model or adapter that cannot be used.
     """
     plan, spec = session.plan, session.spec
-    tokenizer = load_tokenizer(plan.tokenizer_dir, spec.dataset.chat_template)
+    tokenizer = load_tokenizer(plan.tokenizer_dir, spec.dataset.chat_template, runs_code=spec.model.trust_remote_code)
     scores = spec.method == "reward"
     if scores:
         set_seed(spec.training.seed)  # the score head is new
-    model = load_model(plan.model_dir, formats, device, placed=not session.sharing.places_model, scores=scores)
+    model = load_model(
+        plan.model_dir,
+        formats,
+        device,
+        placed=not session.sharing.places_model,
+        scores=scores,
+        runs_code=spec.model.trust_remote_code,
+    )
     if spec.training.backend == "optimized":
         session.backend = optimize(spec, model, device, formats)
     if spec.adapter.type == "lora":

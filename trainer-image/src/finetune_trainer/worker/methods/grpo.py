@@ -199,8 +199,9 @@ def make_arguments(session: Session, common: dict[str, Any]) -> GRPOConfig:
 
 def limits_of(session: Session) -> Limits:
     """Lengths of prompts and answers."""
-    directory = session.plan.tokenizer_dir
-    return Limits.of(session.spec, sequence_length(session.spec.training.max_seq_length, load_tokenizer(directory), directory))
+    spec, directory = session.spec, session.plan.tokenizer_dir
+    tokenizer = load_tokenizer(directory, runs_code=spec.model.trust_remote_code)
+    return Limits.of(spec, sequence_length(spec.training.max_seq_length, tokenizer, directory))
 
 
 def load_reward_model(request: Request) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
