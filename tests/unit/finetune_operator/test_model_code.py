@@ -12,7 +12,7 @@ from finetune_operator.settings import Settings
 from tests.support.operator_cluster import SETTINGS, FakeCluster
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-MODEL = {"uri": f"hf://acme/own@{COMMIT}", "trustRemoteCode": True}
+MODEL: dict[str, Any] = {"uri": f"hf://acme/own@{COMMIT}", "trustRemoteCode": True}
 
 
 def refusal(model: dict[str, Any], *allowed: str) -> str:
@@ -49,7 +49,7 @@ def test_the_setting_is_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> N
         "TRUSTED_MODEL_CODE": "a, b",
     }.items():
         monkeypatch.setenv(f"FINETUNE_OPERATOR_{name}", value)
-    assert Settings().for_plan("1").trusted_model_code == ("a", "b")  # type: ignore[call-arg]  # the environment gives the rest
+    assert Settings().for_plan("1").trusted_model_code == ("a", "b")
 
 
 async def test_a_job_waits_for_the_permission() -> None:
