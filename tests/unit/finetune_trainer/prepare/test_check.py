@@ -69,7 +69,7 @@ def test_no_rows_at_all(tmp_path: Path, make_spec: MakeSpec) -> None:
 
 def test_tokens_are_measured(make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch, tokenizer: PreTrainedTokenizerBase) -> None:
     """E-28: percentiles, and the share that training.maxSeqLength cuts, before a GPU is asked for."""
-    monkeypatch.setattr(preparation, "load_tokenizer", lambda _directory, _template: tokenizer)
+    monkeypatch.setattr(preparation, "load_tokenizer", lambda *_args, **_options: tokenizer)
     plan = make_plan(chats(8) + chats(2, words=200))
     files = MeasurePlan(run_config=plan.run_config, tokenizer_dir=plan.tokenizer_dir, files=plan.train_files, output=plan.output_dir)
     measured = measure(files)

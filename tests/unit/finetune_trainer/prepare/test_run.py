@@ -22,7 +22,7 @@ from tests.unit.finetune_trainer.prepare.conftest import MakePlan, chats
 @pytest.fixture(autouse=True)
 def loaded(monkeypatch: pytest.MonkeyPatch, tokenizer: PreTrainedTokenizerBase) -> None:
     """Use the tokenizer that was loaded without torch."""
-    monkeypatch.setattr(preparation, "load_tokenizer", lambda _directory, _template: tokenizer)
+    monkeypatch.setattr(preparation, "load_tokenizer", lambda *_args, **_options: tokenizer)
 
 
 def prepare(plan: PreparePlan) -> PreparedSummary:
