@@ -46,6 +46,7 @@ _TITLES: Final[Mapping[str, tuple[str, tuple[Metric, ...]]]] = {
 _BOUNDS: Final[Mapping[str, tuple[int, str]]] = {
     "finetune_namespace": (1, "namespaces with jobs"),
     "finetune_job": (1, "FineTuneJobs"),
+    "device": (1, "gpu or cpu"),
     "use": (len(UsageSeconds.model_fields), ", ".join(UsageSeconds.model_fields)),
     "outcome": (len(FailureClass) + 4, "the failure classes, Succeeded, Paused, Stopped, Cancelled"),
     "condition": (2, "types of warning conditions; 12 at most, seldom more than two of a job at once"),

@@ -45,10 +45,10 @@ def least(metric: Metric, selector: str = "") -> str:
     return f"min by ({BY_JOB}) ({select(metric, selector)})"
 
 
-def total(metric: Metric, selector: str, *keep: str) -> str:
+def total(metric: Metric, selector: str, *keep: str, **labels: str) -> str:
     """The value a job's counter has reached: it is kept in the job's status and never begins anew, so no rate is needed."""
     assert metric.kind is Kind.COUNTER, metric
-    return f"max by ({', '.join((*LABELS, *keep))}) ({select(metric, selector)})"
+    return f"max by ({', '.join((*LABELS, *keep))}) ({select(metric, selector, **labels)})"
 
 
 def rate(metric: Metric, selector: str = "", *, by: Iterable[str] = (), over: str = RATE, **labels: str) -> str:

@@ -55,7 +55,7 @@ class JobCollector(Collector):
                 warning.add_metric((*job, condition), 1)
             lost.add_metric(job, known.shown.usage.lost_steps)
             for use, seconds in _by_use(known.shown.usage):
-                usage.add_metric((*job, use), seconds)
+                usage.add_metric((*job, known.shown.device, use), seconds)
         yield from (info, phase, warning, lost, usage)
         yield from (_family(jobs, name, read) for name, read in GAUGES.items())
 

@@ -41,6 +41,8 @@ class Shown:
     warnings: tuple[str, ...]
     """Types of the warning conditions that hold."""
     pods: int
+    device: str
+    """What its usage is the time of: gpu or cpu."""
     gpus: int
     created: datetime | None
     run_started: datetime | None
@@ -61,13 +63,14 @@ def read_shown(manifest: Manifest) -> Shown:
     pods = status.get("replicas", 0)
     resources = spec.get("resources") or {}
     resolved = status.get("resolved") or {}
-    on_gpu = (resources.get("device") or _resolved(resolved, "resources.device") or "gpu") == "gpu"
+    device = resources.get("device") or _resolved(resolved, "resources.device") or "gpu"
     per_pod = resources.get("gpusPerReplica") or _resolved(resolved, "resources.gpusPerReplica") or "1"
     return Shown(
         config=tuple(_configured(spec, resolved, CONFIG_PATHS[label]) for label in CONFIG_LABELS),
         warnings=_warnings(status),
         pods=pods,
-        gpus=pods * int(per_pod) if on_gpu else 0,
+        device=device,
+        gpus=pods * int(per_pod) if device == "gpu" else 0,
         created=parse_time(manifest["metadata"].get("creationTimestamp")),
         run_started=parse_time(last.get("startedAt")),
         finished=parse_time(status.get("finishedAt")),

@@ -108,6 +108,22 @@ def test_the_tables_have_a_row_per_job(past: View) -> None:
     assert rates["chat-lora-hot"] == "0.02"
 
 
+def test_gpu_hours_and_costs_leave_out_jobs_on_cpu(past: View) -> None:
+    """Most jobs of the scene train on CPU: the time of their ranks is no GPU time, and costs nothing."""
+    by_title = {panel["title"]: panel for panel in panels(DASHBOARDS["fleet"])}
+    variables = past.variables(DASHBOARDS["fleet"], {"gpu_price": "2"})
+    hours = {
+        series.labels["finetune_job"]: series.last
+        for series in past.ask(
+            "sum by (finetune_job) (increase(finetune_job_device_seconds_total[$__range])) / 3600", variables, instant=True
+        )
+    }
+    assert hours["chat-lora"] > 0
+    for title, price in (("GPU hours", 1), ("Cost", 2)):
+        (answer,) = past.answers(by_title[title], variables)
+        assert answer.series[0].last == pytest.approx(hours["big-sft"] * price)
+
+
 def test_curves_over_steps_hold_what_was_trained_again(past: View) -> None:
     """After a lost node a step appears twice: the curve of the new attempt lies over the old one."""
     panel = next(p for p in panels(DASHBOARDS["compare"]) if p["title"] == "Training loss")

@@ -71,7 +71,7 @@ def test_a_job_s_last_numbers_outlive_its_pods() -> None:
         f"finetune_job_pods{{{JOB}}}": 1,
         f"finetune_job_gpus{{{JOB}}}": 0,
         f"finetune_job_lost_steps_total{{{JOB}}}": 4,
-        f'finetune_job_gpu_seconds_total{{{JOB},use="productive"}}': 90.5,
+        f'finetune_job_device_seconds_total{{device="cpu",{JOB},use="productive"}}': 90.5,
         f"finetune_job_created_timestamp_seconds{{{JOB}}}": START.timestamp() - 60,
         'finetune_jobs{phase="Training"}': 1,
         'finetune_jobs{phase="Failed"}': 0,
@@ -107,6 +107,14 @@ def test_gpus_are_those_of_the_pods_there_are() -> None:
     page = Page()
     page.see(training(replicas=2), spec={"resources": {"device": "gpu", "gpusPerReplica": 4}})
     assert page.value(f"finetune_job_gpus{{{JOB}}}") == 8
+
+
+def test_time_of_gpus_and_time_of_ranks_on_cpu_are_told_apart() -> None:
+    """GPU hours and costs count the first only."""
+    page = Page()
+    page.see(training(), spec={"resources": {"device": "gpu"}})
+    assert page.value(f'finetune_job_device_seconds_total{{device="gpu",{JOB},use="productive"}}') == 90.5
+    assert 'device="cpu"' not in page.text()
 
 
 def test_a_job_that_is_gone_leaves_no_series() -> None:

@@ -122,7 +122,12 @@ JOB_CREATED = _gauge("finetune_job_created_timestamp_seconds", "When the job was
 JOB_STARTED = _gauge("finetune_job_run_started_timestamp_seconds", "When the pods of the current or last attempt were asked for")
 JOB_FINISHED = _gauge("finetune_job_finished_timestamp_seconds", "When the job reached a final phase")
 JOB_LOST_STEPS = _counter("finetune_job_lost_steps_total", "Steps trained more than once, over all attempts")
-JOB_USAGE = _counter("finetune_job_gpu_seconds_total", "GPU time (ranks' time on CPU) by use, over all attempts", "use")
+JOB_USAGE = _counter(
+    "finetune_job_device_seconds_total",
+    "Time of the job's GPUs (device gpu), or of its ranks (device cpu), by use, over all attempts",
+    "device",
+    "use",
+)
 
 PER_JOB = (
     JOB_INFO, JOB_PHASE, JOB_WARNING, JOB_PROGRESS, JOB_STEP, JOB_TOTAL_STEPS, JOB_LOSS, JOB_EVAL_LOSS, JOB_TOKENS_PER_SECOND, JOB_ETA,

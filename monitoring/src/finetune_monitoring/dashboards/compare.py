@@ -17,7 +17,7 @@ WHOLE: Final = Box(24, 7)
 HALF: Final = Box(12, 8)
 THIRD: Final = Box(8)
 JOB_NAMES: Final = {"finetune_namespace": "Namespace", "finetune_job": "Job"}
-GPU_SECONDS: Final = f"sum by ({BY_JOB}) ({total(m.JOB_USAGE, ONE_JOB, 'use')})"
+GPU_SECONDS: Final = f"sum by ({BY_JOB}) ({total(m.JOB_USAGE, ONE_JOB, 'use', device='gpu')})"
 
 
 def build() -> Dashboard:

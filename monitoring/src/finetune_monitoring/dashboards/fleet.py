@@ -19,7 +19,8 @@ THIRD: Final = Box(8)
 HALF: Final = Box(12)
 WAITING: Final = f"{Phase.PENDING}|{Phase.VALIDATING}|{Phase.QUEUED}|{Phase.STARTING}|{Phase.RESUMING}"
 RUNNING: Final = f"{Phase.TRAINING}|{Phase.EVALUATING}|{Phase.EXPORTING}"
-USED: Final = increase(m.JOB_USAGE, IN_NAMESPACES)
+USED: Final = increase(m.JOB_USAGE, IN_NAMESPACES, device="gpu")
+"""GPU seconds; the time of jobs on CPU is not among them."""
 
 
 def build() -> Dashboard:
@@ -88,16 +89,18 @@ def waits(dashboard: Dashboard) -> Dashboard:
 
 def gpus(dashboard: Dashboard) -> Dashboard:
     """Where the GPU hours go."""
-    productive = increase(m.JOB_USAGE, IN_NAMESPACES, use="productive")
+    productive = increase(m.JOB_USAGE, IN_NAMESPACES, device="gpu", use="productive")
     return (
         dashboard.with_row(p.row("GPU time"))
-        .with_panel(p.number(Text("GPU hours", "Used within the time shown"), SMALL, "none", Query(f"{USED} / 3600"), decimals=1))
+        .with_panel(
+            p.number(Text("GPU hours", "Used within the time shown"), SMALL, "none", Query(f"({USED} or vector(0)) / 3600"), decimals=1)
+        )
         .with_panel(
             p.number(
                 Text("Cost", "GPU hours within the time shown times the price above"),
                 SMALL,
                 "short",
-                Query(f"{USED} / 3600 * {PRICE}"),
+                Query(f"({USED} or vector(0)) / 3600 * {PRICE}"),
                 decimals=2,
             )
         )
@@ -123,7 +126,7 @@ def gpus(dashboard: Dashboard) -> Dashboard:
                 Text("Cost of lost work", "Replayed steps and starts, at the price above"),
                 Box(8, 4),
                 "short",
-                Query(f"{increase(m.JOB_USAGE, IN_NAMESPACES, use='replayed|starting')} / 3600 * {PRICE}"),
+                Query(f"{increase(m.JOB_USAGE, IN_NAMESPACES, device='gpu', use='replayed|starting')} / 3600 * {PRICE}"),
                 decimals=2,
             )
         )
@@ -132,7 +135,7 @@ def gpus(dashboard: Dashboard) -> Dashboard:
                 Text("GPU time by use", "GPUs busy on average: productive, or lost to starts, saves, repeated steps"),
                 HALF,
                 "short",
-                Query(f"sum by (use) (rate({select(m.JOB_USAGE, IN_NAMESPACES)}[$__rate_interval]))", "{{use}}"),
+                Query(f"sum by (use) (rate({select(m.JOB_USAGE, IN_NAMESPACES, device='gpu')}[$__rate_interval]))", "{{use}}"),
                 stacked=True,
             )
         )

@@ -16,7 +16,7 @@ from finetune_monitoring.variables import Annotation, datasource
 SMALL: Final = Box(4, 4)
 THIRD: Final = Box(8)
 HALF: Final = Box(12)
-GPU_SECONDS: Final = f"sum({total(m.JOB_USAGE, ONE_JOB, 'use')})"
+GPU_SECONDS: Final = f"(sum({total(m.JOB_USAGE, ONE_JOB, 'use', device='gpu')}) or vector(0))"
 NEW: Final = "1m"
 """A series that was not there this long ago is an event."""
 
@@ -61,7 +61,7 @@ def overview(dashboard: Dashboard) -> Dashboard:
         )
         .with_panel(
             p.number(
-                Text("Cost", "GPU hours used so far times the price above"),
+                Text("Cost", "GPU hours used so far times the price above; 0 on CPU"),
                 SMALL,
                 "short",
                 Query(f"{GPU_SECONDS} / 3600 * {PRICE}"),
@@ -72,8 +72,8 @@ def overview(dashboard: Dashboard) -> Dashboard:
         .with_panel(
             p.bars(
                 Text(
-                    "GPU time by use",
-                    "All attempts; on CPU the ranks' time. Productive: steps that count. Replayed: steps that were lost",
+                    "Time by use",
+                    "Of GPUs, on CPU of ranks; all attempts. Productive: steps that count. Replayed: steps that were lost",
                 ),
                 Box(8, 5),
                 "s",
