@@ -68,6 +68,7 @@ SCHEDULING: dict[str, tuple[Any, ...]] = {
 _WRITTEN_BY_PEOPLE: dict[str, tuple[Any, ...]] = {
     "model.uri": tuple(address for address in _ADDRESSES if not address.startswith("configmap")),
     "model.tokenizer.uri": ("hf://org/name", "s3://bucket", "pvc://claim/.."),
+    "adapter.attach.uri": ("hf://org/name", "s3://bucket", "pvc://claim/adapter"),
     "dataset.uri": _ADDRESSES,
     "dataset.evalUri": _ADDRESSES,
     "dataset.additional": (
@@ -143,10 +144,13 @@ _TEXTS = {
 }
 
 
+_WITH_ADAPTER = ("adapter.attach.region", "adapter.attach.secretRef.name")
+
+
 def job_leaves(max_fields: int = 8) -> st.SearchStrategy[dict[str, Any]]:
     """Leaves of a FineTuneJob's spec: model and dataset, and up to ``max_fields`` others; each in range by itself."""
     choices = candidates(structural(JobInput, describe_meaning))
-    for path in ("presetRef.kind", "resources.topology.ranks"):  # mean nothing without a name or key
+    for path in ("presetRef.kind", "resources.topology.ranks", *_WITH_ADAPTER):  # mean nothing without a name, key or address
         del choices[path]
     required = st.fixed_dictionaries({path: st.sampled_from(choices.pop(path)) for path in REQUIRED})
     return st.builds(lambda own, others: {**others, **own}, required, _some(choices, max_fields))
@@ -155,7 +159,8 @@ def job_leaves(max_fields: int = 8) -> st.SearchStrategy[dict[str, Any]]:
 def preset_leaves(max_fields: int = 8) -> st.SearchStrategy[dict[str, Any]]:
     """Leaves of a preset's spec."""
     choices = candidates(structural(PresetInput, describe_meaning))
-    del choices["resources.topology.ranks"]  # means nothing without a key
+    for path in ("resources.topology.ranks", *_WITH_ADAPTER):  # mean nothing without a key or address
+        del choices[path]
     return _some(choices, max_fields)
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from finetune_api.describe import plain
 from finetune_api.exports import exports
-from finetune_api.resolve import LORA_FIELDS, Resolution, flatten
+from finetune_api.resolve import ADAPTER_SHAPE, ATTACHED, Resolution, flatten
 
 OUTSIDE_RECOMMENDED = "OutsideRecommended"
 """Condition: values the requirements advise against."""
@@ -96,6 +96,13 @@ RECOMMENDATIONS = (
     Advice("X14", "training.maxGradNorm", "is outside 0.5 to 5", _outside(0.5, "training.maxGradNorm", 5)),
     Advice("X09", "training.maxSeqLength", "is above 8192; memory grows with it", _outside(0, "training.maxSeqLength", 8192)),
     Advice("X15", "adapter.rank", "is above 64; more parameters seldom help", _lora(_outside(1, "adapter.rank", 64))),
+    Advice(
+        "R-12",
+        ATTACHED,
+        "is attached with a new optimizer and schedule, under which what it has learnt may be unstable: not recommended where "
+        "checkpoint.resumeFrom can go on from its checkpoint",
+        lambda job: ATTACHED in job,
+    ),
     Advice("X17", "adapter.dropout", "is above 0.1", _lora(_outside(0, "adapter.dropout", 0.1))),
     Advice(
         "X20",
@@ -146,9 +153,10 @@ WITHOUT_EFFECT = (
     Advice("E-27", "dataset.pinMemory", "is for GPUs", lambda job: job["dataset.pinMemory"] and _on_cpu(job)),
     *(
         Advice("G-10", path, "does not count: adapter.peftConfig replaces it", lambda job: "adapter.peftConfig" in job)
-        for path in LORA_FIELDS
+        for path in ADAPTER_SHAPE
         if path not in ("adapter.peftConfig", "adapter.allowCustomModules")
     ),
+    *(Advice("R-12", path, f"does not count: {ATTACHED} brings its own", lambda job: ATTACHED in job) for path in ADAPTER_SHAPE),
     Advice(
         "X21", "checkpoint.intervalMinutes", "does not count with checkpoint.strategy no", lambda job: job["checkpoint.strategy"] == "no"
     ),

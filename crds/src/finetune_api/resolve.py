@@ -16,7 +16,10 @@ from finetune_api.models.spec import FineTuneJobSpec
 Source = Literal["job", "preset", "backend", "adapter", "method", "default"]
 
 
-LORA_FIELDS = tuple(f"adapter.{name}" for name in ("rank", "alpha", "dropout", "targetModules", "allowCustomModules", "peftConfig"))
+ADAPTER_SHAPE = tuple(f"adapter.{name}" for name in ("rank", "alpha", "dropout", "targetModules", "allowCustomModules", "peftConfig"))
+"""Fields that say what a new adapter looks like."""
+ATTACHED = "adapter.attach.uri"
+LORA_FIELDS = (*ADAPTER_SHAPE, ATTACHED)
 """Fields that mean nothing with ``adapter.type: full``."""
 
 
@@ -76,7 +79,9 @@ def resolve(job: Mapping[str, Any], preset: Mapping[str, Any] | None = None) -> 
     preset_leaves = _without_other_blocks(preset_leaves, blocks)
     adapter_type = {**BASE, **of_method, **preset_leaves, **job_leaves}["adapter.type"]
     if adapter_type == "full":
-        preset_leaves = {path: value for path, value in preset_leaves.items() if path not in LORA_FIELDS}
+        preset_leaves = _without(preset_leaves, (*ADAPTER_SHAPE, "adapter.attach"))
+    elif ATTACHED in job_leaves:
+        preset_leaves = _without(preset_leaves, ADAPTER_SHAPE)
     backend = {**BASE, **of_method, **preset_leaves, **job_leaves}["training.backend"]
     layers: Sequence[tuple[Source, Mapping[str, Any]]] = (
         ("default", SCHEMA),
@@ -94,6 +99,12 @@ def resolve(job: Mapping[str, Any], preset: Mapping[str, Any] | None = None) -> 
             leaves[path] = value
             sources[path] = source
     return Resolution(FineTuneJobSpec.model_validate(unflatten(leaves)), sources)
+
+
+def _without(leaves: Mapping[str, Any], dropped: Sequence[str]) -> dict[str, Any]:
+    """Leave out fields and all below them."""
+    below = tuple(f"{path}." for path in dropped)
+    return {path: value for path, value in leaves.items() if path not in dropped and not path.startswith(below)}
 
 
 def _without_other_blocks(leaves: Mapping[str, Any], blocks: Collection[str]) -> dict[str, Any]:

@@ -87,7 +87,8 @@ REFUSED_BY_A_RULE = {
 
 def base(path: str) -> dict[str, Any]:
     """Fields of a job that the field belongs to."""
-    return {**BASE, **OF_METHOD.get(path.partition(".")[0], {})}
+    attached = {"adapter.attach.uri": "s3://models/first"} if path.startswith("adapter.attach.") and not path.endswith(".uri") else {}
+    return {**BASE, **OF_METHOD.get(path.partition(".")[0], {}), **attached}
 
 
 def edits() -> dict[str, Any]:

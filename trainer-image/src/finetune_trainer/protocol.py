@@ -106,6 +106,9 @@ class WorkerPlan(ContractModel):
     prepared_dir: Path
     """As written by the prepare process."""
     peft_config: Path | None = None
+    """The adapter's shape, where it is not in the spec."""
+    attached_dir: Path | None = None
+    """The adapter that training goes on from; ``peft_config`` is its own."""
     reference_dir: Path | None = None
     """The model to stay close to, where it is another than the base."""
     reward_dir: Path | None = None

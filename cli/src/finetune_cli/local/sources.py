@@ -11,7 +11,7 @@ from finetune_api.models.spec import FineTuneJobSpec
 from finetune_cli.errors import CliError
 
 SOURCE_FIELDS: Final = (
-    *("model.uri", "model.tokenizer.uri", "dataset.uri", "dataset.evalUri", "adapter.peftConfig"),
+    *("model.uri", "model.tokenizer.uri", "dataset.uri", "dataset.evalUri", "adapter.peftConfig", "adapter.attach.uri"),
     *("dpo.referenceModel", "kto.referenceModel", "grpo.referenceModel", "grpo.rewardModel"),
 )
 """Fields of the spec that name something to read."""

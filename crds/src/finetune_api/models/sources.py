@@ -60,6 +60,19 @@ class Model(ApiModel):
     """Region of the bucket."""
 
 
+class AttachedAdapter(ApiModel):
+    """A LoRA adapter that training goes on from."""
+
+    uri: ModelUri = api_field(resume=IDENTITY, tier=ADVANCED, requirement="R-12")
+    """Directory with adapter_config.json and adapter_model.safetensors: hf://org/name@revision, s3://bucket/path (another job's final
+    adapter or one of its checkpoints), gs://bucket/path, pvc://claim/path."""
+    secret_ref: SecretRef | None = api_field(default=None, tier=ADVANCED, requirement="R-12 X-02")
+    """Credentials for s3:// and gs:// (keys AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL) or https:// (key TOKEN). Unset:
+    the store's own for s3:// and gs://."""
+    region: str | None = api_field(default=None, max_length=64, tier=ADVANCED, requirement="R-12 X45")
+    """Region of the bucket."""
+
+
 class DataSource(ApiModel):
     """One of several sources of rows (D-17)."""
 

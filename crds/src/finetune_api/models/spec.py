@@ -20,12 +20,13 @@ from finetune_api.models.scheduling import (
     ResourceClaim,
     Toleration,
 )
-from finetune_api.models.sources import Cache, CheckpointSource, ConfigUri, Dataset, Model, PresetRef, Tokenizer
+from finetune_api.models.sources import AttachedAdapter, Cache, CheckpointSource, ConfigUri, Dataset, Model, PresetRef, Tokenizer
 
 __all__ = [
     "LORA_MODULES",
     "TARGET_SHORTHANDS",
     "Adapter",
+    "AttachedAdapter",
     "Cache",
     "Checkpoint",
     "Dataset",
@@ -99,6 +100,9 @@ class Adapter(ApiModel):
     """Accept other module names in targetModules; checked against the model."""
     peft_config: ConfigUri | None = api_field(default=None, resume=IDENTITY, tier=ADVANCED, requirement="G-10")
     """A PEFT adapter_config.json that replaces rank, alpha, dropout and targetModules."""
+    attach: AttachedAdapter | None = api_field(default=None, tier=ADVANCED, requirement="R-12")
+    """An adapter to go on from, made for the same model. It brings rank, alpha, dropout and targetModules with it; optimizer, schedule and
+    step count begin anew. Not recommended where checkpoint.resumeFrom can do it. Unset: a new adapter."""
 
 
 class Quantization(ApiModel):

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from finetune_api import arguments, cel
 from finetune_api.models.spec import LORA_MODULES, TARGET_SHORTHANDS
-from finetune_api.resolve import LORA_FIELDS
+from finetune_api.resolve import ADAPTER_SHAPE, ATTACHED, LORA_FIELDS
 from finetune_api.rules.rule import Rule
 
 _TARGETS = "adapter.targetModules"
 _STRATEGY = "evaluation.strategy"
 
 ADAPTER_RULES = (
+    Rule(
+        id="attach-shape",
+        requirement="R-12",
+        path=ATTACHED,
+        message=f"the adapter brings its shape with it: leave out {', '.join(ADAPTER_SHAPE)}",
+        cel=cel.any_of(f"!{cel.has(ATTACHED)}", cel.negate(cel.any_of(*(cel.has(path) for path in ADAPTER_SHAPE)))),
+        holds=lambda spec: not spec.has(ATTACHED) or not any(spec.has(path) for path in ADAPTER_SHAPE),
+    ),
     Rule(
         id="adapter-full",
         requirement="AC-22 X31",

@@ -239,4 +239,5 @@ SOURCE_RULES = (
     _fits_rule("promptMaxLength"),
     _fits_rule("contentMaxLength"),
     address_rule("adapter.peftConfig", ("s3", "gs", "pvc", "https", "configmap")),
+    address_rule("adapter.attach.uri", MODEL_SCHEMES),
 )

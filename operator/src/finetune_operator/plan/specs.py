@@ -165,8 +165,9 @@ def resolved_values(resolution: Resolution) -> dict[str, Resolved]:
         if source != "job" and path in leaves and path not in SCHEMA and leaves[path] not in ({}, [])
         if not (source == "default" and path in idle)
     }
-    if resolution.spec.adapter.type == "lora" and resolution.spec.adapter.alpha is None:
-        values["adapter.alpha"] = Resolved(value=str(resolution.spec.adapter.rank), source="derived")
+    adapter = resolution.spec.adapter
+    if adapter.type == "lora" and adapter.alpha is None and adapter.peft_config is None and adapter.attach is None:
+        values["adapter.alpha"] = Resolved(value=str(adapter.rank), source="derived")
     return dict(list(values.items())[:MAX_RESOLVED])
 
 

@@ -52,6 +52,8 @@ def secrets_of(spec: FineTuneJobSpec, verb: str, settings: PlanSettings) -> Iter
     yield env.SECRET_STORE, spec.checkpoint.secret_ref.name if spec.checkpoint.secret_ref else settings.storage_secret
     if spec.model.secret_ref:
         yield env.SECRET_MODEL, spec.model.secret_ref.name
+    if spec.adapter.attach is not None and spec.adapter.attach.secret_ref and verb != "export":
+        yield env.SECRET_ADAPTER, spec.adapter.attach.secret_ref.name
     if spec.dataset.secret_ref and verb != "export":
         yield env.SECRET_DATASET, spec.dataset.secret_ref.name
     for index, part in enumerate(spec.dataset.additional or []):
@@ -74,6 +76,7 @@ def references_of(spec: FineTuneJobSpec, scheme: str) -> list[str]:
         *(part.uri for part in spec.dataset.parts),
         spec.dataset.eval_uri,
         spec.adapter.peft_config,
+        spec.adapter.attach.uri if spec.adapter.attach else None,
         spec.checkpoint.resume_from,
         *(block.reference_model for block in (spec.dpo, spec.kto, spec.grpo) if block is not None),
         *_reward_sources(spec),

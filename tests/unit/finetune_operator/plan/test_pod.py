@@ -49,6 +49,14 @@ def mounts(spec: dict[str, Any] | None = None) -> dict[str, tuple[Manifest, bool
     return {mount["mountPath"]: (volumes[mount["name"]], mount.get("readOnly", False)) for mount in pod["containers"][0]["volumeMounts"]}
 
 
+def test_what_an_attached_adapter_needs() -> None:
+    """R-12: its claim and its Secret, in the places where the trainer looks."""
+    attach = {"uri": "pvc://adapters/first", "secretRef": {"name": "adapters"}}
+    found = mounts({"adapter": {"attach": attach}})
+    assert found[f"{env.PVC_DIR}/adapters"][0]["persistentVolumeClaim"]["claimName"] == "adapters"
+    assert found[f"{env.SECRETS_DIR}/{env.SECRET_ADAPTER}"][0]["secret"]["secretName"] == "adapters"
+
+
 def test_the_job_of_a_run() -> None:
     """Design §4: Indexed, Never, backoffLimit 0, podReplacementPolicy Failed, as many completions as pods, no TTL."""
     config = make_config({"replicas": 2})

@@ -59,7 +59,7 @@ def read_shape(files: ModelFiles) -> ModelShape | None:
     text = config.get("text_config") or config
     tensors: dict[str, tuple[int, ...]] = {}
     for name in sorted(name for name in files.sizes if name.endswith(".safetensors") and "/" not in name):
-        tensors |= _tensors(files, name)
+        tensors |= tensor_shapes(files, name)
     try:
         hidden, heads = int(text["hidden_size"]), int(text["num_attention_heads"])
         head_width = int(text.get("head_dim") or hidden // heads)
@@ -84,7 +84,11 @@ def adapter_shape(adapter: Adapter, peft_config: Path | None) -> AdapterShape:
     """Take rank and targets from the spec, or from the PEFT file that replaces them. The file has been checked to be JSON."""
     if peft_config is None:
         return AdapterShape(adapter.rank, target_modules(adapter))
-    document: dict[str, Any] = json.loads(peft_config.read_text(encoding="utf-8"))
+    return shape_of_file(json.loads(peft_config.read_text(encoding="utf-8")))
+
+
+def shape_of_file(document: Mapping[str, Any]) -> AdapterShape:
+    """Take rank and targets from a PEFT file."""
     return AdapterShape(int(document.get("r", 8)), document.get("target_modules") or [])
 
 
@@ -111,8 +115,8 @@ def _is_target(name: str, targets: list[str] | str) -> bool:
     return any(name == target or name.endswith(f".{target}") for target in targets)
 
 
-def _tensors(files: ModelFiles, name: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes in one file's header."""
+def tensor_shapes(files: ModelFiles, name: str) -> dict[str, tuple[int, ...]]:
+    """Names, without ``.weight``, and shapes in one file's header."""
     (length,) = struct.unpack("<Q", files.read(name, 0, 8))
     header = json.loads(files.read(name, 8, length))
     return {key.removesuffix(".weight"): tuple(entry["shape"]) for key, entry in header.items() if key != "__metadata__"}

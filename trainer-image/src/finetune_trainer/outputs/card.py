@@ -89,6 +89,7 @@ def _lineage(config: RunConfig, final: FinalManifest, pinned: Pinned) -> str:
         "attempt, step": f"{final.attempt}, {final.step}",
         "base model": config.spec.model.uri,
         "base revision": pinned.model_revision,
+        **{f"{role} revision": revision for role, revision in pinned.companions.items()},
         "data": config.spec.dataset.uri,
         "data digest": pinned.dataset_digest,
         "seed": config.spec.training.seed,

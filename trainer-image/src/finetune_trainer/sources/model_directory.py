@@ -56,7 +56,7 @@ def check_model(source: Source, files: ModelFiles) -> dict[str, str]:
     if INDEX in names:
         _check_index(source, files)
     for name in weights:
-        _check_header(source, files, name)
+        check_header(source, files, name)
     return {}
 
 
@@ -100,8 +100,8 @@ def _check_index(source: Source, files: ModelFiles) -> None:
         raise source_error(source, f"{missing[0]} is missing, {INDEX} names it ({len(missing)} of {len(shards)} shards are missing).")
 
 
-def _check_header(source: Source, files: ModelFiles, name: str) -> None:
-    """A safetensors file is 8 bytes of header length, a JSON header, and data up to the largest offset in it."""
+def check_header(source: Source, files: ModelFiles, name: str) -> None:
+    """Raise for a broken safetensors file: it is 8 bytes of header length, a JSON header, and data up to the largest offset in it."""
     size = files.sizes[name]
     start = files.read(name, 0, 8)
     if len(start) < 8:

@@ -14,7 +14,7 @@ from finetune_trainer.sources.model_directory import CONFIG, INDEX, ModelFiles, 
 from finetune_trainer.sources.mounted import mounted_path
 from finetune_trainer.sources.objects import list_objects
 
-SMALL_FILES = (CONFIG, INDEX, TOKENIZER_CONFIG)
+SMALL_FILES = (CONFIG, INDEX, TOKENIZER_CONFIG, "adapter_config.json")
 """Read whole; of the others a few bytes."""
 
 

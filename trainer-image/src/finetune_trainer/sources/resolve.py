@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -134,6 +134,11 @@ def fetch_json(source: Source, context: SourceContext) -> Path:
 def fetch_directory(source: Source, context: SourceContext) -> Path:
     """Fetch a whole directory as it is (a checkpoint from elsewhere)."""
     return _fetch_directory(source, context, lambda _: lambda _: True)
+
+
+def fetch_files(source: Source, context: SourceContext, names: Collection[str]) -> Path:
+    """Fetch a directory's files of these names, those that are there; of a mounted or unpacked one all."""
+    return _fetch_directory(source, context, lambda _: lambda name: name in names)
 
 
 def _fetch_directory(source: Source, context: SourceContext, choose: Callable[[frozenset[str]], Callable[[str], bool]]) -> Path:

@@ -13,6 +13,7 @@ from finetune_api.constants import DEFAULT_STORE_SECRET
 from finetune_api.contract import ACCEPTED_CONTRACT_VERSIONS, env
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.models.spec import FineTuneJobSpec
+from finetune_api.resolve import ATTACHED
 from finetune_trainer.errors import configuration_error
 from finetune_trainer.sources.context import Source, SourceContext
 from finetune_trainer.sources.resolve import Split
@@ -111,6 +112,8 @@ class Secrets:
 
     store: SecretFiles
     model: SecretFiles
+    adapter: SecretFiles
+    """Of ``adapter.attach``."""
     dataset: SecretFiles
     additional: list[SecretFiles]
     """Of ``dataset.additional``, in its order."""
@@ -127,11 +130,12 @@ def job_secrets(config: RunConfig, environment: PodEnvironment) -> Secrets:
         return SecretFiles(environment.secrets_dir / directory, name)
 
     store = mounted(env.SECRET_STORE, spec.checkpoint.secret_ref.name if spec.checkpoint.secret_ref else DEFAULT_STORE_SECRET)
-    hub = spec.secrets.huggingface
+    hub, attached = spec.secrets.huggingface, spec.adapter.attach
     dataset = mounted(env.SECRET_DATASET, spec.dataset.secret_ref.name) if spec.dataset.secret_ref else store
     return Secrets(
         store=store,
         model=mounted(env.SECRET_MODEL, spec.model.secret_ref.name) if spec.model.secret_ref else store,
+        adapter=mounted(env.SECRET_ADAPTER, attached.secret_ref.name) if attached is not None and attached.secret_ref else store,
         dataset=dataset,
         additional=[
             mounted(f"{env.SECRET_ADDITIONAL_PREFIX}{index}", part.secret_ref.name) if part.secret_ref else dataset
@@ -158,6 +162,12 @@ def tokenizer_source(spec: FineTuneJobSpec, secrets: Secrets) -> Source | None:
     if model.tokenizer is None:
         return None
     return Source(model.tokenizer.uri, "model.tokenizer.uri", secrets.model, model.region, model.trust_remote_code)
+
+
+def attached_source(spec: FineTuneJobSpec, secrets: Secrets) -> Source | None:
+    """Where the adapter is that training goes on from; None for a new one."""
+    attached = spec.adapter.attach
+    return Source(attached.uri, ATTACHED, secrets.adapter, attached.region) if attached is not None else None
 
 
 def dataset_sources(spec: FineTuneJobSpec, secrets: Secrets) -> list[tuple[Source, Split]]:

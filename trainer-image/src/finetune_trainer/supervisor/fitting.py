@@ -36,5 +36,5 @@ def _judge(inputs: Inputs, weights: Weights) -> Verdict | None:
     shape = read_shape(local_files(weights.model.directory))
     if shape is None:
         return None
-    adapter = adapter_shape(inputs.spec.adapter, fetch_peft_config(inputs))
+    adapter = adapter_shape(inputs.spec.adapter, fetch_peft_config(inputs, weights))
     return decide(inputs.spec, shape, adapter, ranks=inputs.config.topology.world_size, gpu_bytes=gpu_bytes(inputs.spec.resources))

@@ -15,8 +15,10 @@ from finetune_api.contract.run_config import RunConfig
 from finetune_api.contract.store import CheckpointRef, Manifest, Pinned, Rewind, UsageSeconds
 from finetune_api.exports import exports_of
 from finetune_api.models.spec import FineTuneJobSpec
+from finetune_api.resolve import ATTACHED
 from finetune_trainer.outputs.families import check_directory
 from finetune_trainer.protocol import ResumePoint, WorkerPlan
+from finetune_trainer.sources.adapter_directory import ADAPTER_CONFIG, fetch_adapter
 from finetune_trainer.sources.context import Source, SourceContext
 from finetune_trainer.sources.digest import digest_of, directory_digest
 from finetune_trainer.sources.plain_checkpoint import plain_step
@@ -24,7 +26,14 @@ from finetune_trainer.sources.resolve import FetchedModel, Split, fetch_data, fe
 from finetune_trainer.store.base import Store
 from finetune_trainer.supervisor.board import Board
 from finetune_trainer.supervisor.companions import Companions, fetch_companions
-from finetune_trainer.supervisor.environment import PodEnvironment, Secrets, dataset_sources, model_source, tokenizer_source
+from finetune_trainer.supervisor.environment import (
+    PodEnvironment,
+    Secrets,
+    attached_source,
+    dataset_sources,
+    model_source,
+    tokenizer_source,
+)
 from finetune_trainer.supervisor.restore import RestoreTarget, fetch_best, restore_foreign, restore_own
 
 logger = logging.getLogger(__name__)
@@ -74,6 +83,8 @@ class Weights:
     tokenizer_dir: Path
     tokenizer_digest: str
     companions: Companions
+    attached: FetchedModel | None = None
+    """The adapter that training goes on from."""
 
     @property
     def pinned(self) -> Pinned:
@@ -82,7 +93,7 @@ class Weights:
             contract_version=CONTRACT_VERSION,
             model_revision=self.model.revision,
             tokenizer_digest=self.tokenizer_digest,
-            companions=self.companions.revisions,
+            companions=self.companions.revisions | ({ATTACHED: self.attached.revision} if self.attached is not None else {}),
         )
 
 
@@ -102,8 +113,11 @@ def fetch_weights(inputs: Inputs, pinned: Pinned | None) -> Weights:
     directory = (tokenizer or model).directory
     if "gguf" in exports_of(spec):
         check_directory(model.directory, directory)
-    companions = fetch_companions(spec, inputs.secrets.model, inputs.sources, pinned.companions if pinned else {})
-    return Weights(model, directory, directory_digest(directory, tokenizer_names(directory)), companions)
+    known = pinned.companions if pinned else {}
+    companions = fetch_companions(spec, inputs.secrets.model, inputs.sources, known)
+    existing = attached_source(spec, inputs.secrets)
+    attached = fetch_adapter(existing, inputs.sources, spec.method, pinned=known.get(ATTACHED)) if existing is not None else None
+    return Weights(model, directory, directory_digest(directory, tokenizer_names(directory)), companions, attached)
 
 
 @dataclass(frozen=True)
@@ -128,8 +142,10 @@ def fetch_raw_data(inputs: Inputs) -> RawData:
     return RawData(files, evaluation.files, digest_of((*digests, evaluation.digest)))
 
 
-def fetch_peft_config(inputs: Inputs) -> Path | None:
-    """Fetch ``adapter.peftConfig``."""
+def fetch_peft_config(inputs: Inputs, weights: Weights) -> Path | None:
+    """The PEFT file that says what the adapter looks like: that of the attached one, or ``adapter.peftConfig``; None: the spec says it."""
+    if weights.attached is not None:
+        return weights.attached.directory / ADAPTER_CONFIG
     uri = inputs.spec.adapter.peft_config
     if uri is None:
         return None
@@ -182,7 +198,8 @@ def build_plan(inputs: Inputs, fetched: Fetched, course: Course, pinned: Pinned)
         model_dir=fetched.weights.model.directory,
         tokenizer_dir=fetched.weights.tokenizer_dir,
         prepared_dir=fetched.rows,
-        peft_config=fetch_peft_config(inputs),
+        peft_config=fetch_peft_config(inputs, fetched.weights),
+        attached_dir=fetched.weights.attached.directory if fetched.weights.attached is not None else None,
         reference_dir=fetched.weights.companions.reference,
         reward_dir=fetched.weights.companions.reward,
         reward_sources=fetched.weights.companions.reward_sources,

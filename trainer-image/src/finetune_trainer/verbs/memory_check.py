@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from finetune_api.contract.preflight import MemoryFacts
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.contract.store import Pinned
@@ -9,13 +11,14 @@ from finetune_api.models.spec import FineTuneJobSpec
 from finetune_trainer.errors import configuration_error
 from finetune_trainer.estimate.decision import DECIDED_CONDITION, Verdict, decide, refusal
 from finetune_trainer.estimate.gpu import asked_bytes
-from finetune_trainer.estimate.shape import AdapterShape, ModelShape, adapter_shape, read_shape
+from finetune_trainer.estimate.shape import AdapterShape, ModelShape, adapter_shape, read_shape, shape_of_file
+from finetune_trainer.sources.adapter_directory import ADAPTER_CONFIG
 from finetune_trainer.sources.context import Source, SourceContext
-from finetune_trainer.sources.remote_model import remote_files
+from finetune_trainer.sources.remote_model import read_remote, remote_files
 from finetune_trainer.sources.resolve import fetch_json
 from finetune_trainer.store.base import Store
 from finetune_trainer.supervisor.attempt import read_pinned
-from finetune_trainer.supervisor.environment import Secrets
+from finetune_trainer.supervisor.environment import Secrets, attached_source, model_source
 
 
 def check_memory(config: RunConfig, secrets: Secrets, context: SourceContext, store: Store, found: dict[str, object]) -> dict[str, str]:
@@ -24,7 +27,7 @@ def check_memory(config: RunConfig, secrets: Secrets, context: SourceContext, st
     Nothing is said of models whose files have no headers. What an earlier attempt pinned is not judged again: it has run.
     Raises :class:`TrainerError` (ConfigurationError) with every term when no way fits (N-05).
     """
-    model = _shape(config, secrets, context)
+    model = model_shape(config, secrets, context)
     if model is None or config.spec.resources.device == "cpu":
         return {}
     pinned = read_pinned(store)
@@ -41,16 +44,21 @@ def check_memory(config: RunConfig, secrets: Secrets, context: SourceContext, st
     return {DECIDED_CONDITION: verdict.reason} if is_chosen else {}
 
 
-def _shape(config: RunConfig, secrets: Secrets, context: SourceContext) -> ModelShape | None:
-    model = config.spec.model
-    files = remote_files(Source(model.uri, "model.uri", secrets.model, model.region), context)
+def model_shape(config: RunConfig, secrets: Secrets, context: SourceContext) -> ModelShape | None:
+    """The model's shape; None where its files have no headers or cannot be looked at."""
+    files = remote_files(model_source(config.spec, secrets), context)
     return read_shape(files) if files is not None else None
 
 
 def _adapter(config: RunConfig, secrets: Secrets, context: SourceContext) -> AdapterShape:
-    uri = config.spec.adapter.peft_config
-    source = Source(uri or "", "adapter.peftConfig", secrets.model, config.spec.model.region)
-    return adapter_shape(config.spec.adapter, fetch_json(source, context) if uri is not None else None)
+    spec, attached = config.spec, attached_source(config.spec, secrets)
+    if attached is not None:
+        document = read_remote(attached, context, ADAPTER_CONFIG)
+        return shape_of_file(json.loads(document)) if document is not None else adapter_shape(spec.adapter, None)
+    if spec.adapter.peft_config is None:
+        return adapter_shape(spec.adapter, None)
+    source = Source(spec.adapter.peft_config, "adapter.peftConfig", secrets.model, spec.model.region)
+    return adapter_shape(spec.adapter, fetch_json(source, context))
 
 
 def _as_pinned(spec: FineTuneJobSpec, pinned: Pinned) -> FineTuneJobSpec:

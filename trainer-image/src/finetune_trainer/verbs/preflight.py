@@ -16,6 +16,7 @@ from finetune_api.exports import exports_of
 from finetune_trainer.errors import TrainerError, configuration_error
 from finetune_trainer.outputs.families import check_gguf
 from finetune_trainer.rewards import check_rewards
+from finetune_trainer.sources.adapter_directory import check_remote_adapter
 from finetune_trainer.sources.context import Source, SourceContext
 from finetune_trainer.sources.model_directory import CONFIG
 from finetune_trainer.sources.plain_checkpoint import check_plain_checkpoint
@@ -29,6 +30,7 @@ from finetune_trainer.supervisor.companions import companion_models, fetch_rewar
 from finetune_trainer.supervisor.environment import (
     PodEnvironment,
     Secrets,
+    attached_source,
     job_secrets,
     job_store,
     model_source,
@@ -38,7 +40,7 @@ from finetune_trainer.supervisor.environment import (
 from finetune_trainer.supervisor.outcome import Outcome
 from finetune_trainer.verbs.answer import Answer, run_verb
 from finetune_trainer.verbs.data_check import check_data
-from finetune_trainer.verbs.memory_check import check_memory
+from finetune_trainer.verbs.memory_check import check_memory, model_shape
 from finetune_trainer.verbs.push import check_push
 
 logger = logging.getLogger(__name__)
@@ -128,6 +130,9 @@ def check_model_sources(config: RunConfig, secrets: Secrets, context: SourceCont
     other = tokenizer_source(config.spec, secrets)
     if other is not None:
         warnings = check_remote_tokenizer(other, context) | warnings
+    attached = attached_source(config.spec, secrets)
+    if attached is not None:
+        check_remote_adapter(attached, context, config.spec.method, model_shape(config, secrets, context))
     if config.spec.adapter.peft_config is not None:
         fetch_json(Source(config.spec.adapter.peft_config, "adapter.peftConfig", secrets.model, model.region), context)
     return warnings

@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file
 from transformers import PreTrainedModel, set_seed
 from transformers.pytorch_utils import Conv1D
 
+from finetune_api.contract.failures import FailureClass
 from finetune_api.models.spec import Adapter
-from finetune_trainer.errors import configuration_error
+from finetune_api.resolve import ATTACHED
+from finetune_trainer.errors import TrainerError, configuration_error
+from finetune_trainer.sources.adapter_directory import ADAPTER_WEIGHTS
 from finetune_trainer.targets import check_modules, target_modules
 
 ADAPTABLE: Final = (torch.nn.Linear, torch.nn.Embedding, Conv1D)
@@ -35,7 +39,8 @@ def lora_config(adapter: Adapter, model: PreTrainedModel, peft_config: Path | No
 
     Raises :class:`TrainerError`: ModelError when a module is not in the model, ConfigurationError for names and files that cannot be used.
     """
-    config = _from_file(peft_config) if peft_config is not None else _from_spec(adapter)
+    field = "adapter.peftConfig" if adapter.attach is None else ATTACHED
+    config = _from_file(peft_config, field) if peft_config is not None else _from_spec(adapter)
     config.task_type = task
     wanted = config.target_modules
     if isinstance(wanted, Iterable) and not isinstance(wanted, str):
@@ -63,6 +68,25 @@ def add_adapter(model: PreTrainedModel, config: LoraConfig, seed: int, base: Bas
     return adapted
 
 
+def attach_weights(model: PeftModel, directory: Path) -> None:
+    """Give a new adapter the weights of an existing one of the same shape, in its own number format.
+
+    Raises :class:`TrainerError` (ModelError) naming a matrix that is missing, left over or of another size.
+    """
+    given, own = load_file(directory / ADAPTER_WEIGHTS), get_peft_model_state_dict(model, save_embedding_layers=False)
+    shapes = [{name: list(values.shape) for name, values in weights.items()} for weights in (given, own)]
+    wrong = sorted(name for name in shapes[0].keys() | shapes[1].keys() if shapes[0].get(name) != shapes[1].get(name))
+    if wrong:
+        found, needed = (known.get(wrong[0], "missing") for known in shapes)
+        others = f" ({len(wrong) - 1} more do not fit)" if len(wrong) > 1 else ""
+        raise TrainerError(
+            FailureClass.MODEL,
+            f"{ATTACHED}: the adapter was made for another model than model.uri: {wrong[0]} is {found} in the adapter and {needed} in the "
+            f"model{others}",
+        )
+    set_peft_model_state_dict(model, given)
+
+
 def public_name(model_uri: str) -> BaseName:
     """Return the name a base model is known by: the hub's own for ``hf://``, the URI itself for all else."""
     if not model_uri.startswith("hf://"):
@@ -80,13 +104,13 @@ def _from_spec(adapter: Adapter) -> LoraConfig:
     )
 
 
-def _from_file(file: Path) -> LoraConfig:
+def _from_file(file: Path, field: str) -> LoraConfig:
     try:
         document = json.loads(file.read_text())
         kind = document.pop("peft_type", "LORA")
         if kind != "LORA":
-            raise configuration_error(f"adapter.peftConfig: peft_type must be LORA, found {kind}")
+            raise configuration_error(f"{field}: peft_type must be LORA, found {kind}")
         settings = {name: value for name, value in document.items() if name not in NOT_OURS}
         return LoraConfig(**settings)
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise configuration_error(f"adapter.peftConfig: {file.name} is no usable adapter_config.json: {error}") from error
+        raise configuration_error(f"{field}: {file.name} is no usable adapter_config.json: {error}") from error

@@ -16,7 +16,7 @@ from finetune_trainer.prepare.table import lengths
 from finetune_trainer.prepare.tokenizer import load_tokenizer
 from finetune_trainer.protocol import Facts, Used
 from finetune_trainer.worker import resume
-from finetune_trainer.worker.adapter import add_adapter, lora_config, public_name
+from finetune_trainer.worker.adapter import add_adapter, attach_weights, lora_config, public_name
 from finetune_trainer.worker.arguments import training_arguments
 from finetune_trainer.worker.backend import optimize
 from finetune_trainer.worker.conductor import Conductor
@@ -122,6 +122,8 @@ def load_material(session: Session, rows: PreparedRows, formats: Formats, device
         config = lora_config(spec.adapter, model, plan.peft_config, "SEQ_CLS" if scores else "CAUSAL_LM")
         keeps_dtype = session.sharing.needs_one_dtype
         model = add_adapter(model, config, spec.training.seed, public_name(spec.model.uri), keeps_dtype=keeps_dtype)
+        if plan.attached_dir is not None:
+            attach_weights(model, plan.attached_dir)
     return Material(model, tokenizer, rows.train, rows.evaluation)
 
 

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 else:
     Stock = object
 
+REFERENCE: Final = "ref"
+"""TRL's name for the adapter it compares with."""
 NOT_METRICS: Final = frozenset({"num_tokens", "step_time"})
 """Numbers TRL logs that the recorder has better (they restart with each attempt), or that are no property of the training."""
 
@@ -69,6 +73,11 @@ class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
         self.remove_callback(DefaultFlowCallback)
         self.remove_callback(PrinterCallback)
         self._flops_per_token = 6 * self.model.num_parameters(exclude_embeddings=True)
+
+    @property
+    def session(self) -> Session:
+        """What the parts of this worker share."""
+        return self._session
 
     @property
     def plain_optimizer(self) -> torch.optim.Optimizer:
@@ -192,6 +201,10 @@ class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
         directory = output_dir or self.args.output_dir
         self._session.sharing.save_model(self, directory, lambda: super(FineTuneTrainer, self).save_model(directory, _internal_call))
 
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        with _without_reference(self.accelerator.unwrap_model(self.model)):
+            super()._save(output_dir, state_dict=state_dict)
+
     def write_weights(self, directory: str, state: dict[str, Any] | None) -> None:
         """Write gathered weights (rank 0), or the model's own where it has them whole."""
         self._save(directory, state_dict=state)
@@ -243,11 +256,34 @@ class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
             self.load_rank_state(Path(checkpoint))
 
 
-def forget_reference_adapter(trainer: Any) -> None:
-    """Drop the copy of the adapter that TRL keeps as its reference.
+def settle_reference(trainer: Any) -> None:
+    """Keep or drop the copy of the adapter that TRL makes as its reference.
 
-    A new adapter changes nothing of the model, so its reference is the model without it; the copy would lie in every checkpoint.
+    A new adapter changes nothing of the model, so its reference is the model without it. Of an attached one the copy is the reference:
+    it is what training began with, so it is made anew at each start and lies in no checkpoint.
     """
     model = trainer.accelerator.unwrap_model(trainer.model)
-    if "ref" in getattr(model, "peft_config", {}):
-        model.delete_adapter("ref")
+    if REFERENCE not in getattr(model, "peft_config", {}):
+        return
+    if trainer.session.plan.attached_dir is None:
+        model.delete_adapter(REFERENCE)
+        return
+    own = dict(model.named_parameters())
+    for name, parameter in own.items():
+        if f".{REFERENCE}." in name:
+            parameter.requires_grad = False
+            parameter.data = parameter.data.to(own[name.replace(f".{REFERENCE}.", ".default.")].dtype)
+
+
+@contextmanager
+def _without_reference(model: Any) -> Iterator[None]:
+    """Save the trained adapter alone."""
+    if REFERENCE not in getattr(model, "peft_config", {}):
+        yield
+        return
+    stock = model.save_pretrained
+    model.save_pretrained = lambda *args, **options: stock(*args, **options, selected_adapters=["default"])
+    try:
+        yield
+    finally:
+        del model.save_pretrained

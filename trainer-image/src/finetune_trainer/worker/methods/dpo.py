@@ -10,7 +10,7 @@ from finetune_trainer.worker.arguments import with_extra_arguments
 from finetune_trainer.worker.methods import Request
 from finetune_trainer.worker.methods.reference import disables_dropout, load_reference, refuse_adapter_on_head
 from finetune_trainer.worker.session import Session
-from finetune_trainer.worker.trainer import FineTuneTrainer, forget_reference_adapter
+from finetune_trainer.worker.trainer import FineTuneTrainer, settle_reference
 
 
 class PreferenceTrainer(FineTuneTrainer, DPOTrainer):  # type: ignore[misc]  # trl is not typed
@@ -39,5 +39,5 @@ def make_trainer(request: Request) -> FineTuneTrainer:
     trainer = PreferenceTrainer(
         request.session, request.conductor, request.material, args=request.args, ref_model=load_reference(request, settings.reference_model)
     )
-    forget_reference_adapter(trainer)
+    settle_reference(trainer)
     return trainer

@@ -28,7 +28,7 @@ from finetune_trainer.worker.model import load_model
 from finetune_trainer.worker.order import AnswerShare
 from finetune_trainer.worker.randomness import aside
 from finetune_trainer.worker.session import Session
-from finetune_trainer.worker.trainer import FineTuneTrainer, Material, forget_reference_adapter
+from finetune_trainer.worker.trainer import FineTuneTrainer, Material, settle_reference
 
 EVALUATION_STREAM: Final = 5
 """Second word of the seed of answers generated for an evaluation; the others are in :mod:`finetune_trainer.worker.order` and ``resume``."""
@@ -158,7 +158,7 @@ def make_trainer(request: Request) -> FineTuneTrainer:
         )
     if settings.reward_model is not None:
         trainer.reward_func_names[-1] = MODEL_REWARD
-    forget_reference_adapter(trainer)
+    settle_reference(trainer)
     if reference is not None and trainer.ref_model is None and settings.beta > 0:
         _give_reference(trainer, reference)
     wanted, used = spec.evaluation.batch_size, trainer.args.per_device_eval_batch_size

@@ -13,7 +13,7 @@ from finetune_trainer.worker.loader import Row
 from finetune_trainer.worker.methods import Request
 from finetune_trainer.worker.methods.reference import disables_dropout, load_reference, refuse_adapter_on_head
 from finetune_trainer.worker.session import Session
-from finetune_trainer.worker.trainer import FineTuneTrainer, Material, forget_reference_adapter
+from finetune_trainer.worker.trainer import FineTuneTrainer, Material, settle_reference
 
 
 class VerdictTrainer(FineTuneTrainer, KTOTrainer):  # type: ignore[misc]  # trl is not typed
@@ -63,5 +63,5 @@ def make_trainer(request: Request) -> FineTuneTrainer:
     trainer = VerdictTrainer(
         request.session, request.conductor, request.material, args=request.args, ref_model=load_reference(request, settings.reference_model)
     )
-    forget_reference_adapter(trainer)
+    settle_reference(trainer)
     return trainer
