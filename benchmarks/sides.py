@@ -22,7 +22,6 @@ from finetune_api.contract import CONTRACT_VERSION, env
 from finetune_api.contract.progress import ProgressReply
 from finetune_api.contract.run_config import JobIdentity, ProgressConfig, RunConfig, StoreConfig, Topology
 from finetune_api.contract.store import Manifest
-from finetune_api.contract.termination import TerminationMessage
 from finetune_api.resolve import resolve
 from tests.support.minio import ACCESS_KEY, MinioServer, free_port, minio_binary, running_minio
 
@@ -136,13 +135,12 @@ class Bench:
         environment = {**_environment(workload), **{name: str(value) for name, value in own.items()}}
         marks, resident = _run([sys.executable, "-m", "benchmarks.pod"], environment, directory)
         rows = [json.loads(line) for line in (directory / "work/metrics.jsonl").read_text().splitlines()]
-        end = TerminationMessage.model_validate_json((directory / "termination.json").read_text())
-        assert end.usage is not None, "a finished run knows its usage"
         manifests = self._manifests(prefix)
         saves = workload.steps // workload.save_every
         return Measured(
             steps=[row["seconds"] for row in rows],
-            stalls=[end.usage.checkpointing / saves] * saves if saves else [],
+            # The last save's manifest: later the seconds of the last uploads, for which nothing waits any more, are booked there too.
+            stalls=[max(manifests, key=lambda m: m.step).usage.checkpointing / saves] * saves if saves else [],
             cpu=per_step(marks, workload.save_every),
             trainable=self._trainable(prefix),
             checkpoint_bytes=[manifest.size_bytes for manifest in manifests],

@@ -160,10 +160,7 @@ def work() -> int:
         if stopping:
             return 75
     if rank == 0:
-        final = output / "final"
-        final.mkdir(parents=True, exist_ok=True)
-        (final / "adapter_model.safetensors").write_text(f"adapter of step {step}")
-        link.send("final", step=step, directory=str(final), kind="lora", source="last", metrics={"loss": 1.0 / step})
+        finish(link, output / "final", step)
     group.highest(0)
     link.close()
     if "FAKE_LINGER" in os.environ:
@@ -180,6 +177,13 @@ def resumed_step(resume: dict[str, Any] | None, rank: int, world: int) -> int:
     rng = "rng_state.pth" if world == 1 else f"rng_state_{rank}.pth"
     assert (directory / rng).read_text() == f"rng {rank} {step}"
     return step
+
+
+def finish(link: Link, final: Path, step: int) -> None:
+    """Write the result and hand it over."""
+    final.mkdir(parents=True, exist_ok=True)
+    (final / "adapter_model.safetensors").write_text(f"adapter of step {step}")
+    link.send("final", step=step, directory=str(final), kind="lora", source="last", metrics={"loss": 1.0 / step})
 
 
 def linger(leave: Path) -> None:

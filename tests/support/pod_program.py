@@ -28,7 +28,7 @@ def fill_disk(flag: Path) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.link(_source, _destination)
 
-    mock.patch.object(staging, "_link_or_copy", refuse).start()
+    mock.patch.object(staging, "link_or_copy", refuse).start()
 
 
 def skew_clock(jump: Path) -> None:

@@ -37,13 +37,14 @@ def stage(source: Path, target: Path, names: Iterable[str]) -> None:
         for name in names:
             destination = target / name
             destination.parent.mkdir(parents=True, exist_ok=True)
-            _link_or_copy(source / name, destination)
+            link_or_copy(source / name, destination)
     except OSError:
         shutil.rmtree(target, ignore_errors=True)
         raise
 
 
-def _link_or_copy(source: Path, destination: Path) -> None:
+def link_or_copy(source: Path, destination: Path) -> None:
+    """Hard-link a file, or copy it where the volume cannot link. Raises FileExistsError: nothing is overwritten."""
     try:
         os.link(source, destination)
     except FileExistsError:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from finetune_trainer.worker.evaluation import Evaluation, evaluate_batches
 from finetune_trainer.worker.loader import EpochBatches, Rows, make_loader
 from finetune_trainer.worker.order import Share, Shares
 from finetune_trainer.worker.rates import lower_rates
+from finetune_trainer.worker.unchanging import SavedOnce, forget_card
 
 if TYPE_CHECKING:
     from transformers import Trainer as Stock
@@ -64,6 +66,7 @@ class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
         self._session, self._conductor = session, conductor
         self._evaluation_rows = self.rows_class(material.evaluation) if material.evaluation is not None else None
         self._hyperparameters: list[dict[str, Any]] = []
+        self._optimizer_writing: Future[None] | None = None
         session.sharing.before_trainer()
         super().__init__(
             model=material.model, train_dataset=material.train, processing_class=material.tokenizer, callbacks=[conductor], **options
@@ -72,6 +75,9 @@ class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
         # from the checkpoint, so edits of a stopped job would be ignored.
         self.remove_callback(DefaultFlowCallback)
         self.remove_callback(PrinterCallback)
+        self.processing_class.save_pretrained = SavedOnce(self.processing_class, session.plan.output_dir / "tokenizer")
+        if isinstance(self.model, PeftModel):
+            forget_card(self.model)
         self._flops_per_token = 6 * self.model.num_parameters(exclude_embeddings=True)
 
     @property
@@ -229,13 +235,31 @@ class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
                 parameter.data = parameter.data.to(formats[name])
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self._optimizer_writing is not None:
+            self._optimizer_writing.result()
+            return
         self._session.sharing.save_optimizer(
             self, Path(output_dir), lambda: super(FineTuneTrainer, self)._save_optimizer_and_scheduler(output_dir)
         )
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
         with self._session.heartbeat.during("Saving"):
-            checkpoint.save(self._session, self, lambda: super(FineTuneTrainer, self)._save_checkpoint(model, trial))
+            checkpoint.save(self._session, self, lambda: self._write_checkpoint(model, trial))
+
+    def _write_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
+        """Write the stock one's files; where nothing has to be gathered, the optimizer's while the weights are written."""
+        if not self._session.sharing.gathers_nothing:
+            super()._save_checkpoint(model, trial)
+            return
+        directory = checkpoint.directory_of(self._session, self.state.global_step)
+        with ThreadPoolExecutor(max_workers=1) as writer:
+            if self.args.should_save:
+                directory.mkdir(parents=True, exist_ok=True)
+            self._optimizer_writing = writer.submit(super()._save_optimizer_and_scheduler, str(directory))
+            try:
+                super()._save_checkpoint(model, trial)
+            finally:
+                self._optimizer_writing = None
 
     def save_rank_state(self, directory: Path) -> None:
         """Write what this rank alone knows and a resumed run needs (``finetune_rank_<rank>.*``) into a checkpoint."""

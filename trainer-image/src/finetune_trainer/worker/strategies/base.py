@@ -37,6 +37,11 @@ class Sharing:
         return False
 
     @property
+    def gathers_nothing(self) -> bool:
+        """Rank 0 has weights and optimizer whole: it writes them without its peers."""
+        return True
+
+    @property
     def places_model(self) -> bool:
         """Weights are loaded where the library wants them, not straight onto this rank's GPU."""
         return False

@@ -40,6 +40,11 @@ class FullySharded(Sharing):
     """FSDP2 through accelerate."""
 
     @property
+    def gathers_nothing(self) -> bool:
+        """Each rank has its part of the optimizer."""
+        return False
+
+    @property
     def places_model(self) -> bool:
         """Weights are put onto the GPUs in shards."""
         return True

@@ -33,6 +33,11 @@ class Zero(Sharing):
         return self.name.endswith("_offload")
 
     @property
+    def gathers_nothing(self) -> bool:
+        """Each rank has its part of the optimizer."""
+        return False
+
+    @property
     def needs_group(self) -> bool:
         """DeepSpeed always wants a group."""
         return True
