@@ -22,6 +22,8 @@ EventType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"] | None
 """Of a watch event; None for an object of the first listing."""
 CHILD_DELAY_SECONDS = 0.1
 """Changes of Jobs and pods come in bursts; one look serves them all."""
+MAX_CHILD_DELAY_SECONDS = 5.0
+"""When many jobs are created at once, their first looks come before those at what has become of the children."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +64,19 @@ def _ignore(_key: JobKey, _before: Known | None, _now: Known | None) -> None:
 class JobFeed:
     """The jobs this replica knows of. ``mark`` is told of every job that should be looked at, with a delay."""
 
-    def __init__(self, mark: Callable[[JobKey, float], None], forget: Callable[[JobKey], None], *, on_change: OnChange = _ignore) -> None:
+    def __init__(
+        self,
+        mark: Callable[[JobKey, float], None],
+        forget: Callable[[JobKey], None],
+        *,
+        on_change: OnChange = _ignore,
+        lag: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """``lag``: by how many seconds the looks at jobs are late."""
         self._mark = mark
         self._forget = forget
         self._on_change = on_change
+        self._lag = lag
         self._known: dict[JobKey, Known] = {}
 
     def __len__(self) -> int:
@@ -116,7 +127,7 @@ class JobFeed:
         name = (metadata.get("labels") or {}).get(LABEL_JOB)
         key = JobKey(metadata["namespace"], name) if name else None
         if key is not None and key in self._known and not self._known[key].settled:
-            self._mark(key, CHILD_DELAY_SECONDS)
+            self._mark(key, min(MAX_CHILD_DELAY_SECONDS, CHILD_DELAY_SECONDS + self._lag()))
 
 
 class JobLookup:

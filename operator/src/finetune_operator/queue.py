@@ -95,6 +95,12 @@ class WorkQueue(Generic[K]):
         return max((now - when for when in self._due.values() if when <= now), default=0.0)
 
     @property
+    def lag_seconds(self) -> float:
+        """How late the next key is; 0 when nothing waits. Costs nothing, whatever the depth."""
+        due = self.next_due
+        return 0.0 if due is None else max(0.0, self._clock() - due)
+
+    @property
     def longest_work_seconds(self) -> float:
         """How long the longest running work has taken so far."""
         now = self._clock()

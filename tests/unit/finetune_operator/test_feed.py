@@ -7,7 +7,7 @@ import pytest
 
 from finetune_operator.cluster.client import Client
 from finetune_operator.cluster.observe import JobKey
-from finetune_operator.feed import CHILD_DELAY_SECONDS, JobFeed, JobLookup
+from finetune_operator.feed import CHILD_DELAY_SECONDS, MAX_CHILD_DELAY_SECONDS, JobFeed, JobLookup
 from tests.support.fake_api import FakeApi
 from tests.support.operator_cluster import NAMESPACE, job_manifest
 
@@ -100,6 +100,16 @@ def test_children_are_looked_at_a_little_later(ear: Ear) -> None:
 def settled() -> dict[str, Any]:
     conditions = [{"type": "Reconciling", "status": "False", "reason": "Done"}]
     return {"phase": "Succeeded", "observedGeneration": 1, "conditions": conditions, **progress()}
+
+
+def test_children_wait_while_the_queue_is_behind() -> None:
+    """When many jobs are created at once, first looks come first; but no child waits for ever."""
+    lag, marked = [0.0], list[float]()
+    feed = JobFeed(lambda _key, delay: marked.append(delay), lambda _key: None, lag=lambda: lag[0])
+    feed.job_event("ADDED", manifest(progress()))
+    for lag[0] in (0.0, 2.0, 600.0):
+        feed.child_event({"metadata": {"name": "demo-r1", "namespace": NAMESPACE, "labels": {"finetune.dev/job": "demo"}}})
+    assert marked[1:] == [CHILD_DELAY_SECONDS, CHILD_DELAY_SECONDS + 2.0, MAX_CHILD_DELAY_SECONDS]
 
 
 def test_finished_and_cleared_jobs_are_left_alone() -> None:
