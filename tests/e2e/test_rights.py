@@ -48,13 +48,14 @@ def test_every_request_is_allowed_and_every_right_is_used(platform: Platform, na
 
     Likewise another CA, which is written into the Secret and brought to the namespace of the job.
     """
-    long_enough = {"epochs": 20, "maxSteps": 500}  # the preset has maxSteps as a cap
-    job = run_job("rights", {"presetRef": {"name": "quick-test"}, "training": long_enough, "output": {"retain": "Delete"}})
+    training = {"epochs": 20, "maxSteps": 500, "gradAccumSteps": 2}  # long enough: the preset has maxSteps as a cap
+    spec = {"replicas": 2, "training": training, "output": {"retain": "Delete"}}
+    job = run_job("rights", {"presetRef": {"name": "quick-test"}, **spec})
     for _ in range(2):  # the second pause clears away what belongs to the first run
         job.wait_phase("Starting", "Resuming", "Training")
         job.scale(0)
         job.wait_phase("Paused")
-        job.scale(1)
+        job.scale(2)
     queued = run_job("queued", {"resources": {"queue": "nobody-serves-it"}})
     eventually(lambda: queued.condition("Admitted").get("reason") == "AwaitingQueue", within=60, what="a run that waits for its queue")
     job.wait_phase("Succeeded")

@@ -50,7 +50,8 @@ async def apply(client: Client, job: JobObject, operation: Operation, publish_ca
 async def _create_run(client: Client, job: JobObject, operation: CreateRun) -> None:
     try:
         await _create_config_map(client, job, operation.config_map)
-        await _create(client, job, SERVICES, operation.service)
+        if operation.service is not None:
+            await _create(client, job, SERVICES, operation.service)
         await _create(client, job, JOBS, operation.job)
     except NamespaceTerminatingError:
         raise

@@ -20,7 +20,7 @@ class CreateRun:
 
     run: int
     config_map: Manifest
-    service: Manifest
+    service: Manifest | None
     job: Manifest
 
 

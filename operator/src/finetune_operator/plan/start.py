@@ -140,7 +140,7 @@ def _create(draft: Draft, verdict: Accepted, config: RunConfig) -> None:
             config_map=build_config_map(
                 job, config, name, COMPONENT_TRAINER, settings, asked_grad_accum_steps=verdict.asked_grad_accum_steps
             ),
-            service=build_service(job, run, settings),
+            service=build_service(job, config, settings),
             job=build_job(job, config, settings, reason=reason),
         ),
     )

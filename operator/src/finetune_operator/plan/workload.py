@@ -33,6 +33,7 @@ def build_job(job: JobObject, config: RunConfig, settings: PlanSettings, *, reas
     queue = queue_labels(config.spec.resources)
     meta = metadata(job, name, COMPONENT_TRAINER, config.run, version=settings.version, annotations=annotations)
     own = labels(job, COMPONENT_TRAINER, config.run)
+    subdomain = {"subdomain": name} if config.topology.replicas > 1 else {}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -44,7 +45,7 @@ def build_job(job: JobObject, config: RunConfig, settings: PlanSettings, *, reas
             "parallelism": config.topology.replicas,
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
-            "template": {"metadata": _pod_metadata(config, own, settings), "spec": {**pod, "subdomain": name}},
+            "template": {"metadata": _pod_metadata(config, own, settings), "spec": {**pod, **subdomain}},
         },
     }
 

@@ -61,11 +61,11 @@ def read_job(api: FakeApi) -> JobObject:
 
 
 def run_of(job: JobObject, spec: dict[str, Any] | None = None) -> CreateRun:
-    config = make_config(spec)
+    config = make_config({"replicas": 2, **(spec or {})})
     return CreateRun(
         run=1,
         config_map=build_config_map(job, config, "demo-r1", "trainer", SETTINGS),
-        service=build_service(job, 1, SETTINGS),
+        service=build_service(job, config, SETTINGS),
         job=build_job(job, config, SETTINGS, reason="Created"),
     )
 

@@ -36,7 +36,7 @@ def granted(rights: tuple[Right, ...]) -> set[tuple[str, str]]:
 async def test_a_job_s_life_uses_exactly_the_rights_of_the_table() -> None:
     """D: least privilege; no Secret but one, no right to write spec beyond the finalizer."""
     cluster = FakeCluster()
-    cluster.create({"resources": {"device": "gpu"}, "output": {"retain": "Delete"}, "presetRef": {"name": "p"}})
+    cluster.create({"resources": {"device": "gpu"}, "replicas": 2, "output": {"retain": "Delete"}, "presetRef": {"name": "p"}})
     cluster.api.add("clusterfinetunepresets", {"metadata": {"name": "p"}, "spec": {}})
     await cluster.until(lambda: cluster.phase == "Training", train=5)
     cluster.edit({"suspend": True})

@@ -92,9 +92,18 @@ def test_the_job_of_a_run() -> None:
     assert (template["spec"]["subdomain"], template["spec"]["restartPolicy"]) == ("demo-r1", "Never")
 
 
+def test_one_pod_needs_no_service() -> None:
+    """Its ranks meet on localhost: nothing to name, and three objects less for the API server."""
+    config = make_config({"resources": {"device": "gpu", "gpusPerReplica": 2}})
+    assert build_service(make_job(), config, SETTINGS) is None
+    assert "subdomain" not in build_job(make_job(), config, SETTINGS, reason="Created")["spec"]["template"]["spec"]
+
+
 def test_the_service_of_a_run() -> None:
     """Headless, and it names pods that are not ready: the ranks meet before any of them is."""
-    assert build_service(make_job(), 1, SETTINGS)["spec"] == {
+    service = build_service(make_job(), make_config({"replicas": 2}), SETTINGS)
+    assert service is not None
+    assert service["spec"] == {
         "clusterIP": "None",
         "publishNotReadyAddresses": True,
         "selector": LABELS,
