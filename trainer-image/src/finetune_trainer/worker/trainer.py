@@ -75,7 +75,8 @@ class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
         # from the checkpoint, so edits of a stopped job would be ignored.
         self.remove_callback(DefaultFlowCallback)
         self.remove_callback(PrinterCallback)
-        self.processing_class.save_pretrained = SavedOnce(self.processing_class, session.plan.output_dir / "tokenizer")
+        beside = session.plan.output_dir.with_name(f"{session.plan.output_dir.name}-tokenizer")
+        self.processing_class.save_pretrained = SavedOnce(self.processing_class, beside)
         if isinstance(self.model, PeftModel):
             forget_card(self.model)
         self._flops_per_token = 6 * self.model.num_parameters(exclude_embeddings=True)
