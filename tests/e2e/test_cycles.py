@@ -75,6 +75,7 @@ def straight(platform: Platform, namespace: Kubectl) -> Callable[[int], Job]:
     return made
 
 
+@pytest.mark.timeout(3600 if SOAK else 900)
 @pytest.mark.parametrize(("pods", "logging_steps", "cycles"), LONG if SOAK else QUICK)
 def test_many_pauses_change_nothing(
     run_job: JobFactory, straight: Callable[[int], Job], pods: int, logging_steps: int, cycles: int, fault: Fault
