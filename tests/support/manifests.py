@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from finetune_api.constants import API_VERSION, CLUSTER_PRESET_KIND, KIND, PRESET_KIND
+from finetune_api.constants import API_VERSION, CLUSTER_PRESET_KIND, KIND, METHOD_KIND, PRESET_KIND
 from finetune_api.documents import load_documents
 from finetune_api.resolve import unflatten
 
@@ -16,7 +16,7 @@ INVALID = sorted((ROOT / "tests/data/jobs/invalid").glob("*.yaml"))
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 SHIPPED = sorted((ROOT / "crds/presets").glob("*.yaml"))
 _EXPECT = "# expect: "
-_OURS = (KIND, PRESET_KIND, CLUSTER_PRESET_KIND)
+_OURS = (KIND, PRESET_KIND, CLUSTER_PRESET_KIND, METHOD_KIND)
 
 REQUIRED = {"model.uri": "hf://org/model", "dataset.uri": "hf://org/data"}
 """What every job must say, by dotted path."""

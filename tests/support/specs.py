@@ -133,6 +133,8 @@ _WRITTEN_BY_PEOPLE: dict[str, tuple[Any, ...]] = {
     "resources.processesPerReplica": (1, 2, 4),
     "replicas": (0, 1, 2),
 }
+OF_METHOD_REF = ("methodRef.parameters", "methodRef.outputClaim")
+"""Fields that mean nothing without ``methodRef.name``."""
 _TEXTS = {
     "resources.cpu": "500m",
     "resources.gpuMemory": "80Gi",
@@ -150,7 +152,12 @@ _WITH_ADAPTER = ("adapter.attach.region", "adapter.attach.secretRef.name")
 def job_leaves(max_fields: int = 8) -> st.SearchStrategy[dict[str, Any]]:
     """Leaves of a FineTuneJob's spec: model and dataset, and up to ``max_fields`` others; each in range by itself."""
     choices = candidates(structural(JobInput, describe_meaning))
-    for path in ("presetRef.kind", "resources.topology.ranks", *_WITH_ADAPTER):  # mean nothing without a name, key or address
+    for path in (
+        "presetRef.kind",
+        "resources.topology.ranks",
+        *_WITH_ADAPTER,
+        *OF_METHOD_REF,
+    ):  # mean nothing without a name, key or address
         del choices[path]
     required = st.fixed_dictionaries({path: st.sampled_from(choices.pop(path)) for path in REQUIRED})
     return st.builds(lambda own, others: {**others, **own}, required, _some(choices, max_fields))
@@ -159,7 +166,7 @@ def job_leaves(max_fields: int = 8) -> st.SearchStrategy[dict[str, Any]]:
 def preset_leaves(max_fields: int = 8) -> st.SearchStrategy[dict[str, Any]]:
     """Leaves of a preset's spec."""
     choices = candidates(structural(PresetInput, describe_meaning))
-    for path in ("resources.topology.ranks", *_WITH_ADAPTER):  # mean nothing without a key or address
+    for path in ("resources.topology.ranks", *_WITH_ADAPTER, *OF_METHOD_REF):  # mean nothing without a name, key or address
         del choices[path]
     return _some(choices, max_fields)
 

@@ -207,8 +207,11 @@ WITHOUT_EFFECT = (
 def warnings_for(resolution: Resolution) -> dict[str, str]:
     """Condition type -> message, for each kind of advice there is something of.
 
-    A setting without effect is told to who wrote it, the job; FP16 of a preset counts as well, for it would decide the numbers.
+    A setting without effect is told to who wrote it, the job; FP16 of a preset counts as well, for it would decide the numbers. What a
+    TrainingMethod's program makes of a value is not known here: its jobs get no such advice.
     """
+    if resolution.spec.method is None:
+        return {}
     job = flatten(resolution.spec.model_dump(mode="json", by_alias=True, exclude_none=True))
     told = {OUTSIDE_RECOMMENDED: RECOMMENDATIONS, SETTING_IGNORED: WITHOUT_EFFECT}
     messages: dict[str, str] = {}

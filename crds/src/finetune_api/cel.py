@@ -29,6 +29,11 @@ def value(path: str, default: object = None) -> str:
     return f"self.?{path.replace('.', '.?')}.orValue({literal(default)})"
 
 
+def method(own: str) -> str:
+    """The built-in method, or ``own`` for a job with a methodRef."""
+    return f"(has(self.methodRef) ? {literal(own)} : {value('method')})"
+
+
 def has(path: str) -> str:
     """Whether the field at a path was written."""
     return f"self.?{path.replace('.', '.?')}.hasValue()"

@@ -7,6 +7,7 @@ PLURAL = "finetunejobs"
 KIND = "FineTuneJob"
 PRESET_KIND, PRESET_PLURAL = "FineTunePreset", "finetunepresets"
 CLUSTER_PRESET_KIND, CLUSTER_PRESET_PLURAL = "ClusterFineTunePreset", "clusterfinetunepresets"
+METHOD_KIND, METHOD_PLURAL = "TrainingMethod", "trainingmethods"
 
 LABEL_JOB = f"{GROUP}/job"
 """On every child: the FineTuneJob's name."""

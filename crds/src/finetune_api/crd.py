@@ -9,15 +9,18 @@ from finetune_api.constants import (
     CLUSTER_PRESET_PLURAL,
     GROUP,
     KIND,
+    METHOD_KIND,
+    METHOD_PLURAL,
     PLURAL,
     PRESET_KIND,
     PRESET_PLURAL,
     VERSION,
 )
-from finetune_api.describe import describe, describe_meaning
-from finetune_api.models.partial import JobInput, PresetInput
+from finetune_api.describe import describe, describe_meaning, describe_range
+from finetune_api.models.partial import JobInput, MethodInput, PresetInput
 from finetune_api.models.status import FineTuneJobStatus, Phase
 from finetune_api.rules import CANCELLED_IS_FINAL, JOB_NAME, SchemaRule
+from finetune_api.rules.training_method import NAME_RULES, PARAMETER_RULES, UNIQUE_NAMES, EntryRule
 from finetune_api.schema import JSON, attach_rules, structural
 
 CATEGORY = "ml"
@@ -51,6 +54,13 @@ PRESET_COLUMNS = [
     column("Max-Steps", "integer", ".spec.training.maxSteps"),
     column("Age", "date", ".metadata.creationTimestamp"),
 ]
+METHOD_COLUMNS = [
+    column("Name-For-People", "string", ".spec.displayName"),
+    column("Image", "string", ".spec.image"),
+    column("Resumable", "boolean", ".spec.resumable"),
+    column("Age", "date", ".metadata.creationTimestamp"),
+    column("Description", "string", ".spec.description", wide=True),
+]
 
 
 _NEVER = {"lastTransitionTime": "1970-01-01T00:00:00Z", "reason": "Unseen"}
@@ -67,7 +77,6 @@ NOBODY_LOOKED: JSON = {
 def finetune_job() -> JSON:
     """FineTuneJob: one training."""
     spec = structural(JobInput, describe)
-    del spec["default"]
     attach_rules(spec, preset=False)
     spec["properties"]["desiredState"]["x-kubernetes-validations"] = [_validation(CANCELLED_IS_FINAL)]
     status = {**structural(FineTuneJobStatus, describe_meaning), "default": NOBODY_LOOKED}
@@ -99,9 +108,20 @@ def cluster_finetune_preset() -> JSON:
     return _definition("Cluster", CLUSTER_PRESET_KIND, CLUSTER_PRESET_PLURAL, "cftp", _preset_version())
 
 
+def training_method() -> JSON:
+    """TrainingMethod: an administrator's own program, for jobs to choose."""
+    spec = structural(MethodInput, describe_range)
+    for name, rules in (("parameters", PARAMETER_RULES), ("env", NAME_RULES)):
+        rule, message = UNIQUE_NAMES
+        spec["properties"][name]["x-kubernetes-validations"] = [{"message": message, "rule": rule}]
+        spec["properties"][name]["items"]["x-kubernetes-validations"] = [_validation(each) for each in rules]
+    schema = _root("A training of the administrators' own: image, program and the parameters jobs may give it.", spec)
+    return _definition("Cluster", METHOD_KIND, METHOD_PLURAL, "trm", _version(schema, METHOD_COLUMNS))
+
+
 def definitions() -> dict[str, JSON]:
     """Every CustomResourceDefinition by its name."""
-    documents = (finetune_job(), finetune_preset(), cluster_finetune_preset())
+    documents = (finetune_job(), finetune_preset(), cluster_finetune_preset(), training_method())
     return {document["metadata"]["name"]: document for document in documents}
 
 
@@ -134,7 +154,7 @@ def _version(schema: JSON, columns: list[JSON]) -> JSON:
     }
 
 
-def _validation(rule: SchemaRule) -> JSON:
+def _validation(rule: SchemaRule | EntryRule) -> JSON:
     return {"message": rule.message, "rule": rule.cel}
 
 

@@ -16,6 +16,12 @@ def describe_meaning(_path: str, node: Mapping[str, Any]) -> str:
     return " ".join(str(node.get("description", "")).split())
 
 
+def describe_range(path: str, node: Mapping[str, Any]) -> str:
+    """The docstring and the range: for objects whose defaults are their schema's."""
+    allowed = value_range(node)
+    return f"{describe_meaning(path, node)} Range: {allowed}." if allowed else describe_meaning(path, node)
+
+
 def describe(path: str, node: Mapping[str, Any]) -> str:
     """The full description of the field at ``path`` with its JSON schema ``node``."""
     meaning = describe_meaning(path, node)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import yaml
 
-from finetune_api.constants import API_VERSION, CLUSTER_PRESET_KIND, KIND, PRESET_KIND
-from finetune_api.models.partial import validate_job, validate_preset
+from finetune_api.constants import API_VERSION, CLUSTER_PRESET_KIND, KIND, METHOD_KIND, PRESET_KIND
+from finetune_api.models.partial import validate_job, validate_method, validate_preset
 from finetune_api.problems import Problem, SpecError
 from finetune_api.rules import check_name
 
@@ -31,15 +31,24 @@ def load_documents(text: str) -> Iterator[Any]:
     return (document for document in yaml.load_all(text, Loader=_Loader) if document is not None)
 
 
+_JUDGES: Mapping[Any, Callable[[object], None]] = {
+    KIND: validate_job,
+    PRESET_KIND: validate_preset,
+    CLUSTER_PRESET_KIND: validate_preset,
+    METHOD_KIND: validate_method,
+}
+"""Kind -> what raises :class:`SpecError` for its spec."""
+
+
 def validate_document(document: object) -> None:
-    """Raise :class:`SpecError` with all that is wrong with a FineTuneJob, FineTunePreset or ClusterFineTunePreset.
+    """Raise :class:`SpecError` with all that is wrong with an object of our API group.
 
     Other kinds are none of our business and refused too: the caller decides what it hands over.
     """
     if not isinstance(document, Mapping):
         raise SpecError([Problem("document", document, "should be an object with apiVersion, kind, metadata and spec")])
     kind, version = document.get("kind"), document.get("apiVersion")
-    if version != API_VERSION or kind not in (KIND, PRESET_KIND, CLUSTER_PRESET_KIND):
+    if version != API_VERSION or kind not in _JUDGES:
         raise SpecError([Problem("kind", kind, f"{version} {kind} is unknown; write apiVersion: {API_VERSION} and kind: {KIND}")])
     problems: list[Problem] = []
     metadata = document.get("metadata")
@@ -48,7 +57,7 @@ def validate_document(document: object) -> None:
     unknown = sorted(set(document) - {"apiVersion", "kind", "metadata", "spec", "status"})
     problems += [Problem(name, document[name], "unknown field; did you mean spec?") for name in unknown]
     try:
-        (validate_job if kind == KIND else validate_preset)(document.get("spec"))
+        _JUDGES[kind](document.get("spec"))
     except SpecError as error:
         problems += error.problems
     if problems:

@@ -11,6 +11,7 @@ import yaml
 from finetune_api.constants import API_VERSION, CLUSTER_PRESET_KIND, GROUP
 from finetune_api.crd import definitions
 from finetune_api.lifecycle_reference import lifecycle_reference
+from finetune_api.method_reference import method_reference
 from finetune_api.metrics_reference import metrics_reference
 from finetune_api.presets import SHIPPED, ShippedPreset
 from finetune_api.reference import job_reference
@@ -25,6 +26,7 @@ def generated_files() -> dict[PurePosixPath, str]:
     for name, preset in SHIPPED.items():
         files[PurePosixPath(f"crds/presets/{name}.yaml")] = _yaml(preset_document(name, preset))
     files[PurePosixPath("docs/reference/finetunejob.md")] = job_reference()
+    files[PurePosixPath("docs/reference/trainingmethod.md")] = method_reference()
     files[PurePosixPath("docs/reference/lifecycle.md")] = lifecycle_reference()
     files[PurePosixPath("docs/reference/metrics.md")] = metrics_reference()
     return files

@@ -64,18 +64,21 @@ def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def resolve(job: Mapping[str, Any], preset: Mapping[str, Any] | None = None) -> Resolution:
+def resolve(job: Mapping[str, Any], preset: Mapping[str, Any] | None = None, own: Mapping[str, Any] | None = None) -> Resolution:
     """Complete a job's spec.
 
-    ``job`` and ``preset`` are specs as users write them (camelCase trees, already validated). Raises
-    :class:`pydantic.ValidationError` when the result is no valid spec, for example when preset and job contradict each other.
+    ``job`` and ``preset`` are specs as users write them (camelCase trees, already validated), ``own`` what the TrainingMethod they choose
+    (:func:`chosen_method`) gives defaults for. Raises :class:`pydantic.ValidationError` when the result is no valid spec, for example when
+    preset and job contradict each other.
     """
     job_leaves = flatten(job)
-    preset_leaves = flatten(preset or {})
-    method = {**preset_leaves, **job_leaves}.get("method", BASE["method"])
-    of_method = METHOD.get(method, {})
+    preset_leaves = _of_same_method(flatten(preset or {}), job_leaves)
+    is_custom = _METHOD_NAME in {**preset_leaves, **job_leaves}
+    method = None if is_custom else {**preset_leaves, **job_leaves}.get("method", BASE["method"])
+    of_method = flatten(own or {}) if is_custom else METHOD[str(method)]
+    base = {path: value for path, value in BASE.items() if path != "method"} if is_custom else BASE
     # A preset for another method or adapter still serves with what is common to all.
-    blocks = {method, *(path.split(".")[0] for path in job_leaves)}
+    blocks = {str(method), *(path.split(".")[0] for path in job_leaves)}
     preset_leaves = _without_other_blocks(preset_leaves, blocks)
     adapter_type = {**BASE, **of_method, **preset_leaves, **job_leaves}["adapter.type"]
     if adapter_type == "full":
@@ -85,7 +88,7 @@ def resolve(job: Mapping[str, Any], preset: Mapping[str, Any] | None = None) -> 
     backend = {**BASE, **of_method, **preset_leaves, **job_leaves}["training.backend"]
     layers: Sequence[tuple[Source, Mapping[str, Any]]] = (
         ("default", SCHEMA),
-        ("default", _without_other_blocks(BASE, blocks)),
+        ("default", _without_other_blocks(base, blocks)),
         ("adapter", ADAPTER.get(adapter_type, {})),
         ("method", of_method),
         ("backend", BACKEND.get(backend, {})),
@@ -105,6 +108,25 @@ def _without(leaves: Mapping[str, Any], dropped: Sequence[str]) -> dict[str, Any
     """Leave out fields and all below them."""
     below = tuple(f"{path}." for path in dropped)
     return {path: value for path, value in leaves.items() if path not in dropped and not path.startswith(below)}
+
+
+def chosen_method(job: Mapping[str, Any], preset: Mapping[str, Any] | None = None) -> str | None:
+    """Name of the TrainingMethod that a job, or its preset, chooses; None: a built-in method."""
+    job_leaves = flatten(job)
+    name = {**_of_same_method(flatten(preset or {}), job_leaves), **job_leaves}.get(_METHOD_NAME)
+    return None if name is None else str(name)
+
+
+_METHOD_NAME = "methodRef.name"
+
+
+def _of_same_method(preset: Mapping[str, Any], job: Mapping[str, Any]) -> dict[str, Any]:
+    """The preset without what it says of another method than the job chooses."""
+    other = job.get(_METHOD_NAME) != preset.get(_METHOD_NAME) if _METHOD_NAME in job else "method" in job
+    dropped = ("methodRef.",) if other else ()
+    return {
+        path: value for path, value in preset.items() if not path.startswith(dropped) and not (path == "method" and _METHOD_NAME in job)
+    }
 
 
 def _without_other_blocks(leaves: Mapping[str, Any], blocks: Collection[str]) -> dict[str, Any]:
@@ -161,5 +183,11 @@ def processes_per_replica(spec: FineTuneJobSpec) -> int:
 
 
 _MAP_FIELDS = frozenset(
-    {"resources.nodeSelector", "resources.podTemplate.labels", "resources.podTemplate.annotations", "training.extraArgs"}
+    {
+        "resources.nodeSelector",
+        "resources.podTemplate.labels",
+        "resources.podTemplate.annotations",
+        "training.extraArgs",
+        "methodRef.parameters",
+    }
 )

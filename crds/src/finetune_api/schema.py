@@ -110,7 +110,7 @@ def _judge_fractions(schema: JSON) -> None:
 def _set_default(schema: JSON, node: Mapping[str, Any]) -> None:
     if "x-schema-default" in node:
         schema["default"] = node["x-schema-default"]
-    elif any("default" in child for child in schema.get("properties", {}).values()):
+    elif not schema.get("required") and any("default" in child for child in schema.get("properties", {}).values()):
         schema["default"] = {}
 
 

@@ -9,6 +9,8 @@ from typing import Any
 from finetune_api.defaults import BASE, SCHEMA
 
 _DEFAULTS: Mapping[str, Any] = {**BASE, **SCHEMA}
+OWN = "own"
+"""Stands for the method of a job with a methodRef."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,11 @@ class Written:
     def __getitem__(self, path: str) -> Any:
         """Value at ``path``: as written, else its default, else None."""
         return self.leaves.get(path, _DEFAULTS.get(path))
+
+    @property
+    def method(self) -> str:
+        """The built-in method, or :data:`OWN`."""
+        return OWN if self.has("methodRef") else str(self["method"])
 
     def has(self, path: str) -> bool:
         """Whether the field at ``path``, or any field below it, was written."""

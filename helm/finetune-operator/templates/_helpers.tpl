@@ -138,7 +138,7 @@ capabilities:
 {{- default (printf "%s-tls" (include "finetune-operator.fullname" .)) .Values.tls.existingSecret -}}
 {{- end -}}
 
-{{/* Whether the operator may read cluster presets and have tokens reviewed: true or false, as text. */}}
+{{/* Whether the operator may read cluster presets and training methods and have tokens reviewed: true or false, as text. */}}
 {{- define "finetune-operator.clusterReads" -}}
 {{- or (not .Values.rbac.namespaced) .Values.rbac.clusterReads -}}
 {{- end -}}

@@ -66,7 +66,7 @@ class Reconciler:
         if job is None:
             self._forget(key)
             return NEVER
-        known = Circumstances(cluster_presets=self._settings.cluster_presets)
+        known = Circumstances(cluster_reads=self._settings.cluster_reads)
         try:
             return await self._act(job, known)
         except ExistsError:

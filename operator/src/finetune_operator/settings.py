@@ -55,8 +55,9 @@ class PlanSettings(BaseModel):
     """Whether trainer pods carry the annotations prometheus.io/scrape, for a Prometheus without PodMonitors."""
     grafana_url: str | None = None
     """Base URL of Grafana; status.dashboardURL is made from it. None: no dashboard is shown."""
-    cluster_presets: bool = True
-    """False: this installation may not read ClusterFineTunePresets (namespaced mode without the read-only ClusterRole)."""
+    cluster_reads: bool = True
+    """False: this installation may not read ClusterFineTunePresets and TrainingMethods (namespaced mode without the read-only
+    ClusterRole)."""
 
 
 class Settings(BaseSettings):
@@ -69,7 +70,8 @@ class Settings(BaseSettings):
     watch_namespaces: Annotated[tuple[str, ...], NoDecode] = ()
     """Comma-separated. Empty: all namespaces; else only these are listed and watched (Roles suffice)."""
     cluster_reads: bool = True
-    """Whether the read-only ClusterRole exists (ClusterFineTunePresets, TokenReviews). Without it tokens are verified offline by JWKS."""
+    """Whether the read-only ClusterRole exists (ClusterFineTunePresets, TrainingMethods, TokenReviews). Without it tokens are verified
+    offline by JWKS."""
     identity: str = Field(default_factory=socket.gethostname, min_length=1, max_length=128)
     """Holder name in the Lease: the pod's name."""
 
@@ -178,4 +180,4 @@ class Settings(BaseSettings):
     def for_plan(self, version: str) -> PlanSettings:
         """The part that decisions see."""
         shared = {name: getattr(self, name) for name in PlanSettings.model_fields if name in type(self).model_fields}
-        return PlanSettings(**{**shared, "storage_endpoint": self.endpoint_url, "version": version, "cluster_presets": self.cluster_reads})
+        return PlanSettings(**{**shared, "storage_endpoint": self.endpoint_url, "version": version})

@@ -29,7 +29,7 @@ CONFIG_PATHS: Final[Mapping[str, str]] = {
     "seed": "training.seed",
     "replicas": "replicas",
 }
-"""Label of the configuration -> field of the spec."""
+"""Label of the configuration -> field of the spec; method is the built-in one or the TrainingMethod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def read_shown(manifest: Manifest) -> Shown:
     device = resources.get("device") or _resolved(resolved, "resources.device") or "gpu"
     per_pod = resources.get("gpusPerReplica") or _resolved(resolved, "resources.gpusPerReplica") or "1"
     return Shown(
-        config=tuple(_configured(spec, resolved, CONFIG_PATHS[label]) for label in CONFIG_LABELS),
+        config=tuple(_label(spec, resolved, label) for label in CONFIG_LABELS),
         warnings=_warnings(status),
         pods=pods,
         device=device,
@@ -79,6 +79,11 @@ def read_shown(manifest: Manifest) -> Shown:
         usage=UsageStatus.model_validate(status.get("usage") or {}),
         ended=(last.get("run", 0), last["outcome"]) if last.get("outcome") else None,
     )
+
+
+def _label(spec: Mapping[str, Any], resolved: Mapping[str, Any], label: str) -> str:
+    own = _configured(spec, resolved, "methodRef.name") if label == "method" else ""
+    return own or _configured(spec, resolved, CONFIG_PATHS[label])
 
 
 def _configured(spec: Mapping[str, Any], resolved: Mapping[str, Any], path: str) -> str:

@@ -163,6 +163,12 @@ def test_a_manifest_that_pauses_the_job_has_nothing_to_run(place: LocalDirectory
         prepare_run("demo", make_spec(replicas=0), [], place)
 
 
+def test_another_program_than_the_trainer_is_refused(place: LocalDirectory) -> None:
+    """B-02: a TrainingMethod's image is the cluster's."""
+    with pytest.raises(CliError, match=r"spec\.methodRef: TrainingMethod own is a program"):
+        prepare_run("demo", make_spec(methodRef={"name": "own"}), [], place)
+
+
 def test_credentials_of_the_shell_reach_the_pods_as_private_files(place: LocalDirectory) -> None:
     place.write_secrets({"HF_TOKEN": "hf_x", "AWS_ACCESS_KEY_ID": "a"})
     token = place.secrets / "huggingface/HF_TOKEN"

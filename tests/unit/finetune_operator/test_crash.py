@@ -42,7 +42,23 @@ async def gpu_with_preflight_cancelled(cluster: FakeCluster) -> None:
     await cluster.until(lambda: cluster.phase == "Cancelled", train=1)
 
 
-SCENARIOS: dict[str, Scenario] = {each.__name__: each for each in (pause_resume_finish, fail_retry_finish, gpu_with_preflight_cancelled)}
+async def own_program_paused_finished(cluster: FakeCluster) -> None:
+    """A TrainingMethod's: nobody is asked, and the operator counts the time."""
+    method = {"image": "own", "resources": {"device": "cpu"}, "resumable": True}
+    cluster.api.add("trainingmethods", {"metadata": {"name": "own"}, "spec": method}, namespace="")
+    cluster.create({"methodRef": {"name": "own"}})
+    await cluster.until(lambda: cluster.phase == "Training")
+    cluster.edit({"suspend": True})
+    await cluster.until(lambda: cluster.phase == "Paused")
+    cluster.edit({"suspend": False})
+    await cluster.until(lambda: cluster.phase == "Training")
+    cluster.end_pod("demo-r2-0", 0)
+    await cluster.until(lambda: cluster.phase == "Succeeded")
+
+
+SCENARIOS: dict[str, Scenario] = {
+    each.__name__: each for each in (pause_resume_finish, fail_retry_finish, gpu_with_preflight_cancelled, own_program_paused_finished)
+}
 
 
 @dataclass

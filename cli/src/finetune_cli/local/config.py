@@ -16,8 +16,11 @@ def build_run_config(name: str, spec: FineTuneJobSpec, directory: LocalDirectory
     """What one run is told.
 
     Raises:
-        CliError: the manifest itself pauses the job.
+        CliError: the manifest itself pauses the job, or another program than our trainer is to train.
     """
+    if spec.method_ref is not None:
+        name = spec.method_ref.name
+        raise CliError(f"spec.methodRef: TrainingMethod {name} is a program of a cluster's administrators; only built-in methods run here")
     if spec.replicas == 0 or spec.suspend:
         field = "replicas is 0" if spec.replicas == 0 else "suspend is true"
         raise CliError(f"spec.{field}: the manifest pauses the job, so there is nothing to run")

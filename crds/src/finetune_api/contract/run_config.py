@@ -6,6 +6,7 @@ from typing import Literal
 
 from finetune_api.contract.base import ContractModel
 from finetune_api.models.spec import FineTuneJobSpec
+from finetune_api.models.training_method import TrainingMethodSpec
 
 
 class JobIdentity(ContractModel):
@@ -54,6 +55,13 @@ class ProgressConfig(ContractModel):
     """Longest time between two posts, also between steps."""
 
 
+class CustomMethod(ContractModel):
+    """The TrainingMethod of a job as it was when the job first ran; later runs are made from the same."""
+
+    name: str
+    spec: TrainingMethodSpec
+
+
 class RunConfig(ContractModel):
     """What one run of a job does; mounted at :data:`finetune_api.contract.env.RUN_CONFIG_PATH`."""
 
@@ -68,3 +76,5 @@ class RunConfig(ContractModel):
     progress: ProgressConfig | None = None
     offline: bool = False
     """True: the hub is not asked for anything."""
+    custom: CustomMethod | None = None
+    """Set when an administrator's program trains; then ``spec.method`` is not."""

@@ -16,8 +16,10 @@ from pydantic.fields import FieldInfo
 from finetune_api.defaults import BASE, SCHEMA
 from finetune_api.models.base import ApiModel, is_list, nested_model
 from finetune_api.models.spec import FineTuneJobSpec
+from finetune_api.models.training_method import TrainingMethodSpec
 from finetune_api.problems import Problem, SpecError, problems_of
 from finetune_api.rules import check_job, check_preset
+from finetune_api.rules.training_method import check_method
 
 
 class InputModel(ApiModel):
@@ -113,6 +115,8 @@ JobInput = derive(FineTuneJobSpec, "Input", needed_from_job, lambda _: True)
 """``spec`` of a FineTuneJob as users write it."""
 PresetInput = derive(FineTuneJobSpec, "Preset", needed_from_preset, _is_of_preset)
 """``spec`` of a FineTunePreset or ClusterFineTunePreset."""
+MethodInput = derive(TrainingMethodSpec, "Input", lambda _, info: info.is_required(), lambda _: True)
+"""``spec`` of a TrainingMethod."""
 
 
 def schema_problems(model: type[ApiModel], spec: object, root: str = "spec") -> list[Problem]:
@@ -156,6 +160,11 @@ def validate_job(spec: object) -> None:
 def validate_preset(spec: object) -> None:
     """Raise :class:`SpecError` with everything that is wrong with the spec of a FineTunePreset or ClusterFineTunePreset."""
     _validate(PresetInput, spec, check_preset)
+
+
+def validate_method(spec: object) -> None:
+    """Raise :class:`SpecError` with everything that is wrong with the spec of a TrainingMethod."""
+    _validate(MethodInput, spec, check_method)
 
 
 def _validate(model: type[ApiModel], spec: object, check: Callable[[Mapping[str, Any]], list[Problem]]) -> None:

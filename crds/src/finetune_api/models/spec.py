@@ -21,6 +21,7 @@ from finetune_api.models.scheduling import (
     Toleration,
 )
 from finetune_api.models.sources import AttachedAdapter, Cache, CheckpointSource, ConfigUri, Dataset, Model, PresetRef, Tokenizer
+from finetune_api.models.training_method import MethodRef
 
 __all__ = [
     "LORA_MODULES",
@@ -40,6 +41,7 @@ __all__ = [
     "Kto",
     "Limits",
     "Logging",
+    "MethodRef",
     "Model",
     "Output",
     "PausePolicy",
@@ -349,9 +351,11 @@ class FineTuneJobSpec(ApiModel):
     """A free name for people, for example sft_20241201_143052."""
     preset_ref: PresetRef | None = api_field(default=None, requirement="K-01 K-03 K-12")
     """Start from a preset; fields of the job win over it."""
-    method: Method = api_field(resume=IDENTITY, tier=GENERAL, requirement="B-01 B-03 B-04 B-05 B-06 B-07 H-01")
-    """Training method. sft = supervised fine-tuning; pretrain = continued pre-training on plain text; dpo = preferences; reward = a reward
-    model; kto = good and bad answers; grpo = reinforcement by reward functions or a reward model."""
+    method: Method | None = api_field(default=None, resume=IDENTITY, tier=GENERAL, requirement="B-01 B-03 B-04 B-05 B-06 B-07 H-01")
+    """Built-in training method. sft = supervised fine-tuning; pretrain = continued pre-training on plain text; dpo = preferences;
+    reward = a reward model; kto = good and bad answers; grpo = reinforcement by reward functions or a reward model. Not with methodRef."""
+    method_ref: MethodRef | None = api_field(default=None, tier=GENERAL, requirement="B-01 B-02 A-02")
+    """A method of the cluster's administrators, in place of a built-in one: their image, their program."""
     model: Model = api_field(resume=IDENTITY, tier=GENERAL)
     dataset: Dataset = api_field(resume=IDENTITY, tier=GENERAL)
     cache: Cache = api_field()
@@ -380,3 +384,9 @@ class FineTuneJobSpec(ApiModel):
     pause_policy: PausePolicy = api_field()
     retry: Retry = api_field()
     limits: Limits = api_field()
+
+    @property
+    def builtin_method(self) -> Method:
+        """The method of a job that our trainer runs; a job with a methodRef never reaches it."""
+        assert self.method is not None, "a job with a methodRef is another program's"
+        return self.method

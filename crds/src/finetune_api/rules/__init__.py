@@ -10,6 +10,7 @@ from finetune_api.arguments import argument_problems
 from finetune_api.constants import MAX_JOB_NAME
 from finetune_api.problems import Problem
 from finetune_api.resolve import Resolution, flatten
+from finetune_api.rules.custom import CUSTOM_RULES
 from finetune_api.rules.learning import LEARNING_RULES
 from finetune_api.rules.methods import METHOD_RULES
 from finetune_api.rules.outputs import OUTPUT_RULES
@@ -31,7 +32,7 @@ __all__ = [
     "check_resolved",
 ]
 
-RULES: tuple[Rule, ...] = SOURCE_RULES + LEARNING_RULES + METHOD_RULES + RUNNING_RULES + SCHEDULING_RULES + OUTPUT_RULES
+RULES: tuple[Rule, ...] = SOURCE_RULES + LEARNING_RULES + METHOD_RULES + RUNNING_RULES + SCHEDULING_RULES + OUTPUT_RULES + CUSTOM_RULES
 
 
 def check_job(spec: Mapping[str, Any]) -> list[Problem]:
@@ -48,10 +49,12 @@ def check_preset(spec: Mapping[str, Any]) -> list[Problem]:
 
 def check_resolved(resolution: Resolution) -> list[Problem]:
     """Rules that job and preset together break; nothing is open any more."""
-    leaves = flatten(resolution.spec.model_dump(mode="json", by_alias=True, exclude_none=True))
-    written = Written({path: value for path, value in leaves.items() if resolution.sources.get(path) in ("job", "preset")})
+    spec = resolution.spec
+    leaves = flatten(spec.model_dump(mode="json", by_alias=True, exclude_none=True))
+    said = ("job", "preset") if spec.method_ref is None else ("job", "preset", "method")
+    written = Written({path: value for path, value in leaves.items() if resolution.sources.get(path) in said})
     broken = [_problem(rule, written) for rule in RULES if not rule.holds(written)]
-    return broken + argument_problems(resolution.spec.training.extra_args, resolution.spec.method)
+    return broken if spec.method is None else broken + argument_problems(spec.training.extra_args, spec.method)
 
 
 def check_name(name: str) -> list[Problem]:

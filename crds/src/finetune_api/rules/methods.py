@@ -11,7 +11,7 @@ from finetune_api.models.methods import METHOD_BLOCKS
 from finetune_api.resolve import LORA_FIELDS
 from finetune_api.rules.rule import Rule
 from finetune_api.rules.sources import ADDRESS_FORMS, MODEL_SCHEMES, PARENT_SEGMENT, address_rule
-from finetune_api.written import Written
+from finetune_api.written import OWN, Written
 
 _METHOD, _TARGETS, _FUNCTIONS = "method", "adapter.targetModules", "grpo.rewardFunctions"
 _PROCESSES, _GPUS, _DEVICE = "resources.processesPerReplica", "resources.gpusPerReplica", "resources.device"
@@ -32,7 +32,8 @@ OWN_FORMATS: Mapping[str, tuple[str, ...]] = {
 
 
 def _is(*methods: str) -> str:
-    return f"{cel.value(_METHOD)} in {cel.literal(methods)}"
+    """Whether the method is one of these; :data:`OWN` stands for all TrainingMethods."""
+    return f"{cel.method(OWN)} in {cel.literal(methods)}"
 
 
 def _block_rule(block: str) -> Rule:
@@ -42,7 +43,7 @@ def _block_rule(block: str) -> Rule:
         path=block,
         message=f"belongs to method {block}; leave the block {block} out, or write method: {block}",
         cel=cel.any_of(f"!{cel.has(block)}", _is(block)),
-        holds=lambda spec: not spec.has(block) or spec[_METHOD] == block,
+        holds=lambda spec: not spec.has(block) or spec.method == block,
         open=(_METHOD,),
     )
 
@@ -54,7 +55,7 @@ def _format_rule(method: str, formats: tuple[str, ...]) -> Rule:
         path="dataset.format",
         message=f"does not fit method {method}; write one of {', '.join(formats)}",
         cel=cel.any_of(f"!({_is(method)})", f"{cel.value('dataset.format')} in {cel.literal(formats)}"),
-        holds=lambda spec: spec[_METHOD] != method or spec["dataset.format"] in formats,
+        holds=lambda spec: spec.method != method or spec["dataset.format"] in formats,
         open=(_METHOD,),
     )
 
@@ -67,7 +68,7 @@ def _writer_rule(path: str) -> Rule:
         path=path,
         message="is for models that write text; what method reward makes gives a number: leave it out",
         cel=cel.any_of(f"!({_is('reward')})", cel.negate(cel.value(path))),
-        holds=lambda spec: spec[_METHOD] != "reward" or not spec[path],
+        holds=lambda spec: spec.method != "reward" or not spec[path],
         open=(_METHOD,),
     )
 
@@ -115,7 +116,7 @@ GRPO_RULES = (
         path="grpo",
         message="method grpo needs something that scores answers: write grpo.rewardFunctions or grpo.rewardModel",
         cel=cel.any_of(f"!({_is('grpo')})", cel.has(_FUNCTIONS), cel.has("grpo.rewardModel")),
-        holds=lambda spec: spec[_METHOD] != "grpo" or spec.has(_FUNCTIONS) or spec.has("grpo.rewardModel"),
+        holds=lambda spec: spec.method != "grpo" or spec.has(_FUNCTIONS) or spec.has("grpo.rewardModel"),
         open=(_METHOD, _FUNCTIONS, "grpo.rewardModel"),
     ),
     Rule(
@@ -127,7 +128,7 @@ GRPO_RULES = (
             f"!({_is('grpo')})",
             f"({cel.value(_BATCH)} * {cel.value(_ACCUMULATION)} * {_RANKS}) % {cel.value('grpo.numGenerations')} == 0",
         ),
-        holds=lambda spec: spec[_METHOD] != "grpo" or _answers_per_step(spec) % spec["grpo.numGenerations"] == 0,
+        holds=lambda spec: spec.method != "grpo" or _answers_per_step(spec) % spec["grpo.numGenerations"] == 0,
         open=(_METHOD, _BATCH, _ACCUMULATION, _PROCESSES, _GPUS, _DEVICE, "grpo.numGenerations"),
         job_only=True,
     ),
@@ -162,7 +163,7 @@ METHOD_RULES = (
         message="pretrain trains all weights unless adapter.type says lora: "
         f"leave out {', '.join(LORA_FIELDS)}, or write adapter.type: lora",
         cel=cel.any_of(f"!({_is('pretrain')})", cel.has("adapter.type"), cel.negate(cel.any_of(*(cel.has(path) for path in LORA_FIELDS)))),
-        holds=lambda spec: spec[_METHOD] != "pretrain" or spec.has("adapter.type") or not any(spec.has(path) for path in LORA_FIELDS),
+        holds=lambda spec: spec.method != "pretrain" or spec.has("adapter.type") or not any(spec.has(path) for path in LORA_FIELDS),
         open=(_METHOD, "adapter.type"),
     ),
     Rule(
@@ -170,8 +171,8 @@ METHOD_RULES = (
         requirement="E-24",
         path="dataset.packing",
         message="is for methods sft and pretrain; other methods compare whole answers: leave it out or write false",
-        cel=cel.any_of(f"!{cel.value('dataset.packing')}", _is(*TOKEN_METHODS)),
-        holds=lambda spec: not spec["dataset.packing"] or spec[_METHOD] in TOKEN_METHODS,
+        cel=cel.any_of(f"!{cel.value('dataset.packing')}", _is(*TOKEN_METHODS, OWN)),
+        holds=lambda spec: not spec["dataset.packing"] or spec.method in (*TOKEN_METHODS, OWN),
         open=(_METHOD,),
     ),
     Rule(
@@ -179,8 +180,8 @@ METHOD_RULES = (
         requirement="G-08",
         path=_TARGETS,
         message="must not name lm_head with methods other than sft and pretrain, which read its weights without the adapter",
-        cel=cel.any_of(_is(*TOKEN_METHODS), cel.unless(_TARGETS, f"!self.{_TARGETS}.exists(name, name == 'lm_head')")),
-        holds=lambda spec: spec[_METHOD] in TOKEN_METHODS or "lm_head" not in spec[_TARGETS],
+        cel=cel.any_of(_is(*TOKEN_METHODS, OWN), cel.unless(_TARGETS, f"!self.{_TARGETS}.exists(name, name == 'lm_head')")),
+        holds=lambda spec: spec.method in (*TOKEN_METHODS, OWN) or "lm_head" not in spec[_TARGETS],
         open=(_METHOD,),
     ),
     Rule(
@@ -189,7 +190,7 @@ METHOD_RULES = (
         path=_BATCH,
         message="must be at least 2 with method kto, which compares each prompt with the answer to another one",
         cel=cel.any_of(f"!({_is('kto')})", f"{cel.value(_BATCH)} >= 2"),
-        holds=lambda spec: spec[_METHOD] != "kto" or spec[_BATCH] >= 2,
+        holds=lambda spec: spec.method != "kto" or spec[_BATCH] >= 2,
         open=(_METHOD, _BATCH),
     ),
     *(_writer_rule(path) for path in ("output.merge", "output.export.gguf.enabled")),

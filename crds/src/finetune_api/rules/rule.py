@@ -8,14 +8,15 @@ from typing import NamedTuple
 from finetune_api import cel
 from finetune_api.written import Written
 
-PRESET_REF = "presetRef"
+PRESET_REF, METHOD_REF = "presetRef", "methodRef"
 
 
 class Rule(NamedTuple):
     """A rule between fields of ``spec``, as CEL and in Python.
 
     A field that is not written counts with its default, except that a preset may still supply it: while one of the ``open`` fields is
-    absent, the rule holds back in a job with a presetRef, and in a preset.
+    absent, the rule holds back in a job with a presetRef, and in a preset. A TrainingMethod may supply fields of the block resources: so
+    does a rule with such ``open`` fields in a job with a methodRef.
     """
 
     id: str
@@ -37,25 +38,28 @@ class Rule(NamedTuple):
 
     def job_expression(self) -> str:
         """CEL for the spec of a FineTuneJob."""
-        return self._unless(cel.all_of(f"has(self.{PRESET_REF})", self._unknown()))
+        guard = cel.all_of(f"has(self.{PRESET_REF})", _unknown(self.open))
+        if self._of_method:
+            guard = cel.any_of(guard, cel.all_of(f"has(self.{METHOD_REF})", _unknown(self._of_method)))
+        return self._unless(guard)
 
     def preset_expression(self) -> str:
         """CEL for the spec of a preset."""
-        return self._unless(self._unknown())
+        return self._unless(_unknown(self.open))
 
     def kept_by_job(self, spec: Written) -> bool:
         """The judgement of :meth:`job_expression`."""
-        return (spec.has(PRESET_REF) and self._is_unknown(spec)) or self.holds(spec)
+        by_preset = spec.has(PRESET_REF) and _is_unknown(spec, self.open)
+        by_method = spec.has(METHOD_REF) and _is_unknown(spec, self._of_method)
+        return by_preset or by_method or self.holds(spec)
 
     def kept_by_preset(self, spec: Written) -> bool:
         """The judgement of :meth:`preset_expression`."""
-        return self.job_only or self._is_unknown(spec) or self.holds(spec)
+        return self.job_only or _is_unknown(spec, self.open) or self.holds(spec)
 
-    def _is_unknown(self, spec: Written) -> bool:
-        return any(not spec.has(path) for path in self.open)
-
-    def _unknown(self) -> str:
-        return cel.any_of(*(f"!{cel.has(path)}" for path in self.open))
+    @property
+    def _of_method(self) -> tuple[str, ...]:
+        return tuple(path for path in self.open if path.startswith("resources."))
 
     def say(self, spec: Written) -> str:
         """The message for a spec that breaks the rule."""
@@ -63,3 +67,11 @@ class Rule(NamedTuple):
 
     def _unless(self, guard: str) -> str:
         return cel.any_of(guard, self.cel) if self.open else self.cel
+
+
+def _is_unknown(spec: Written, paths: tuple[str, ...]) -> bool:
+    return any(not spec.has(path) for path in paths)
+
+
+def _unknown(paths: tuple[str, ...]) -> str:
+    return cel.any_of(*(f"!{cel.has(path)}" for path in paths))

@@ -9,7 +9,7 @@ from finetune_api import cel
 from finetune_api.constants import MAX_JOB_NAME
 from finetune_api.defaults import BASE
 from finetune_api.rules.rule import Rule
-from finetune_api.written import Written
+from finetune_api.written import OWN, Written
 
 _PROCESSES, _GPUS, _DEVICE = "resources.processesPerReplica", "resources.gpusPerReplica", "resources.device"
 _STRATEGY = "distributed.strategy"
@@ -75,8 +75,8 @@ RUNNING_RULES = (
         requirement="B-12 AC-42",
         path="training.backend",
         message="optimized is for methods sft and pretrain; leave it out, or set it to standard",
-        cel=cel.any_of(f"{cel.value('training.backend')} != 'optimized'", f"{cel.value('method')} in ['sft', 'pretrain']"),
-        holds=lambda spec: spec["training.backend"] != "optimized" or spec["method"] in ("sft", "pretrain"),
+        cel=cel.any_of(f"{cel.value('training.backend')} != 'optimized'", f"{cel.method(OWN)} in ['sft', 'pretrain']"),
+        holds=lambda spec: spec["training.backend"] != "optimized" or spec.method in ("sft", "pretrain"),
         open=("method", "training.backend"),
     ),
     Rule(

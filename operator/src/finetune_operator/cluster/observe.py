@@ -15,18 +15,29 @@ from finetune_api.constants import (
     verb_name,
 )
 from finetune_api.models.status import FINAL_PHASES
+from finetune_api.resolve import chosen_method
 from finetune_operator.cluster.client import Client
 from finetune_operator.cluster.errors import NotFoundError
-from finetune_operator.cluster.resources import CLUSTER_PRESETS, CONFIG_MAPS, FINETUNE_JOBS, JOBS, KUEUE_WORKLOADS, PODS, PRESETS, SERVICES
+from finetune_operator.cluster.resources import (
+    CLUSTER_PRESETS,
+    CONFIG_MAPS,
+    FINETUNE_JOBS,
+    JOBS,
+    KUEUE_WORKLOADS,
+    METHODS,
+    PODS,
+    PRESETS,
+    SERVICES,
+)
 from finetune_operator.plan.adopt import adopt_run, may_have_unnoted_run
 from finetune_operator.plan.configmap import read_last_run
 from finetune_operator.plan.decide import needs_spec
 from finetune_operator.plan.export import asks_again, export_name, is_exporting, needs_outputs
 from finetune_operator.plan.kueue import LABEL_JOB_UID, QueueEntry
 from finetune_operator.plan.names import run_of
-from finetune_operator.plan.observed import JobObject, LastRun, Leftover, Manifest, Observed, Pod, PresetFound, Workload
+from finetune_operator.plan.observed import JobObject, LastRun, Leftover, Manifest, MethodFound, Observed, Pod, PresetFound, Workload
 from finetune_operator.plan.retention import is_retained
-from finetune_operator.plan.specs import no_cluster_presets
+from finetune_operator.plan.specs import no_cluster_presets, no_method, no_methods
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +61,8 @@ async def observe_job(client: Client, key: JobKey) -> JobObject | None:
 class Circumstances:
     """What a look at a job knows beforehand."""
 
-    cluster_presets: bool = True
+    cluster_reads: bool = True
+    """Presets of the cluster and TrainingMethods may be read."""
     namespace_terminating: bool = False
     """Creating something was refused for this reason."""
     thorough: bool = False
@@ -71,6 +83,7 @@ async def observe(client: Client, job: JobObject, known: Circumstances) -> Obser
     again = is_exporting(job) or asks_again(job)
     unfinished = job.status.phase not in FINAL_PHASES or job.deleted_at is not None or is_retained(job) or again
     wants_last_run = job.status.run > 0 and unfinished and (wants_spec or asks_store)
+    preset = await _preset(client, job, cluster_reads=known.cluster_reads) if wants_spec else None
     return Observed(
         job=job,
         workload=workload,
@@ -78,7 +91,8 @@ async def observe(client: Client, job: JobObject, known: Circumstances) -> Obser
         verbs=verbs,
         verb_pods=tuple(pod for pod in pods if run_of(job.name, pod.owner_name) is None),
         leftovers=await _leftovers(client, job) if _wants_leftovers(job, workload, verbs) else None,
-        preset=await _preset(client, job, cluster_presets=known.cluster_presets) if wants_spec else None,
+        preset=preset,
+        method=await _method(client, job, preset, cluster_reads=known.cluster_reads) if wants_spec else None,
         last_run=await _run_made_from(client, job, job.status.run) if wants_last_run else None,
         queue_entry=await _queue_entry(client, workload, job.namespace) if workload is not None and workload.suspended else None,
         namespace_terminating=known.namespace_terminating,
@@ -177,7 +191,7 @@ async def _run_made_from(client: Client, job: JobObject, run: int) -> LastRun | 
     return read_last_run(manifest) if manifest is not None and is_owned_by(manifest, job.uid) else None
 
 
-async def _preset(client: Client, job: JobObject, *, cluster_presets: bool) -> PresetFound | None:
+async def _preset(client: Client, job: JobObject, *, cluster_reads: bool) -> PresetFound | None:
     """The preset the job names: of its namespace, else of the cluster."""
     reference: Mapping[str, Any] | None = job.spec.get("presetRef")
     if reference is None:
@@ -188,7 +202,7 @@ async def _preset(client: Client, job: JobObject, *, cluster_presets: bool) -> P
         if manifest is not None:
             return PresetFound(kind=PRESET_KIND, spec=manifest.get("spec") or {})
     if kind in (None, CLUSTER_PRESET_KIND):
-        if not cluster_presets:
+        if not cluster_reads:
             return no_cluster_presets(name)
         manifest = await client.get(CLUSTER_PRESETS, None, name)
         if manifest is not None:
@@ -197,3 +211,14 @@ async def _preset(client: Client, job: JobObject, *, cluster_presets: bool) -> P
     return PresetFound(
         kind=kind or PRESET_KIND, problem=f"spec.presetRef.name: there is no {wanted} named {name}; create it, or name another one"
     )
+
+
+async def _method(client: Client, job: JobObject, preset: PresetFound | None, *, cluster_reads: bool) -> MethodFound | None:
+    """The TrainingMethod that the job or its preset names."""
+    name = chosen_method(job.spec, preset.spec if preset is not None else None)
+    if name is None:
+        return None
+    if not cluster_reads:
+        return no_methods(name)
+    manifest = await client.get(METHODS, None, name)
+    return MethodFound(name=name, spec=manifest.get("spec") or {}) if manifest is not None else no_method(name)

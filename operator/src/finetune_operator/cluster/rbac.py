@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from finetune_api.constants import CLUSTER_PRESET_PLURAL, GROUP, PLURAL, PRESET_PLURAL
+from finetune_api.constants import CLUSTER_PRESET_PLURAL, GROUP, METHOD_PLURAL, PLURAL, PRESET_PLURAL
 
 
 class Right(NamedTuple):
@@ -39,9 +39,11 @@ JOB_NAMESPACES: tuple[Right, ...] = (
 
 CLUSTER: tuple[Right, ...] = (
     Right(GROUP, CLUSTER_PRESET_PLURAL, ("get",), "resolve spec.presetRef"),
+    Right(GROUP, METHOD_PLURAL, ("get",), "resolve spec.methodRef"),
     Right("authentication.k8s.io", "tokenreviews", ("create",), "check the tokens of progress posts"),
 )
-"""Always a ClusterRole. Left out with FINETUNE_OPERATOR_CLUSTER_READS=false: no presets of the cluster, tokens verified offline by JWKS."""
+"""Always a ClusterRole. Left out with FINETUNE_OPERATOR_CLUSTER_READS=false: no presets of the cluster, no TrainingMethods, tokens verified
+offline by JWKS."""
 
 OWN_NAMESPACE: tuple[Right, ...] = (
     Right("coordination.k8s.io", "leases", ("create",), "leader election"),

@@ -9,6 +9,8 @@ from finetune_api.constants import (
     CLUSTER_PRESET_PLURAL,
     GROUP,
     KIND,
+    METHOD_KIND,
+    METHOD_PLURAL,
     PLURAL,
     PRESET_KIND,
     PRESET_PLURAL,
@@ -45,6 +47,7 @@ FINETUNE_JOBS = Resource(GROUP, VERSION, PLURAL, KIND)
 PRESETS = Resource(GROUP, VERSION, PRESET_PLURAL, PRESET_KIND)
 CLUSTER_PRESETS = Resource(GROUP, VERSION, CLUSTER_PRESET_PLURAL, CLUSTER_PRESET_KIND)
 JOBS = Resource("batch", "v1", "jobs", "Job")
+METHODS = Resource(GROUP, VERSION, METHOD_PLURAL, METHOD_KIND)
 PODS = Resource("", "v1", "pods", "Pod")
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 SERVICES = Resource("", "v1", "services", "Service")

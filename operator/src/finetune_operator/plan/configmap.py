@@ -7,15 +7,17 @@ import posixpath
 
 from pydantic import ValidationError
 
+from finetune_api.contract.custom import JOB_FILE, job_document
 from finetune_api.contract.env import RUN_CONFIG_PATH
 from finetune_api.contract.run_config import RunConfig
 from finetune_operator.plan.names import ANNOTATION_ASKED, ANNOTATION_DIGEST, metadata
-from finetune_operator.plan.observed import JobObject, LastRun, Manifest
+from finetune_operator.plan.observed import COMPONENT_TRAINER, JobObject, LastRun, Manifest
 from finetune_operator.plan.run_config import config_digest
 from finetune_operator.plan.topology import GRAD_ACCUM
 from finetune_operator.settings import PlanSettings
 
 CONFIG_KEY = posixpath.basename(RUN_CONFIG_PATH)
+JOB_KEY = posixpath.basename(JOB_FILE)
 
 
 def build_config_map(
@@ -25,12 +27,15 @@ def build_config_map(
     annotations = {ANNOTATION_DIGEST: config_digest(config)}
     if asked_grad_accum_steps is not None:
         annotations[ANNOTATION_ASKED] = json.dumps({GRAD_ACCUM: asked_grad_accum_steps})
+    data = {CONFIG_KEY: config.to_json()}
+    if config.custom is not None and component == COMPONENT_TRAINER:
+        data[JOB_KEY] = job_document(config).to_json()
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": metadata(job, name, component, config.run, version=settings.version, annotations=annotations),
         "immutable": True,
-        "data": {CONFIG_KEY: config.to_json()},
+        "data": data,
     }
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from finetune_api.advice import OUTSIDE_RECOMMENDED, SETTING_IGNORED
 from finetune_api.models.status import FINAL_PHASES, ConditionType, Phase, RetryStatus
 from finetune_operator.plan import conditions
+from finetune_operator.plan.custom import NOT_RESUMABLE, method_of
 from finetune_operator.plan.decision import Plan
 from finetune_operator.plan.desire import VERBS, Desire, Request, desire_of, open_request
 from finetune_operator.plan.draft import Draft
@@ -82,7 +83,7 @@ def _judge(draft: Draft) -> Accepted | Refused | None:
 
 def _advise(draft: Draft, warnings: dict[str, str]) -> None:
     """Advice on the spec, as conditions; it never keeps a job from running."""
-    for kind in (OUTSIDE_RECOMMENDED, SETTING_IGNORED):
+    for kind in (OUTSIDE_RECOMMENDED, SETTING_IGNORED, NOT_RESUMABLE):
         before = conditions.find(draft.status.conditions, kind)
         if kind not in warnings:
             draft.drop_condition(kind)
@@ -122,6 +123,8 @@ def _refuse_request(draft: Draft, request: Request) -> str:
             return "nothing is paused by a limit; a pause of the spec ends with spec.suspend false and spec.replicas above 0"
         case "resume":
             return limit_message(draft)
+        case "checkpoint" if (method := method_of(draft)) is not None:
+            return f"TrainingMethod {method} keeps its own checkpoints; it cannot be asked for one"
         case "checkpoint":
             trains = draft.attempt is not None and draft.status.phase not in (Phase.PAUSING, Phase.STOPPING)
             return "" if trains else "the job is not training"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from finetune_api.contract.failures import EXIT_STOPPED, REACTIONS, FailureClass, Retry
 from finetune_api.contract.store import CheckpointRef, checkpoint_prefix
 from finetune_api.contract.termination import TerminationMessage
 from finetune_api.models.status import Artifacts, CheckpointStatus, ConditionType, Phase
 from finetune_operator.plan.conditions import START_BLOCKED
+from finetune_operator.plan.custom import custom_result, method_of, reached_step
 from finetune_operator.plan.desire import Desire
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.export import begin_export
@@ -14,12 +17,15 @@ from finetune_operator.plan.failure import Culprit
 from finetune_operator.plan.merge import merge_checkpoints
 from finetune_operator.plan.pause import active_ask, answer_ask
 from finetune_operator.plan.retry import OUTCOME_PAUSED, RetryPolicy, after_failure
+from finetune_operator.plan.usage import count_pods
 
 
 def close_attempt(draft: Draft, outcome: str, *, exit_code: int | None = None, to_step: int | None = None) -> None:
     """Record the end of the attempt under way; its objects are looked after next."""
     progress = draft.status.progress
     reached = progress.step if progress is not None and progress.run == draft.status.run else None
+    if method_of(draft) is not None:
+        count_pods(draft)
     draft.change_attempt(ended_at=draft.now_text, outcome=outcome, exit_code=exit_code, to_step=to_step if to_step is not None else reached)
     draft.drop_condition(START_BLOCKED)
     draft.wake_in(0)
@@ -29,12 +35,12 @@ def succeed(draft: Draft, answer: TerminationMessage | None = None) -> None:
     """Record success. The final adapter or model is committed before any rank exits with 0, at a place the contract fixes."""
     finished = draft.report.finished
     step = finished.step if finished is not None else answer.step if answer is not None else None
-    uri = (
-        finished.final_uri if finished is not None else answer.final_uri if answer is not None else None
-    ) or f"{draft.status.output_uri}/final"
-    kind = (draft.job.spec.get("adapter") or {}).get("type")
-    if kind is None and "adapter.type" in draft.status.resolved:
-        kind = draft.status.resolved["adapter.type"].value
+    custom = custom_result(draft)
+    if custom is not None and step is None:
+        step = reached_step(draft)
+    uri = finished.final_uri if finished is not None else answer.final_uri if answer is not None else None
+    uri = uri or custom or f"{draft.status.output_uri}/final"
+    kind = _kind(draft) if custom is None else None
     if draft.attempt is not None:
         close_attempt(draft, "Succeeded", exit_code=0, to_step=step)
     draft.change(
@@ -55,6 +61,13 @@ def succeed(draft: Draft, answer: TerminationMessage | None = None) -> None:
     stopped_early = " (stopped early)" if finished is not None and finished.early_stopped else ""
     draft.show(Phase.SUCCEEDED, "Finished", f"Finished at step {step}{stopped_early}: {uri}" if step is not None else f"Finished: {uri}")
     draft.say("Succeeded", draft.message)
+
+
+def _kind(draft: Draft) -> Any:
+    """Adapter or whole model, as the spec says; the status model checks it."""
+    resolved = draft.status.resolved.get("adapter.type")
+    written = (draft.job.spec.get("adapter") or {}).get("type")
+    return written if written is not None else resolved.value if resolved is not None else None
 
 
 def fail(draft: Draft, culprit: Culprit) -> None:
@@ -90,8 +103,7 @@ def fail_or_retry(draft: Draft, culprit: Culprit) -> None:
         fail(draft, _exhausted(culprit, policy) if reaction is Retry.COUNTED else culprit)
         return
     draft.change(retry=budget)
-    latest = draft.status.checkpoints.latest
-    goes_on = f"goes on from checkpoint-{latest.step}" if latest is not None else "starts again from the beginning"
+    goes_on = _how_it_goes_on(draft)
     free = reaction is Retry.FREE
     draft.show(Phase.STARTING, culprit.failure_class if free else "Retrying", f"{culprit.message} The job {goes_on}.")
     counted = "" if free else f" Restart {budget.used} of {policy.limit}."
@@ -101,6 +113,13 @@ def fail_or_retry(draft: Draft, culprit: Culprit) -> None:
         kind="Warning",
         key=str(draft.status.run),
     )
+
+
+def _how_it_goes_on(draft: Draft) -> str:
+    latest, method = draft.status.checkpoints.latest, method_of(draft)
+    if method is not None:
+        return f"is started again; TrainingMethod {method} looks for its own checkpoint"
+    return f"goes on from checkpoint-{latest.step}" if latest is not None else "starts again from the beginning"
 
 
 def _exhausted(culprit: Culprit, policy: RetryPolicy) -> Culprit:

@@ -80,7 +80,7 @@ def export_config(draft: Draft) -> RunConfig | None:
     if not isinstance(verdict, Accepted):
         return None
     spec = verdict.spec.model_copy(update={"replicas": max(1, verdict.spec.replicas)})
-    config = build_run_config(draft.job, spec, max(1, draft.status.run), draft.settings)
+    config = build_run_config(draft.job, spec, max(1, draft.status.run), draft.settings, verdict.custom)
     return config.model_copy(update={"store": config.store.model_copy(update={"uri": draft.status.output_uri or config.store.uri})})
 
 

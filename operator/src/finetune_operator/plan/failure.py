@@ -14,6 +14,7 @@ from finetune_api.contract.failures import (
     EXIT_PEER_LOST,
     EXIT_STOPPED,
     EXIT_STORE_UNREACHABLE,
+    EXIT_USER_ERROR,
     REACTIONS,
     FailureClass,
 )
@@ -32,6 +33,7 @@ _CLASS_OF_CODE: Mapping[int | None, FailureClass] = {
     SIGTERM_CODE: FailureClass.PREEMPTED,
     EXIT_PEER_LOST: FailureClass.PEER_LOST,
     EXIT_STORE_UNREACHABLE: FailureClass.STORAGE_UNAVAILABLE,
+    EXIT_USER_ERROR: FailureClass.CONFIGURATION,
 }
 """Class by exit code alone. None: the pod was removed before its container ran or told."""
 

@@ -7,6 +7,7 @@ from finetune_api.contract.failures import FailureClass
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.contract.termination import TerminationMessage
 from finetune_api.models.status import Phase
+from finetune_operator.plan.custom import method_of
 from finetune_operator.plan.desire import Desire
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.ending import fail_or_retry, note_checkpoint, succeed
@@ -46,7 +47,7 @@ def vanished(draft: Draft) -> None:
     if draft.report.finished is not None:
         succeed(draft)
         return
-    answer = ask_store(draft)
+    answer = ask_store(draft) if method_of(draft) is None else None
     if isinstance(answer, Pending):
         desired = draft.desire is Desire.RUN and active_ask(draft.status) is None
         phase = Phase.STARTING if desired else ending_phase(draft)

@@ -8,6 +8,7 @@ from finetune_api.contract.failures import FailureClass
 from finetune_api.contract.termination import TerminationMessage
 from finetune_api.models.status import ConditionType, Phase
 from finetune_operator.plan.blocked import blocked_message, look_for_blocked
+from finetune_operator.plan.custom import method_of
 from finetune_operator.plan.desire import Desire
 from finetune_operator.plan.divergence import go_back, goes_back
 from finetune_operator.plan.draft import Draft
@@ -87,6 +88,11 @@ def _wait_for_end(draft: Draft, workload: Workload) -> None:
 def _pausing(draft: Draft, pods: tuple[Pod, ...]) -> None:
     """Ask, wait for the answer, and record it; see :mod:`finetune_operator.plan.pause`."""
     phase = ending_phase(draft)
+    if (method := method_of(draft)) is not None and active_ask(draft.status) is None:
+        close_attempt(draft, OUTCOME_PAUSED)
+        draft.show(phase, "Releasing", f"The pods get SIGTERM; TrainingMethod {method} has pausePolicy.graceSeconds to save.")
+        draft.say("PodsReleased", draft.message, key=str(draft.status.run))
+        return
     ask = ask_for_pause(draft)
     stopped = draft.report.stopped
     if stopped is not None and stopped.command_id == ask.command_id:
@@ -148,7 +154,8 @@ def _running(draft: Draft, pods: Sequence[Pod], workload: Workload) -> None:
         draft.show(_starting(draft), "AwaitingPods", f"{sum(pod.started for pod in pods)} of {workload.completions} pods have started.")
     else:
         draft.condition(ConditionType.ADMITTED, "True", "PodsScheduled")
-        doing = activity(current.phase) if current is not None else "Starting"
+        silent = "Training" if method_of(draft) is not None else "Starting"
+        doing = activity(current.phase) if current is not None else silent
         draft.show(_PHASES.get(doing, _starting(draft)), doing)
 
 

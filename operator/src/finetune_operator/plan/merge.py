@@ -7,6 +7,7 @@ from finetune_api.contract.progress import CheckpointReport
 from finetune_api.contract.store import BestCheckpoint, checkpoint_prefix
 from finetune_api.models.status import AttemptStatus, CheckpointsStatus, CheckpointStatus, ConditionType
 from finetune_operator.plan.conditions import START_BLOCKED
+from finetune_operator.plan.custom import NOT_RESUMABLE
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.notice import SLOW_CHECKPOINT, judge_notice
 from finetune_operator.plan.usage import count_usage
@@ -14,7 +15,7 @@ from finetune_operator.plan.usage import count_usage
 MAX_RECENT = 5
 MAX_ATTEMPTS = 10
 MAX_FACTS = 32
-OWN_CONDITIONS = frozenset({*ConditionType, START_BLOCKED, SLOW_CHECKPOINT, OUTSIDE_RECOMMENDED, SETTING_IGNORED})
+OWN_CONDITIONS = frozenset({*ConditionType, START_BLOCKED, SLOW_CHECKPOINT, OUTSIDE_RECOMMENDED, SETTING_IGNORED, NOT_RESUMABLE})
 """Condition types of the operator; all others are the trainer's warnings."""
 CHECKPOINT_EVENT_SECONDS = 60.0
 

@@ -23,6 +23,8 @@ ANNOTATION_ASKED = f"{GROUP}/asked"
 """JSON: values of the job that the run had to deviate from."""
 ANNOTATION_DEVICES = f"{GROUP}/devices"
 """GPUs of the run, ranks on CPU: what a second of it costs."""
+ANNOTATION_METHOD = f"{GROUP}/method"
+"""The TrainingMethod a run was made from; absent for the built-in ones."""
 ANNOTATION_START_REASON = f"{GROUP}/start-reason"
 """Why the run was started; kept with it in case the status write after its creation is lost."""
 

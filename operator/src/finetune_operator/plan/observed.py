@@ -152,7 +152,7 @@ class Pod:
     started: bool = False
     """Whether the trainer container runs or has run."""
     started_at: datetime | None = None
-    """When the trainer container started, while it runs."""
+    """When the trainer container started."""
     ended: bool = False
     """Whether no container runs: terminated, or never started in a pod that is over."""
     exit_code: int | None = None
@@ -206,6 +206,7 @@ def _container(status: Manifest) -> dict[str, Any]:
             "started": True,
             "ended": True,
             "exit_code": terminated.get("exitCode"),
+            "started_at": parse_time(terminated.get("startedAt")),
             "exit_reason": terminated.get("reason", ""),
             "termination_message": terminated.get("message", ""),
             "finished_at": parse_time(terminated.get("finishedAt")),
@@ -239,6 +240,15 @@ class PresetFound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MethodFound:
+    """The TrainingMethod a job, or its preset, names, or why there is none."""
+
+    name: str
+    spec: Mapping[str, Any] | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LastRun:
     """What the job's last run was made from: the frame every later run must fit into."""
 
@@ -262,6 +272,7 @@ class Observed:
     leftovers: tuple[Leftover, ...] | None = None
     """ConfigMaps and Services of this job; None = not looked for."""
     preset: PresetFound | None = None
+    method: MethodFound | None = None
     last_run: LastRun | None = None
     queue_entry: QueueEntry | None = None
     """Kueue's Workload of the run, looked for while the run's Job is suspended."""

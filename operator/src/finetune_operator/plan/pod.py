@@ -8,6 +8,7 @@ from finetune_api.advice import cpus
 from finetune_api.contract import env
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.models.scheduling import Toleration
+from finetune_operator.plan.custom_pod import custom_environment, custom_program
 from finetune_operator.plan.observed import Manifest
 from finetune_operator.plan.outside import build_outside_environment
 from finetune_operator.plan.placement import as_manifest, build_placement, claims_of_container, gpus_are_claimed
@@ -23,6 +24,7 @@ def build_pod_spec(config: RunConfig, config_map: str, verb: str, settings: Plan
     """Pod spec of ``finetune-trainer <verb>``. Verbs other than train are short and need neither GPU nor the node the training wants."""
     training = verb == "train"
     resources = config.spec.resources
+    custom = config.custom.spec if training and config.custom is not None else None
     mounted = build_volumes(config, config_map, verb, settings)
     spec: Manifest = {
         "restartPolicy": "Never",
@@ -31,7 +33,7 @@ def build_pod_spec(config: RunConfig, config_map: str, verb: str, settings: Plan
         "terminationGracePeriodSeconds": config.spec.pause_policy.grace_seconds if training else 10,
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": USER_ID,
+            "runAsUser": (custom.run_as_user if custom is not None else None) or USER_ID,
             "runAsGroup": USER_ID,
             "fsGroup": USER_ID,
             "fsGroupChangePolicy": "OnRootMismatch",
@@ -58,18 +60,17 @@ def build_pod_metadata(config: RunConfig, labels: Mapping[str, str]) -> Manifest
 
 
 def _container(config: RunConfig, verb: str, mounts: list[Manifest], settings: PlanSettings) -> Manifest:
-    image = config.spec.resources.image or settings.trainer_image
+    custom = config.custom.spec if verb == "train" and config.custom is not None else None
+    program = custom_program(config, settings) if custom is not None else _program(config, verb, settings)
     return {
         "name": env.TRAINER_CONTAINER,
-        "image": image,
-        "imagePullPolicy": settings.image_pull_policy,
-        "args": [verb],
-        "env": [*_environment(config, verb, image), *build_outside_environment(settings)],
-        "ports": [{"name": "metrics", "containerPort": env.METRICS_PORT}] if verb == "train" else [],
+        **program,
+        "env": [*_environment(config, verb, program["image"], settings), *build_outside_environment(settings)],
+        "ports": [{"name": "metrics", "containerPort": env.METRICS_PORT}] if verb == "train" and custom is None else [],
         "resources": _resources(config) if verb == "train" else {"requests": {"cpu": "100m", "memory": "256Mi"}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
+            "readOnlyRootFilesystem": not (custom is not None and custom.writable_root),
             "capabilities": {"drop": ["ALL"]},
         },
         "terminationMessagePath": env.TERMINATION_MESSAGE_PATH,
@@ -78,7 +79,13 @@ def _container(config: RunConfig, verb: str, mounts: list[Manifest], settings: P
     }
 
 
-def _environment(config: RunConfig, verb: str, image: str) -> list[Manifest]:
+def _program(config: RunConfig, verb: str, settings: PlanSettings) -> Manifest:
+    """Our own trainer."""
+    image = config.spec.resources.image or settings.trainer_image
+    return {"image": image, "imagePullPolicy": settings.image_pull_policy, "args": [verb]}
+
+
+def _environment(config: RunConfig, verb: str, image: str, settings: PlanSettings) -> list[Manifest]:
     from_pod = {
         env.ENV_POD_NAME: "metadata.name",
         env.ENV_POD_UID: "metadata.uid",
@@ -91,6 +98,8 @@ def _environment(config: RunConfig, verb: str, image: str) -> list[Manifest]:
     threads = _threads(config)
     if verb == "train" and threads is not None:
         entries.append({"name": "OMP_NUM_THREADS", "value": str(threads)})
+    if verb == "train" and config.custom is not None:
+        entries += custom_environment(config, settings)
     template = config.spec.resources.pod_template
     written = (template.env or ()) if template is not None else ()
     own = {variable.name for variable in written}

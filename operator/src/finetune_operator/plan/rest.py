@@ -8,6 +8,7 @@ from finetune_api.constants import FINALIZER, run_name
 from finetune_api.contract.failures import FailureClass
 from finetune_api.models.status import FINAL_PHASES, ConditionType, Phase
 from finetune_operator.plan import conditions
+from finetune_operator.plan.custom import method_of, resting_place
 from finetune_operator.plan.decision import DeleteJob, DeleteLeftover
 from finetune_operator.plan.desire import Desire
 from finetune_operator.plan.draft import Draft
@@ -72,6 +73,8 @@ def _where(draft: Draft, word: str) -> str:
     latest = draft.status.checkpoints.latest
     if draft.status.run == 0:
         return f"{word} before the first run."
+    if (method := method_of(draft)) is not None:
+        return resting_place(draft, word, method)
     if latest is None:
         return f"{word}; no step was trained that could be kept."
     pause = draft.status.pause

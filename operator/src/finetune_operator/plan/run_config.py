@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from finetune_api.contract import CONTRACT_VERSION
 from finetune_api.contract.progress import progress_path
-from finetune_api.contract.run_config import JobIdentity, ProgressConfig, RunConfig, StoreConfig
+from finetune_api.contract.run_config import CustomMethod, JobIdentity, ProgressConfig, RunConfig, StoreConfig
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.resolve import digest
 from finetune_operator.plan.observed import JobObject
@@ -23,8 +23,10 @@ def output_uri(job: JobObject, spec: FineTuneJobSpec, settings: PlanSettings) ->
     return uri.rstrip("/")
 
 
-def build_run_config(job: JobObject, spec: FineTuneJobSpec, run: int, settings: PlanSettings) -> RunConfig:
-    """Everything the trainer is told; ``spec`` is resolved and has at least one replica."""
+def build_run_config(
+    job: JobObject, spec: FineTuneJobSpec, run: int, settings: PlanSettings, custom: CustomMethod | None = None
+) -> RunConfig:
+    """Everything the trainer is told; ``spec`` is resolved and has at least one replica. ``custom``: the TrainingMethod it chooses."""
     return RunConfig(
         contract_version=CONTRACT_VERSION,
         job=JobIdentity(name=job.name, namespace=job.namespace, uid=job.uid),
@@ -36,6 +38,7 @@ def build_run_config(job: JobObject, spec: FineTuneJobSpec, run: int, settings: 
             url=settings.progress_url + progress_path(job.namespace, job.name), interval_seconds=settings.progress_interval_seconds
         ),
         offline=settings.trainer_offline,
+        custom=custom,
     )
 
 

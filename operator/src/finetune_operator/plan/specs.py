@@ -9,16 +9,21 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from finetune_api.advice import WITHOUT_EFFECT, warnings_for
-from finetune_api.constants import CLUSTER_PRESET_KIND
+from finetune_api.constants import CLUSTER_PRESET_KIND, METHOD_KIND
+from finetune_api.contract.custom import VARIABLES
+from finetune_api.contract.run_config import CustomMethod
 from finetune_api.defaults import SCHEMA
-from finetune_api.models.partial import validate_job, validate_preset
+from finetune_api.models.partial import validate_job, validate_method, validate_preset
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.models.status import Resolved
-from finetune_api.problems import SpecError
-from finetune_api.resolve import Resolution, flatten, identity, resolve, unflatten
+from finetune_api.models.training_method import TrainingMethodSpec
+from finetune_api.parameters import parameter_problems
+from finetune_api.problems import Problem, SpecError
+from finetune_api.resolve import Resolution, chosen_method, flatten, identity, resolve, unflatten
 from finetune_api.rules import check_resolved
+from finetune_operator.plan.custom import resume_warning
 from finetune_operator.plan.model_code import code_refusal
-from finetune_operator.plan.observed import JobObject, LastRun, Observed, PresetFound
+from finetune_operator.plan.observed import JobObject, LastRun, MethodFound, Observed, PresetFound
 from finetune_operator.plan.topology import GRAD_ACCUM, fit_global_batch
 from finetune_operator.settings import PlanSettings
 
@@ -36,7 +41,9 @@ class Accepted(NamedTuple):
     asked_grad_accum_steps: int | None
     """The accumulation steps as asked for, where others are used."""
     warnings: dict[str, str]
-    """Condition type -> message: values outside what is recommended, settings without effect."""
+    """Condition type -> message: values outside what is recommended, settings without effect, a method that cannot resume."""
+    custom: CustomMethod | None = None
+    """The TrainingMethod that trains, as the job's first run found it."""
 
 
 class Refused(NamedTuple):
@@ -51,22 +58,28 @@ def judge_spec(observed: Observed, settings: PlanSettings) -> Accepted | Refused
     job, last = observed.job, observed.last_run
     try:
         validate_job(job.spec)
-        resolution = _resolve(job, _usable_preset(observed), last)
-    except _PresetUnavailableError as error:
-        return Refused("PresetUnavailable", str(error))
+        base = _frozen(job, _usable_preset(observed), last)
+        custom = _usable_method(observed, chosen_method(job.spec, base.preset))
+        resolution = _resolve(job, base, custom)
+    except _UnavailableError as error:
+        return Refused(error.reason, str(error))
     except SpecError as error:
         return Refused("Invalid", "; ".join(map(str, error.problems)))
     except ValidationError as error:
         return Refused("Invalid", "; ".join(f"spec.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)))
-    if problems := check_resolved(resolution):
+    if problems := [*check_resolved(resolution), *_parameter_problems(resolution, custom)]:
         return Refused("Invalid", "; ".join(map(str, problems)))
     if refusal := code_refusal(resolution.spec, settings.trusted_model_code):
         return Refused("RemoteCodeNotAllowed", refusal)
-    return _against_last_run(resolution, last)
+    return _against_last_run(resolution, last, custom)
 
 
-class _PresetUnavailableError(Exception):
-    """The preset is needed and there is none."""
+class _UnavailableError(Exception):
+    """A preset or TrainingMethod is needed and there is none."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 def _is_bound(job: JobObject, last: LastRun | None) -> bool:
@@ -84,7 +97,7 @@ def _usable_preset(observed: Observed) -> Mapping[str, Any]:
     if preset is None or (preset.spec is None and bound):
         return {}
     if preset.spec is None:
-        raise _PresetUnavailableError(preset.problem)
+        raise _UnavailableError("PresetUnavailable", preset.problem)
     try:
         validate_preset(preset.spec)
     except SpecError:
@@ -94,7 +107,33 @@ def _usable_preset(observed: Observed) -> Mapping[str, Any]:
     return preset.spec
 
 
-def _against_last_run(resolution: Resolution, last: LastRun | None) -> Accepted | Refused:
+def _usable_method(observed: Observed, name: str | None) -> CustomMethod | None:
+    """The TrainingMethod of a name: as the job has run with it, else as it is now. Raises :class:`SpecError` when it is not valid."""
+    if name is None:
+        return None
+    last, found = observed.last_run, observed.method
+    if last is not None and last.config.custom is not None and last.config.custom.name == name:
+        return last.config.custom
+    if found is None or found.spec is None or found.name != name:
+        problem = found.problem if found is not None and found.problem else no_method(name).problem
+        raise _UnavailableError("MethodUnavailable", problem)
+    try:
+        validate_method(found.spec)
+    except SpecError as error:
+        says = "; ".join(map(str, error.problems))
+        raise SpecError([Problem("spec.methodRef.name", name, f"{METHOD_KIND} {name} itself is not valid: {says}")]) from error
+    return CustomMethod(name=name, spec=TrainingMethodSpec.model_validate({k: v for k, v in found.spec.items() if v is not None}))
+
+
+def _parameter_problems(resolution: Resolution, custom: CustomMethod | None) -> list[Problem]:
+    ref = resolution.spec.method_ref
+    if custom is None or ref is None:
+        return []
+    fields = {name: variable.path for name, variable in VARIABLES.items()}
+    return parameter_problems(custom.name, custom.spec.parameters or (), ref.parameters or {}, fields)
+
+
+def _against_last_run(resolution: Resolution, last: LastRun | None, custom: CustomMethod | None) -> Accepted | Refused:
     """Refuse what would make it another training; keep the global batch."""
     spec = resolution.spec
     if last is not None and (changed := changed_identity(spec, last.config.spec)):
@@ -109,7 +148,7 @@ def _against_last_run(resolution: Resolution, last: LastRun | None) -> Accepted 
         training = spec.training.model_copy(update={"grad_accum_steps": fit.grad_accum_steps})
         spec = spec.model_copy(update={"training": training})
         resolved[GRAD_ACCUM] = Resolved(value=str(fit.grad_accum_steps), source="derived")
-    return Accepted(spec, resolved, asked, warnings_for(resolution))
+    return Accepted(spec, resolved, asked, warnings_for(resolution) | resume_warning(custom), custom)
 
 
 def changed_identity(spec: FineTuneJobSpec, before: FineTuneJobSpec) -> dict[str, tuple[Any, Any]]:
@@ -128,16 +167,30 @@ def _refusal(changed: Mapping[str, tuple[Any, Any]], last: LastRun) -> str:
     )
 
 
-def _resolve(job: JobObject, preset: Mapping[str, Any], last: LastRun | None) -> Resolution:
-    """The resolved spec. Once a job has run, what it did not write stays as it was: neither an edited preset nor new defaults change it."""
+class _Base(NamedTuple):
+    """What a job's spec is completed from."""
+
+    preset: Mapping[str, Any]
+    kept: Mapping[str, str]
+    """Path -> who had set it, for values of the last run that stay."""
+
+
+def _frozen(job: JobObject, preset: Mapping[str, Any], last: LastRun | None) -> _Base:
+    """Once a job has run, what it did not write stays as it was: neither an edited preset nor new defaults change it."""
     if last is None:
-        return resolve(job.spec, preset)
+        return _Base(preset, {})
     before = {**flatten(last.config.spec.model_dump(by_alias=True, mode="json", exclude_none=True)), **last.asked}
     sources = {path: entry.source for path, entry in job.status.resolved.items() if path in before}
     kept = {path: source for path, source in sources.items() if source != "preset" or _is_bound(job, last)}
-    frozen = {path: before[path] for path in kept}
-    resolution = resolve(job.spec, unflatten({**flatten(preset), **frozen}))
-    told = {path: kept.get(path, source) if source == "preset" else source for path, source in resolution.sources.items()}
+    return _Base(unflatten({**flatten(preset), **{path: before[path] for path in kept}}), kept)
+
+
+def _resolve(job: JobObject, base: _Base, custom: CustomMethod | None) -> Resolution:
+    """The resolved spec."""
+    defaults = custom.spec.resources if custom is not None else None
+    own = {"resources": defaults.model_dump(mode="json", by_alias=True, exclude_none=True)} if defaults is not None else None
+    resolution = resolve(job.spec, base.preset, own)
+    told = {path: base.kept.get(path, source) if source == "preset" else source for path, source in resolution.sources.items()}
     return Resolution(resolution.spec, {path: _plain(source) for path, source in told.items()})
 
 
@@ -181,3 +234,18 @@ def no_cluster_presets(name: str) -> PresetFound:
         f"spec.presetRef.name: {name} is no FineTunePreset of this namespace, and this installation may not read {CLUSTER_PRESET_KIND}s"
     )
     return PresetFound(kind=CLUSTER_PRESET_KIND, problem=problem)
+
+
+def no_method(name: str) -> MethodFound:
+    """The answer where there is no TrainingMethod of a name."""
+    problem = f"spec.methodRef.name: there is no {METHOD_KIND} named {name}; choose one of kubectl get trainingmethods"
+    return MethodFound(name=name, problem=problem)
+
+
+def no_methods(name: str) -> MethodFound:
+    """The answer where this installation may not read TrainingMethods."""
+    problem = (
+        f"spec.methodRef.name: {name} cannot be looked up, for this installation may not read {METHOD_KIND}s;"
+        " its administrator sets rbac.clusterReads, or write method"
+    )
+    return MethodFound(name=name, problem=problem)

@@ -49,7 +49,7 @@ def start(draft: Draft, verdict: Accepted | Refused | None) -> None:
         draft.show(Phase.VALIDATING, "Preparing", "The job's objects in the store will be deleted with it (output.retain: Delete).")
         draft.wake_in(0)
         return
-    config = build_run_config(draft.job, verdict.spec, draft.status.run + 1, draft.settings)
+    config = build_run_config(draft.job, verdict.spec, draft.status.run + 1, draft.settings, verdict.custom)
     if _passed_preflight(draft, config):
         _create(draft, verdict, config)
 
@@ -66,8 +66,11 @@ def _backing_off(draft: Draft) -> bool:
 
 
 def _passed_preflight(draft: Draft, config: RunConfig) -> bool:
-    """Whether the job may take GPUs. A verdict holds as long as what it was made from; CPU jobs are checked inside the trainer."""
-    if config.topology.device != "gpu":
+    """Whether the job may take GPUs. A verdict holds as long as what it was made from; CPU jobs are checked inside the trainer.
+
+    Of a TrainingMethod's job nothing is known beforehand but its parameters, which were judged already.
+    """
+    if config.topology.device != "gpu" or config.custom is not None:
         return True
     workload = draft.observed.verbs.get("preflight")
     wanted = preflight_digest(config)
@@ -154,7 +157,10 @@ def _create(draft: Draft, verdict: Accepted, config: RunConfig) -> None:
         finished_at=None,
         retry=draft.status.retry.model_copy(update={"next_start_at": None}),
     )
-    append_attempt(draft, AttemptStatus(run=run, reason=reason, started_at=draft.now_text))
+    lost = _begun_anew(draft, config)
+    if lost:
+        draft.change(usage=draft.status.usage.model_copy(update={"lost_steps": draft.status.usage.lost_steps + lost}))
+    append_attempt(draft, AttemptStatus(run=run, reason=reason, started_at=draft.now_text, lost_steps=lost))
     resumed = reason == "Resumed"
     draft.show(
         Phase.RESUMING if resumed else Phase.STARTING, "AwaitingPods", f"Run {run} was created with {config.topology.replicas} pod(s)."
@@ -166,6 +172,14 @@ def _create(draft: Draft, verdict: Accepted, config: RunConfig) -> None:
         f"Run {run} ({reason}): Job {name} with {config.topology.replicas} pod(s).{whence}",
         key=str(run),
     )
+
+
+def _begun_anew(draft: Draft, config: RunConfig) -> int:
+    """Steps that a method which cannot resume trains once more."""
+    last = draft.last_attempt
+    if config.custom is None or config.custom.spec.resumable or last is None:
+        return 0
+    return last.to_step or 0
 
 
 def start_reason(draft: Draft) -> str:

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from finetune_api.contract.store import UsageSeconds
 from finetune_api.models.status import HoldStatus, UsageStatus
+from finetune_operator.plan.custom import method_of
 from finetune_operator.plan.desire import Desire
 from finetune_operator.plan.draft import Draft, annotations_of
 from finetune_operator.plan.names import ANNOTATION_DEVICES
@@ -36,6 +37,21 @@ def count_usage(draft: Draft, reported: UsageSeconds) -> None:
     }
     draft.change(
         usage=UsageStatus(**values, lost_steps=usage.lost_steps, active_seconds=round(usage.active_seconds + sum(added), 1), clocks=clocks)
+    )
+
+
+def count_pods(draft: Draft) -> None:
+    """Add the time the pods of the run were at work, at its end: a TrainingMethod's program has no clocks that we know of."""
+    pods = [pod for pod in draft.observed.pods if pod.run == draft.status.run and pod.started_at is not None]
+    started = min((pod.started_at for pod in pods if pod.started_at is not None), default=None)
+    if started is None:
+        return
+    ended = max((pod.finished_at or draft.now) if pod.ended else draft.now for pod in pods)
+    seconds = max(0.0, (ended - started) / timedelta(seconds=1))
+    usage = draft.status.usage
+    productive = round(usage.productive_seconds + seconds * _devices(draft), 1)
+    draft.change(
+        usage=usage.model_copy(update={"productive_seconds": productive, "active_seconds": round(usage.active_seconds + seconds, 1)})
     )
 
 
@@ -92,7 +108,7 @@ def _unreported_seconds(draft: Draft) -> float:
     progress = draft.status.progress
     since = min(at_work)
     reported = parse_time(progress.updated_at) if progress is not None and progress.run == draft.status.run else None
-    if reported is not None:
+    if reported is not None and method_of(draft) is None:
         since = max(since, reported)
     return max(0.0, (draft.now - since) / timedelta(seconds=1))
 

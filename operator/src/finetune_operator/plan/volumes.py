@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from finetune_api.constants import CA_CONFIGMAP
 from finetune_api.contract import env
+from finetune_api.contract.custom import JOB_FILE, OUTPUT_CLAIM_DIR, chosen
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_operator.plan.observed import Manifest
@@ -44,6 +45,7 @@ def build_volumes(config: RunConfig, config_map: str, verb: str, settings: PlanS
         *(_secret(directory, name) for directory, name in secrets_of(spec, verb, settings)),
         *_claims(spec),
         *_config_maps(spec),
+        *(_of_method(config, config_map) if verb == "train" and config.custom is not None else ()),
     ]
 
 
@@ -124,6 +126,16 @@ def _claims(spec: FineTuneJobSpec) -> Iterator[Mounted]:
 def _config_maps(spec: FineTuneJobSpec) -> Iterator[Mounted]:
     for index, name in enumerate(references_of(spec, "configmap")):
         yield _mounted(f"configmap-{index}", f"{env.CONFIGMAP_DIR}/{name}", {"configMap": {"name": name, "optional": True}}, read_only=True)
+
+
+def _of_method(config: RunConfig, config_map: str) -> Iterator[Mounted]:
+    """The file a TrainingMethod's program reads, and the claim it may write to."""
+    key = posixpath.basename(JOB_FILE)
+    volume = {"name": "job", "configMap": {"name": config_map, "items": [{"key": key, "path": key}]}}
+    yield Mounted(volume, {"name": "job", "mountPath": JOB_FILE, "subPath": key, "readOnly": True})
+    _, ref = chosen(config)
+    if ref.output_claim is not None:
+        yield _mounted("output", OUTPUT_CLAIM_DIR, {"persistentVolumeClaim": {"claimName": ref.output_claim}})
 
 
 def _limit(size: str | None) -> Manifest:

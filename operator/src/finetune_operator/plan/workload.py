@@ -11,6 +11,7 @@ from finetune_operator.plan.kueue import queue_labels
 from finetune_operator.plan.names import (
     ANNOTATION_DEVICES,
     ANNOTATION_DIGEST,
+    ANNOTATION_METHOD,
     ANNOTATION_START_REASON,
     labels,
     metadata,
@@ -29,6 +30,8 @@ def build_job(job: JobObject, config: RunConfig, settings: PlanSettings, *, reas
         ANNOTATION_START_REASON: reason,
         ANNOTATION_DEVICES: str(count_devices(config)),
     }
+    if config.custom is not None:
+        annotations[ANNOTATION_METHOD] = config.custom.name
     pod = build_pod_spec(config, name, "train", settings)
     queue = queue_labels(config.spec.resources)
     meta = metadata(job, name, COMPONENT_TRAINER, config.run, version=settings.version, annotations=annotations)
@@ -58,7 +61,8 @@ def count_devices(config: RunConfig) -> int:
 
 def _pod_metadata(config: RunConfig, own: Mapping[str, str], settings: PlanSettings) -> Manifest:
     """Labels of a run's pods, and where a Prometheus that goes by annotations finds their metrics (unless the job says otherwise)."""
-    scrape = {f"prometheus.io/{name}": value for name, value in _SCRAPE.items()} if settings.scrape_annotations else {}
+    has_metrics = settings.scrape_annotations and config.custom is None
+    scrape = {f"prometheus.io/{name}": value for name, value in _SCRAPE.items()} if has_metrics else {}
     metadata = build_pod_metadata(config, own)
     return {**metadata, "annotations": {**scrape, **metadata.get("annotations", {})}}
 

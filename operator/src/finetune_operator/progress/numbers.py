@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from finetune_api.contract.progress import FineTuneProgress, ProgressPost, TrainerStatus
@@ -14,6 +15,24 @@ SHOWN_METRICS: Final = (
     *("logps/rejected", "mean_reward", "margin", "accuracy", "completions/mean_length", "completions/clipped_ratio", "entropy"),
 )
 """Numbers of methods that status shows; pods serve all of them as metrics."""
+
+
+MAX_METRICS = 16
+"""Numbers of a program that status keeps beside those it has fields for."""
+MAX_STOCK_METRICS = 256
+"""Numbers that are looked at in a post."""
+STOCK_NAMES: Final = {
+    "step": ("current_step", "global_step", "step"),
+    "total_steps": ("total_steps", "max_steps"),
+    "epoch": ("current_epoch", "epoch"),
+    "loss": ("loss", "train_loss"),
+    "eval_loss": ("eval_loss",),
+    "learning_rate": ("learning_rate",),
+    "grad_norm": ("grad_norm",),
+    "tokens_per_second": ("tokens_per_second", "train_tokens_per_second"),
+}
+"""Field of the progress -> names stock clients use, the first one present counts. transformers' callback says ``current_step``,
+``total_steps`` and ``current_epoch`` beside the numbers of its log."""
 
 
 def progress_of(post: ProgressPost, merged: Merged, *, before: StatusProgress | None, run: int, now: str) -> StatusProgress:
@@ -54,23 +73,29 @@ def same_numbers(one: StatusProgress | None, other: StatusProgress) -> bool:
 
 
 def _of_stock_client(status: TrainerStatus, before: StatusProgress | None, *, run: int, now: str) -> StatusProgress:
-    metrics = {metric.name: _number(metric.value) for metric in status.metrics[:256]}
-    eta = status.estimated_remaining_seconds
+    """What a stock post says; what it leaves out (its last one has no step) stays, within a run."""
+    told = {metric.name[:64]: value for metric in status.metrics[:MAX_STOCK_METRICS] if (value := _number(metric.value)) is not None}
     base = before if before is not None and before.run == run else StatusProgress(run=run)
-    return base.model_copy(
-        update={
-            "phase": "Training",
-            "percent": min(100, max(0, status.progress_percentage or 0)),
-            "step": int(metrics.get("global_step") or metrics.get("step") or base.step),
-            "loss": metrics.get("loss", base.loss),
-            "eval_loss": metrics.get("eval_loss", base.eval_loss),
-            "learning_rate": metrics.get("learning_rate", base.learning_rate),
-            "epoch": metrics.get("epoch") or base.epoch,
-            "eta_seconds": eta,
-            "eta": _words(eta) if eta is not None else None,
-            "updated_at": now,
-        }
-    )
+    numbers = {name: value for name, aliases in STOCK_NAMES.items() if (value := _first(told, aliases)) is not None}
+    counts = {name: max(0, int(numbers.pop(name))) for name in ("step", "total_steps") if name in numbers}
+    known = {alias for aliases in STOCK_NAMES.values() for alias in aliases}
+    others = {name: value for name, value in told.items() if name not in known}
+    eta = max(0, status.estimated_remaining_seconds) if status.estimated_remaining_seconds is not None else None
+    update = {
+        **numbers,
+        **counts,
+        "phase": "Training",
+        "percent": min(100, max(0, status.progress_percentage)) if status.progress_percentage is not None else base.percent,
+        "metrics": dict(list(others.items())[:MAX_METRICS]) or base.metrics,
+        "eta_seconds": eta,
+        "eta": _words(eta) if eta is not None else None,
+        "updated_at": now,
+    }
+    return base.model_copy(update=update)
+
+
+def _first(told: Mapping[str, float], names: tuple[str, ...]) -> float | None:
+    return next((told[name] for name in names if name in told), None)
 
 
 def _percent(ours: FineTuneProgress) -> int:

@@ -21,7 +21,7 @@ from finetune_operator.plan.conditions import format_time
 from finetune_operator.plan.report import News, news_of
 from finetune_operator.progress.bucket import TokenBucket
 from finetune_operator.progress.numbers import progress_of
-from finetune_operator.progress.tokens import NotOwnerError, PosterLookup, TokenError
+from finetune_operator.progress.tokens import NotOwnerError, Poster, PosterLookup, TokenError
 from finetune_operator.progress.writer import ProgressWriter
 
 log = logging.getLogger(__name__)
@@ -62,15 +62,17 @@ class ProgressEndpoint:
 
     async def _answer(self, request: web.Request) -> web.Response:
         key = JobKey(request.match_info["namespace"], request.match_info["name"])
-        uid = await self._authorise(request, key)
+        poster = await self._authorise(request, key)
+        uid = poster.job_uid
         post = await _read(request)
         known = await self._find(key)
         if known is None or known.uid != uid:
             return _refusal(404, f"there is no FineTuneJob {key} with the uid of this pod's job")
         before = self._writer.newest(key, uid) or known.progress
-        if post.finetune is not None and before is not None and _is_older(post.finetune, before):
+        run = poster.run or known.run
+        if before is not None and _is_older(post.finetune, run, before):
             return _refusal(409, f"attempt {before.attempt} of run {before.run} is known; this one must stop")
-        progress = progress_of(post, known.merged, before=before, run=known.run, now=format_time(self._clocks.now()))
+        progress = progress_of(post, known.merged, before=before, run=run, now=format_time(self._clocks.now()))
         news: News = news_of(post.finetune) if post.finetune is not None else frozenset()
         try:
             await self._writer.take(key, uid, progress, news=news, known=_held(known))
@@ -85,8 +87,8 @@ class ProgressEndpoint:
         )
         return web.Response(text=reply.to_json(), content_type="application/json")
 
-    async def _authorise(self, request: web.Request, key: JobKey) -> str:
-        """Uid of the FineTuneJob the poster belongs to; raises the refusal."""
+    async def _authorise(self, request: web.Request, key: JobKey) -> Poster:
+        """The pod that posts, of this FineTuneJob; raises the refusal."""
         source = request.remote or ""
         if source in self._refusals and self._refusals[source].wait_seconds() > 0:
             raise web.HTTPTooManyRequests(text="too many refused tokens from this address", headers={"Retry-After": "5"})
@@ -105,7 +107,7 @@ class ProgressEndpoint:
             raise web.HTTPServiceUnavailable(text="the token cannot be checked now") from error
         if (poster.namespace, poster.job) != (key.namespace, key.name):
             raise web.HTTPForbidden(text=f"this pod belongs to FineTuneJob {poster.namespace}/{poster.job}")
-        return poster.job_uid
+        return poster
 
     async def _find(self, key: JobKey) -> Known | None:
         try:
@@ -130,8 +132,10 @@ def _held(known: Known) -> News:
     return known.news | merged
 
 
-def _is_older(post: FineTuneProgress, before: StatusProgress) -> bool:
-    """Whether a post comes from an attempt that was replaced. Attempt 0 has claimed no number yet."""
+def _is_older(post: FineTuneProgress | None, run: int, before: StatusProgress) -> bool:
+    """Whether a post comes from an attempt that was replaced. Attempt 0 has claimed no number yet; a stock client knows of none."""
+    if post is None:
+        return run < before.run
     return post.run < before.run or (post.run == before.run and 0 < post.attempt < before.attempt)
 
 

@@ -17,6 +17,7 @@ from finetune_api.constants import KIND
 from finetune_api.contract.env import PROGRESS_AUDIENCE
 from finetune_operator.cluster.client import Client
 from finetune_operator.cluster.resources import JOBS, PODS, TOKEN_REVIEWS
+from finetune_operator.plan.names import run_of
 
 CACHE_SECONDS = 300.0
 CACHE_SIZE = 20_000
@@ -50,6 +51,8 @@ class Poster:
     namespace: str
     job: str
     job_uid: str
+    run: int | None = None
+    """Run of the pod; None for a pod of another kind."""
 
 
 class Authenticator(Protocol):
@@ -143,7 +146,7 @@ class PosterLookup:
         job = _controller(workload, KIND)
         if job is None:
             raise NotOwnerError("the token's pod belongs to no FineTuneJob")
-        return Poster(claims.namespace, job["name"], job["uid"])
+        return Poster(claims.namespace, job["name"], job["uid"], run_of(job["name"], owner["name"]))
 
 
 def _controller(manifest: dict[str, Any], kind: str) -> dict[str, Any] | None:

@@ -43,10 +43,14 @@ async def test_a_job_s_life_uses_exactly_the_rights_of_the_table() -> None:
     await cluster.until(lambda: cluster.phase == "Paused", train=1)
     cluster.api.delete(("finetunejobs", NAMESPACE, "demo"))
     await cluster.settle_until_gone()
-    calls = {used(call) for call in cluster.api.calls}
-    cluster_wide = {("clusterfinetunepresets", "get")}
+    of_method = FakeCluster()
+    of_method.create({"methodRef": {"name": "m"}})
+    of_method.api.add("trainingmethods", {"metadata": {"name": "m"}, "spec": {"image": "own"}}, namespace="")
+    await of_method.until(lambda: of_method.phase == "Training")
+    calls = {used(call) for call in (*cluster.api.calls, *of_method.api.calls)}
+    cluster_wide = {("clusterfinetunepresets", "get"), ("trainingmethods", "get")}
     assert calls - cluster_wide == granted(JOB_NAMESPACES) - WATCHED - ELSEWHERE
-    assert cluster_wide <= granted(CLUSTER)
+    assert cluster_wide == granted(CLUSTER) - {("tokenreviews", "create")}
 
 
 def test_the_only_secret_is_the_operator_s_own_by_name() -> None:

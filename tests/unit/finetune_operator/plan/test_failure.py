@@ -23,7 +23,7 @@ from tests.support.operator_values import NOW, ended_pod, make_pod, make_workloa
         (ended_pod(code=76), FailureClass.PEER_LOST),
         (ended_pod(code=77), FailureClass.STORAGE_UNAVAILABLE),
         (ended_pod(code=1), FailureClass.UNKNOWN),
-        (ended_pod(code=42), FailureClass.UNKNOWN),
+        (ended_pod(code=42), FailureClass.CONFIGURATION),
         (ended_pod(code=None, disruption="DeletionByTaintManager"), FailureClass.NODE_LOST),
         (ended_pod(code=None, disruption="DeletionByPodGC"), FailureClass.NODE_LOST),
         (ended_pod(code=None), FailureClass.PREEMPTED),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from finetune_api.contract.progress import FineTuneProgress, Finished, KubeflowM
 from finetune_api.models.status import StatusProgress
 from finetune_operator.plan.report import Merged
 from finetune_operator.progress.numbers import patch_of, progress_of, same_numbers
+from tests.support.manifests import ROOT
 
 NOW = "2026-11-21T08:00:00Z"
 
@@ -72,6 +74,36 @@ def test_a_stock_client_says_little_and_the_rest_stays() -> None:
         1.5,
         "2m",
     )
+
+
+def test_transformers_own_callback_is_understood() -> None:
+    """Issue 5: stock Trainers report unchanged. The posts are those of transformers 5.23's KubeflowCallback, first to last."""
+    posts = [ProgressPost.model_validate(each) for each in json.loads((ROOT / "tests/data/kubeflow/transformers.json").read_text())]
+    seen: list[StatusProgress] = []
+    for each in posts:
+        seen.append(read(each, seen[-1] if seen else None))
+    assert [(each.step, each.total_steps, each.percent) for each in seen[:3]] == [(0, 20, 0), (1, 20, 5), (1, 20, 5)]
+    last = seen[-1]
+    assert (last.step, last.percent, last.epoch, last.loss, last.eval_loss) == (20, 100, 2.0, 1.5, 1.75)
+    assert (last.grad_norm, last.learning_rate, last.eta) == (1.25, 0.0002, "0s")
+    assert last.metrics is not None
+    assert last.metrics["mean_token_accuracy"] == 0.61
+    assert "current_step" not in last.metrics
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-", ""])
+def test_a_stock_metric_that_is_no_number_is_left_out(value: str) -> None:
+    stock = TrainerStatus(last_updated_time=NOW, metrics=[KubeflowMetric(name="loss", value=value)])
+    assert read(ProgressPost(trainer_status=stock)).loss is None
+
+
+def test_many_stock_metrics_are_cut() -> None:
+    """Every byte of a status is paid for by etcd."""
+    metrics = [KubeflowMetric(name="x" * 200 + str(index), value="1") for index in range(300)]
+    metrics += [KubeflowMetric(name=f"m{index}", value="1") for index in range(300)]
+    progress = read(ProgressPost(trainer_status=TrainerStatus(last_updated_time=NOW, metrics=metrics[280:])))
+    assert progress.metrics is not None
+    assert (len(progress.metrics), max(map(len, progress.metrics))) == (16, 64)
 
 
 def test_an_earlier_run_s_numbers_do_not_stay() -> None:

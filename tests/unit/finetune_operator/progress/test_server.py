@@ -195,6 +195,15 @@ async def test_a_stock_client_is_understood(endpoint: Endpoint) -> None:
     assert (endpoint.status()["progress"]["percent"], endpoint.status()["progress"]["loss"]) == (40, 0.5)
 
 
+async def test_a_stock_client_of_an_earlier_run_is_told_to_stop(endpoint: Endpoint) -> None:
+    """It names no run: its pod's owner does. A lost pod that comes back must not write over the next run's numbers."""
+    endpoint.api.change("finetunejobs", NAMESPACE, "demo", {"status": {"run": 2, "progress": {"run": 2, "percent": 7}}})
+    endpoint.watch()
+    stock = {"lastUpdatedTime": "2026-11-21T08:00:00Z", "progressPercentage": 40}
+    assert (await endpoint.post({"trainerStatus": stock}))[0] == 409
+    assert endpoint.status()["progress"]["percent"] == 7
+
+
 async def test_an_address_with_many_bad_tokens_is_not_listened_to_for_a_while(endpoint: Endpoint) -> None:
     """Each bad token may cost the API server a request."""
     codes = [(await endpoint.post(report(), token="nonsense"))[0] for _ in range(int(REFUSALS_AT_ONCE) + 3)]

@@ -27,7 +27,7 @@ def lookup(api: VouchingApi, mode: str = "review") -> PosterLookup:
 async def test_a_pod_s_token_names_its_job(api: VouchingApi, mode: str) -> None:
     """Design §4: pod uid → owner Job uid → CR uid, online and offline."""
     token = api.populate()
-    assert await lookup(api, mode).find(token) == Poster(NAMESPACE, "demo", "uid-1")
+    assert await lookup(api, mode).find(token) == Poster(NAMESPACE, "demo", "uid-1", 1)
 
 
 @pytest.mark.parametrize("mode", ["review", "jwks"])

@@ -25,7 +25,7 @@ def model_card(config: RunConfig, final: FinalManifest, pinned: Pinned, exported
         "base_model": base,
         "library_name": "transformers" if is_whole else "peft",
         "pipeline_tag": "text-classification" if spec.method == "reward" else "text-generation",
-        "tags": [*dict.fromkeys([spec.method, *([] if final.kind == "full" else ["lora"]), *(card.tags or [])])],
+        "tags": [*dict.fromkeys([spec.builtin_method, *([] if final.kind == "full" else ["lora"]), *(card.tags or [])])],
     }
     if card.license is not None:
         head["license"] = card.license
@@ -49,7 +49,7 @@ def model_card(config: RunConfig, final: FinalManifest, pinned: Pinned, exported
 def _kind(config: RunConfig, final: FinalManifest) -> str:
     adapter = config.spec.adapter
     how = "training all weights" if final.kind == "full" else f"LoRA (rank {adapter.rank}, alpha {adapter.alpha or adapter.rank})"
-    return f"{config.spec.method.upper()} with {how}"
+    return f"{config.spec.builtin_method.upper()} with {how}"
 
 
 def _results(final: FinalManifest) -> str:

@@ -49,7 +49,7 @@ def check_rows(parts: Sequence[Part], spec: FineTuneJobSpec, limit: int = MAX_RO
     columns: list[str] = []
     examples, is_whole = 0, True
     for part in parts:
-        reader = Reader(part.source, spec.method, wrapping, rejects)
+        reader = Reader(part.source, spec.builtin_method, wrapping, rejects)
         count = 0
         for row in reader.read(data_files(part.files), min(limit, part.source.max_samples or limit)):
             columns = columns or [str(name) for name in row.raw.fields]

@@ -33,7 +33,7 @@ class Preparation:
 
     def reader(self, source: DataSource, rejects: Rejects) -> Reader:
         """A reader of one source."""
-        return Reader(source, self.spec.method, self.wrapping, rejects)
+        return Reader(source, self.spec.builtin_method, self.wrapping, rejects)
 
     def example(self, row: ReadRow) -> tuple[str, Example]:
         """What the encoder takes of a row."""

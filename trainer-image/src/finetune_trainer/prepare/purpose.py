@@ -21,4 +21,4 @@ PURPOSES: Final[Mapping[str, Purpose]] = {
 
 def purpose_of(spec: FineTuneJobSpec) -> Purpose:
     """What the job's method makes of rows."""
-    return PURPOSES[spec.method]
+    return PURPOSES[spec.builtin_method]

@@ -50,14 +50,14 @@ def make_arguments(session: Session, common: dict[str, Any]) -> Any:
     Raises :class:`TrainerError` (ConfigurationError) for values of ``training.extraArgs`` that the method cannot use.
     """
     try:
-        return method_module(session.spec.method).make_arguments(session, common)
+        return method_module(session.spec.builtin_method).make_arguments(session, common)
     except TypeError as error:
         raise configuration_error(f"training.extraArgs: method {session.spec.method} does not take one of them: {error}") from error
 
 
 def make_trainer(request: Request) -> FineTuneTrainer:
     """Build the trainer of the job's method."""
-    return method_module(request.session.spec.method).make_trainer(request)
+    return method_module(request.session.spec.builtin_method).make_trainer(request)
 
 
 def method_module(method: str) -> MethodModule:
