@@ -76,14 +76,12 @@ def _of_stock_client(status: TrainerStatus, before: StatusProgress | None, *, ru
     """What a stock post says; what it leaves out (its last one has no step) stays, within a run."""
     told = {metric.name[:64]: value for metric in status.metrics[:MAX_STOCK_METRICS] if (value := _number(metric.value)) is not None}
     base = before if before is not None and before.run == run else StatusProgress(run=run)
-    numbers = {name: value for name, aliases in STOCK_NAMES.items() if (value := _first(told, aliases)) is not None}
-    counts = {name: max(0, int(numbers.pop(name))) for name in ("step", "total_steps") if name in numbers}
+    numbers: dict[str, object] = {name: value for name, aliases in STOCK_NAMES.items() if (value := _first(told, aliases)) is not None}
+    numbers |= {name: max(0, int(value)) for name in ("step", "total_steps") if (value := _first(told, STOCK_NAMES[name])) is not None}
     known = {alias for aliases in STOCK_NAMES.values() for alias in aliases}
     others = {name: value for name, value in told.items() if name not in known}
     eta = max(0, status.estimated_remaining_seconds) if status.estimated_remaining_seconds is not None else None
-    update = {
-        **numbers,
-        **counts,
+    numbers |= {
         "phase": "Training",
         "percent": min(100, max(0, status.progress_percentage)) if status.progress_percentage is not None else base.percent,
         "metrics": dict(list(others.items())[:MAX_METRICS]) or base.metrics,
@@ -91,7 +89,7 @@ def _of_stock_client(status: TrainerStatus, before: StatusProgress | None, *, ru
         "eta": _words(eta) if eta is not None else None,
         "updated_at": now,
     }
-    return base.model_copy(update=update)
+    return base.model_copy(update=numbers)
 
 
 def _first(told: Mapping[str, float], names: tuple[str, ...]) -> float | None:

@@ -116,7 +116,7 @@ def fetch_weights(inputs: Inputs, pinned: Pinned | None) -> Weights:
     known = pinned.companions if pinned else {}
     companions = fetch_companions(spec, inputs.secrets.model, inputs.sources, known)
     existing = attached_source(spec, inputs.secrets)
-    attached = fetch_adapter(existing, inputs.sources, spec.method, pinned=known.get(ATTACHED)) if existing is not None else None
+    attached = fetch_adapter(existing, inputs.sources, spec.builtin_method, pinned=known.get(ATTACHED)) if existing is not None else None
     return Weights(model, directory, directory_digest(directory, tokenizer_names(directory)), companions, attached)
 
 

@@ -132,7 +132,7 @@ def check_model_sources(config: RunConfig, secrets: Secrets, context: SourceCont
         warnings = check_remote_tokenizer(other, context) | warnings
     attached = attached_source(config.spec, secrets)
     if attached is not None:
-        check_remote_adapter(attached, context, config.spec.method, model_shape(config, secrets, context))
+        check_remote_adapter(attached, context, config.spec.builtin_method, model_shape(config, secrets, context))
     if config.spec.adapter.peft_config is not None:
         fetch_json(Source(config.spec.adapter.peft_config, "adapter.peftConfig", secrets.model, model.region), context)
     return warnings
