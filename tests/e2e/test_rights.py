@@ -44,7 +44,7 @@ def granted() -> set[tuple[str, str]]:
 
 
 def test_every_request_is_allowed_and_every_right_is_used(platform: Platform, namespace: Kubectl, run_job: JobFactory) -> None:
-    """A life with a preset, pauses, a progress report, a queue nobody serves and a clean-up needs all of the table, no more.
+    """A life with a preset, pauses, a progress report, a queue nobody serves, a method nobody made and a clean-up needs all of the table.
 
     Likewise another CA, which is written into the Secret and brought to the namespace of the job.
     """
@@ -58,6 +58,8 @@ def test_every_request_is_allowed_and_every_right_is_used(platform: Platform, na
         job.scale(2)
     queued = run_job("queued", {"resources": {"queue": "nobody-serves-it"}})
     eventually(lambda: queued.condition("Admitted").get("reason") == "AwaitingQueue", within=60, what="a run that waits for its queue")
+    missing = run_job("of-method", {"methodRef": {"name": "nobody-made-it"}})
+    eventually(lambda: missing.status.get("reason") == "MethodUnavailable", within=60, what="a job whose method is looked for")
     job.wait_phase("Succeeded")
     platform.kubectl.within(SYSTEM_NAMESPACE)("patch", "secret", TLS_SECRET, "--type=merge", "-p", '{"data":{"ca.key":null}}')
     eventually(lambda: ("configmaps", "PATCH") in requests(platform), within=120, what="the new CA is published", every=5)

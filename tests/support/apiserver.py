@@ -13,9 +13,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from finetune_api.constants import API_VERSION, CLUSTER_PRESET_KIND, CLUSTER_PRESET_PLURAL, KIND, PLURAL, PRESET_KIND, PRESET_PLURAL
+from finetune_api.constants import (
+    API_VERSION,
+    CLUSTER_PRESET_KIND,
+    CLUSTER_PRESET_PLURAL,
+    KIND,
+    METHOD_KIND,
+    METHOD_PLURAL,
+    PLURAL,
+    PRESET_KIND,
+    PRESET_PLURAL,
+)
 
-PLURALS = {KIND: PLURAL, PRESET_KIND: PRESET_PLURAL, CLUSTER_PRESET_KIND: CLUSTER_PRESET_PLURAL}
+PLURALS = {KIND: PLURAL, PRESET_KIND: PRESET_PLURAL, CLUSTER_PRESET_KIND: CLUSTER_PRESET_PLURAL, METHOD_KIND: METHOD_PLURAL}
+OF_CLUSTER = (CLUSTER_PRESET_KIND, METHOD_KIND)
 MERGE_PATCH = "application/merge-patch+json"
 
 
@@ -52,12 +63,12 @@ class ApiServer(NamedTuple):
 
     def path(self, kind: str, name: str = "", subresource: str = "") -> str:
         """Path of a collection, an object or a subresource of one of our kinds."""
-        scope = "" if kind == CLUSTER_PRESET_KIND else f"/namespaces/{self.namespace}"
+        scope = "" if kind in OF_CLUSTER else f"/namespaces/{self.namespace}"
         return "/".join(filter(None, (f"/apis/{API_VERSION}{scope}/{PLURALS[kind]}", name, subresource)))
 
     def judge(self, document: Mapping[str, Any]) -> str:
         """Why the API server would refuse to create ``document``, unknown fields included; '' when it accepts. Nothing is stored."""
-        if document["kind"] == CLUSTER_PRESET_KIND:  # the chart may have installed one of this name
+        if document["kind"] in OF_CLUSTER:  # one of this name may be installed
             document = {**document, "metadata": {**document["metadata"], "name": f"judged-{document['metadata']['name']}"}}
         return self.request("POST", self.path(document["kind"]), document, dryRun="All", fieldValidation="Strict").message
 

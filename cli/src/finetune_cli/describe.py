@@ -103,7 +103,8 @@ def _training_summary(job: Job) -> str:
         resolved = job.status.resolved.get(path)
         return str(node) if node is not None else resolved.value if resolved else "?"
 
-    return f"{value('method')}, {value('adapter.type')}, batch {value('training.batchSize')} x {value('training.gradAccumSteps')}"
+    method = value("methodRef.name")
+    return f"{value('method') if method == '?' else f'TrainingMethod {method}'}, {value('adapter.type')}, batch {value('training.batchSize')} x {value('training.gradAccumSteps')}"
 
 
 def _render_failure(failure: FailureStatus) -> Panel:

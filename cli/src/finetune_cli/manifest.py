@@ -10,16 +10,20 @@ from typing import Any
 
 import yaml
 
-from finetune_api.constants import API_VERSION, CLUSTER_PRESET_KIND, KIND, PRESET_KIND
+from finetune_api.constants import API_VERSION, CLUSTER_PRESET_KIND, KIND, METHOD_KIND, PRESET_KIND
+from finetune_api.contract.custom import VARIABLES
 from finetune_api.documents import load_documents, validate_document
+from finetune_api.models.training_method import TrainingMethodSpec
+from finetune_api.parameters import parameter_problems
 from finetune_api.presets import SHIPPED
 from finetune_api.problems import Problem, SpecError
-from finetune_api.resolve import Resolution, resolve
+from finetune_api.resolve import Resolution, chosen_method, resolve
 from finetune_api.rules import check_resolved
 from finetune_cli.errors import CliError
 
 STANDARD_INPUT = Path("-")
-PRESET_KINDS = frozenset({PRESET_KIND, CLUSTER_PRESET_KIND})
+PRESET_KINDS = frozenset({PRESET_KIND, CLUSTER_PRESET_KIND, METHOD_KIND})
+"""Kinds of objects that jobs name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class Document:
 
 
 Presets = Mapping[tuple[str, str], Mapping[str, Any]]
-"""(kind, name) -> spec."""
+"""(kind, name) -> spec of a preset or TrainingMethod that jobs may name."""
 
 
 def read_documents(path: Path) -> list[Document]:
@@ -88,12 +92,12 @@ def read_job(path: Path) -> Document:
 
 
 def read_presets(paths: Iterable[Path]) -> Presets:
-    """The shipped presets, and those in files before them."""
+    """The shipped presets, and the presets and TrainingMethods in files before them."""
     presets = {(CLUSTER_PRESET_KIND, name): preset.spec for name, preset in SHIPPED.items()}
     for path in paths:
         found = [document for document in read_documents(path) if document.kind in PRESET_KINDS]
         if not found:
-            raise CliError(f"{path} has no preset")
+            raise CliError(f"{path} has no preset and no {METHOD_KIND}")
         for document in found:
             raise_problems(document, problems_of_document(document))
             presets[document.kind, document.name] = document.spec
@@ -136,9 +140,28 @@ def resolve_document(document: Document, presets: Presets) -> Resolution:
         CliError: with every problem of the job, or of job and preset together.
     """
     raise_problems(document, problems_of_document(document))
-    resolution = resolve(document.spec, find_preset(document, presets))
-    raise_problems(document, check_resolved(resolution))
+    resolution, problems = judge_document(document, presets)
+    raise_problems(document, problems)
     return resolution
+
+
+def judge_document(document: Document, presets: Presets) -> tuple[Resolution, Sequence[Problem]]:
+    """The completed spec of a job that is valid by itself, and what is wrong with job, preset and TrainingMethod together.
+
+    A TrainingMethod that is not known here is not judged: it is the cluster's.
+    """
+    preset = find_preset(document, presets)
+    name = chosen_method(document.spec, preset)
+    method = presets.get((METHOD_KIND, name)) if name is not None else None
+    own = {"resources": method.get("resources") or {}} if method is not None else None
+    resolution = resolve(document.spec, preset, own)
+    problems = check_resolved(resolution)
+    if method is not None and resolution.spec.method_ref is not None:
+        spec = TrainingMethodSpec.model_validate(method)
+        fields = {variable: made.path for variable, made in VARIABLES.items()}
+        written = resolution.spec.method_ref.parameters or {}
+        problems += parameter_problems(str(name), spec.parameters or (), written, fields)
+    return resolution, problems
 
 
 def raise_problems(document: Document, problems: Sequence[Problem]) -> None:

@@ -21,7 +21,9 @@ Manifest = Annotated[Path, typer.Option("--file", "-f", help="Manifest with a Fi
 PresetFiles = Annotated[
     list[Path] | None,
     typer.Option(
-        "--preset-file", help="Manifest with presets to look presetRef up in, before the shipped ones. Repeatable.", metavar="FILE"
+        "--preset-file",
+        help="Manifest with presets and TrainingMethods that the job names; before the shipped presets. Repeatable.",
+        metavar="FILE",
     ),
 ]
 

@@ -134,3 +134,46 @@ def test_plan_shows_each_value_with_its_source(manifest: Path) -> None:
     code, output = run("plan", "-f", manifest)
     assert "training.learningRate" in output
     assert "32 rows per optimizer step" in output
+
+
+METHOD = """
+apiVersion: finetune.dev/v1alpha1
+kind: TrainingMethod
+metadata: {name: own}
+spec:
+  image: own
+  parameters: [{name: SPEED, type: integer, maximum: 3}]
+  resources: {gpusPerReplica: 2}
+"""
+OWN_JOB = """
+apiVersion: finetune.dev/v1alpha1
+kind: FineTuneJob
+metadata: {name: mine}
+spec:
+  methodRef: {name: own, parameters: {SPEED: "2"}}
+  model: {uri: "hf://org/model"}
+  dataset: {uri: "hf://org/data"}
+  resources: {processesPerReplica: 2}
+"""
+
+
+def test_a_method_in_the_same_manifest_judges_its_job(tmp_path: Path) -> None:
+    """B-01: parameters and resources are judged as the operator does, without a cluster."""
+    file = tmp_path / "own.yaml"
+    file.write_text(f"{METHOD}---{OWN_JOB}")
+    assert run("validate", "-f", file)[0] == 0
+    file.write_text(f"{METHOD}---{OWN_JOB}".replace('SPEED: "2"', 'SPEED: "4"'))
+    code, output = run("validate", "-f", file)
+    assert code == 1
+    assert "spec.methodRef.parameters.SPEED: 4 is above the maximum 3" in output
+
+
+def test_a_method_in_a_file_of_its_own(tmp_path: Path) -> None:
+    """One that is only on the cluster is not judged here."""
+    job, method = tmp_path / "job.yaml", tmp_path / "method.yaml"
+    job.write_text(OWN_JOB)
+    method.write_text(METHOD)
+    resolution = resolve_document(read_job(job), read_presets([method]))
+    assert (resolution.spec.resources.gpus_per_replica, resolution.sources["resources.gpusPerReplica"]) == (2, "method")
+    job.write_text(OWN_JOB.replace("  resources: {processesPerReplica: 2}\n", ""))
+    assert resolve_document(read_job(job), read_presets([])).spec.method is None

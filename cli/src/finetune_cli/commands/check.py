@@ -24,19 +24,19 @@ def validate(file: Manifest, preset_file: PresetFiles = None) -> None:
     """Check FineTuneJobs and presets by the rules of the API server and the operator. Needs no cluster."""
     from finetune_api.advice import warnings_for
     from finetune_api.constants import KIND
-    from finetune_api.resolve import resolve
-    from finetune_api.rules import check_resolved
-    from finetune_cli.manifest import find_preset, problems_of_document, read_documents, read_presets
+    from finetune_cli.manifest import PRESET_KINDS, judge_document, problems_of_document, read_documents, read_presets
 
     console = Console(soft_wrap=True)
-    presets = read_presets(preset_file or [])
+    documents = read_documents(file)
+    beside = {(each.kind, each.name): each.spec for each in documents if each.kind in PRESET_KINDS and not problems_of_document(each)}
+    presets = {**read_presets(preset_file or []), **beside}
     invalid = False
-    for document in read_documents(file):
+    for document in documents:
         problems = list(problems_of_document(document))
         advice: Mapping[str, str] = {}
         if not problems and document.kind == KIND:
-            resolution = resolve(document.spec, find_preset(document, presets))
-            problems, advice = check_resolved(resolution), warnings_for(resolution)
+            resolution, found = judge_document(document, presets)
+            problems, advice = list(found), warnings_for(resolution)
         console.print(Text.assemble(f"{document}: ", ("invalid", "red") if problems else ("valid", "green")))
         for problem in problems:
             console.print(Text.assemble("  ", (problem.path, "bold"), f": {problem.message}"))
