@@ -103,8 +103,9 @@ def _training_summary(job: Job) -> str:
         resolved = job.status.resolved.get(path)
         return str(node) if node is not None else resolved.value if resolved else "?"
 
-    method = value("methodRef.name")
-    return f"{value('method') if method == '?' else f'TrainingMethod {method}'}, {value('adapter.type')}, batch {value('training.batchSize')} x {value('training.gradAccumSteps')}"
+    own = value("methodRef.name")
+    method = value("method") if own == "?" else f"TrainingMethod {own}"
+    return f"{method}, {value('adapter.type')}, batch {value('training.batchSize')} x {value('training.gradAccumSteps')}"
 
 
 def _render_failure(failure: FailureStatus) -> Panel:
