@@ -22,6 +22,8 @@ BASE: Final[Mapping[str, Any]] = {
     "dataset.promptMaxLength": 2048,
     "dataset.reshuffle": False,
     "dataset.packing": False,
+    "dataset.lazyTokenize": False,
+    "dataset.streaming": False,
     "dataset.numWorkers": 1,
     "dataset.pinMemory": False,
     "cache": {},

@@ -52,6 +52,8 @@ class PreparedSummary(ContractModel):
     eval_rows: int
     truncated_prompts: int = 0
     truncated_rows: int = 0
+    is_excerpt: bool = False
+    """Training rows are the first ones of a stream; how many there are is not known."""
     skipped_rows: int = 0
     """Malformed rows that were left out (``dataset.onError: skip``)."""
     tokens: dict[str, float] = {}
@@ -88,6 +90,21 @@ class MeasuredTokens(ContractModel):
     message: str = ""
 
 
+class StreamFile(ContractModel):
+    """A file that is read from where it lies."""
+
+    name: str
+    url: str
+    size: int
+
+
+class DataStream(ContractModel):
+    """Files of a dataset of the hub that are read during the training, in the order of their names."""
+
+    commit: str
+    files: list[StreamFile]
+
+
 class ResumePoint(ContractModel):
     """A verified checkpoint on local disk."""
 
@@ -105,6 +122,8 @@ class WorkerPlan(ContractModel):
     tokenizer_dir: Path
     prepared_dir: Path
     """As written by the prepare process."""
+    stream: DataStream | None = None
+    """Where training rows are read instead; what is prepared of them is an excerpt."""
     peft_config: Path | None = None
     """The adapter's shape, where it is not in the spec."""
     attached_dir: Path | None = None

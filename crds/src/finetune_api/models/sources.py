@@ -168,6 +168,12 @@ class Dataset(ApiModel):
     packing: bool = api_field(resume=IDENTITY, requirement="E-24")
     """Put several short examples into one sequence. Worth it when most examples are far shorter than maxSeqLength. Methods sft and
     pretrain only."""
+    lazy_tokenize: bool = api_field(default=False, resume=IDENTITY, tier=ADVANCED, requirement="E-13 OP-16")
+    """Tokenise rows when they are trained instead of before: training of a large file starts sooner, and each epoch tokenises again.
+    Lengths are not known beforehand, so nothing is said of truncation. Method sft, without packing."""
+    streaming: bool = api_field(default=False, resume=IDENTITY, tier=ADVANCED, requirement="E-14 OP-16 X30 AC-38")
+    """Read rows of a public dataset of the hub (JSONL, Parquet, text) while training, without storing them; they are tokenised as with
+    lazyTokenize and shuffled in windows of 2048. Needs training.maxSteps; evaluation data comes from evalUri alone. Method sft."""
     num_workers: int = api_field(ge=0, le=16, recommended="at most 9, and not above the pod's CPUs", requirement="E-25 E-26 X26")
     """Data loader worker processes per rank."""
     pin_memory: bool = api_field(requirement="E-27")

@@ -18,6 +18,7 @@ from finetune_api.rules.rule import Rule
 from finetune_api.rules.running import CANCELLED_IS_FINAL, JOB_NAME, JOB_NAME_PATTERN, RUNNING_RULES, SchemaRule
 from finetune_api.rules.scheduling import SCHEDULING_RULES
 from finetune_api.rules.sources import SOURCE_RULES
+from finetune_api.rules.streams import STREAM_RULES
 from finetune_api.written import Written
 
 __all__ = [
@@ -32,7 +33,16 @@ __all__ = [
     "check_resolved",
 ]
 
-RULES: tuple[Rule, ...] = SOURCE_RULES + LEARNING_RULES + METHOD_RULES + RUNNING_RULES + SCHEDULING_RULES + OUTPUT_RULES + CUSTOM_RULES
+RULES: tuple[Rule, ...] = (
+    SOURCE_RULES
+    + STREAM_RULES
+    + LEARNING_RULES
+    + METHOD_RULES
+    + RUNNING_RULES
+    + SCHEDULING_RULES
+    + OUTPUT_RULES
+    + CUSTOM_RULES
+)
 
 
 def check_job(spec: Mapping[str, Any]) -> list[Problem]:

@@ -33,4 +33,6 @@ def prepared_key(spec: FineTuneJobSpec, *, tokenizer_digest: str, dataset_digest
             "packing": dataset.packing,
             "seed": spec.training.seed,
         }
+        | ({"later": True} if dataset.lazy_tokenize else {})
+        | ({"excerpt": True} if dataset.streaming else {})
     )

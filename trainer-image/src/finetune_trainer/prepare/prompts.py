@@ -16,13 +16,17 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
+    from finetune_trainer.prepare.later import LaterRows
+
 KEPT: Final = 20
 """Prompts of each split; an export answers as many of them as it is asked to."""
 SHARE: Final = 0.5
 """Of a row in which every token is trained: how much of it is the prompt."""
 
 
-def prompts_of(rows: Dataset, split: Literal["train", "eval"], tokenizer: PreTrainedTokenizerBase, seed: int) -> list[SamplePrompt]:
+def prompts_of(
+    rows: Dataset | LaterRows, split: Literal["train", "eval"], tokenizer: PreTrainedTokenizerBase, seed: int
+) -> list[SamplePrompt]:
     """Prompt and expected answer of some prepared rows, chosen by seed."""
     chosen = sorted(int(row) for row in sample_rows(np.arange(len(rows)), KEPT, seed))
     asked = [_asked(rows[index], tokenizer) for index in chosen]

@@ -7,12 +7,15 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
 from finetune_api.contract.run_config import RunConfig
+from finetune_api.contract.store import SamplePrompt
 from finetune_api.models.spec import FineTuneJobSpec
+from finetune_trainer.prepare.encoded import Ready
+from finetune_trainer.prepare.later import LATER_SCHEMA, Later, LaterRows
 from finetune_trainer.prepare.merging import Rows, evaluation_rows, limited_rows, sample_rows, weighted_rows
 from finetune_trainer.prepare.packing import pack
 from finetune_trainer.prepare.preparation import Preparation, open_preparation
@@ -51,7 +54,7 @@ def prepare(plan: PreparePlan, progress: Progress) -> PreparedSummary:
     kept = rows.select(
         weighted_rows(own, np.asarray(tally.sources), [part.weight or 1.0 for part in spec.dataset.parts], spec.training.seed)
     )
-    prompts = prompts_of(kept, "train", preparation.tokenizer, spec.training.seed)
+    prompts = _prompts(kept, "train", preparation)
     if spec.dataset.packing:
         write_packed(kept, pack(lengths(kept).tolist(), preparation.limit), scratch / "packed.arrow")
         kept = open_table(scratch / "packed.arrow")
@@ -61,14 +64,15 @@ def prepare(plan: PreparePlan, progress: Progress) -> PreparedSummary:
         reader = preparation.reader(spec.dataset.parts[0], rejects)
         source, _ = _encode([reader.read(data_files(plan.eval_files))], preparation, rejects, scratch / "eval.arrow", progress)
         eval_rows = len(source)
-        prompts += prompts_of(source, "eval", preparation.tokenizer, spec.training.seed)
+        prompts += _prompts(source, "eval", preparation)
         save(source, plan.output_dir / "eval")
     elif len(evaluation):
-        prompts += prompts_of(rows.select(evaluation), "eval", preparation.tokenizer, spec.training.seed)
+        prompts += _prompts(rows.select(evaluation), "eval", preparation)
         save(rows.select(evaluation), plan.output_dir / "eval")
     summary = summarise(tally, own, preparation.limit, rejects).model_copy(
         update={
             "train_rows": len(kept),
+            "is_excerpt": spec.dataset.streaming,
             "eval_rows": eval_rows,
             "samples": _samples(plan, preparation, tally, own),
             "prompts": prompts,
@@ -77,6 +81,13 @@ def prepare(plan: PreparePlan, progress: Progress) -> PreparedSummary:
     (plan.output_dir / SUMMARY).write_text(summary.to_json())
     shutil.rmtree(scratch)
     return summary
+
+
+def _prompts(rows: Dataset, split: Literal["train", "eval"], preparation: Preparation) -> list[SamplePrompt]:
+    """Prompts of some rows, whether they are tokens already or not."""
+    spec = preparation.spec
+    tokens = LaterRows(rows, preparation) if spec.dataset.lazy_tokenize else rows
+    return prompts_of(tokens, split, preparation.tokenizer, spec.training.seed)
 
 
 def _split(spec: FineTuneJobSpec, tally: Tally) -> tuple[Rows, Rows]:
@@ -108,11 +119,16 @@ def _encode(
 ) -> tuple[Dataset, Tally]:
     """Encode the rows of all sources into a stream file; rows with nothing to learn are left out and counted."""
     tally = Tally()
-    with TableWriter(path, SCHEMAS[purpose_of(preparation.spec)]) as writer:
+    is_later = preparation.spec.dataset.lazy_tokenize
+    with TableWriter(path, LATER_SCHEMA if is_later else SCHEMAS[purpose_of(preparation.spec)]) as writer:
         for number, source in enumerate(sources):
             rows, ordinal = iter(source), 0
             while batch := list(islice(rows, BATCH)):
-                encoded = preparation.encoder.encode([preparation.example(row) for row in batch], rejects)
+                encoded: Sequence[Sequence[Ready]] = (
+                    [[Later.of(row)] for row in batch]
+                    if is_later
+                    else preparation.encoder.encode([preparation.example(row) for row in batch], rejects)
+                )
                 writer.write_rows(tally.add(number, ordinal, encoded))
                 ordinal += len(batch)
                 progress(tally.read)

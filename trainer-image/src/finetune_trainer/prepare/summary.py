@@ -56,8 +56,9 @@ def summarise(tally: Tally, train: Rows, limit: int, rejects: Rejects) -> Prepar
     """Describe the rows at ``train``; the numbers of rows are still to be filled in."""
     sizes = tally.sizes[train]
     cut, prompts = int(np.asarray(tally.cut, dtype=bool)[train].sum()), int(np.asarray(tally.prompt_cut, dtype=bool)[train].sum())
-    tokens = token_facts(sizes)
-    warnings = excessive_truncation(cut, len(train), limit=limit, median=tokens["p50"], longest=tokens["max"])
+    # Rows that are tokenised later have no lengths yet.
+    tokens = token_facts(sizes) if sizes.any() else {}
+    warnings = excessive_truncation(cut, len(train), limit=limit, median=tokens["p50"], longest=tokens["max"]) if tokens else {}
     if tally.dropped:
         warnings["RowsDropped"] = f"{tally.dropped} rows have nothing left to learn within {limit} tokens and were left out"
     warnings |= rows_skipped(rejects) | small_dataset(len(tally.lengths))

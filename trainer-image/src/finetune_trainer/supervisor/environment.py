@@ -15,7 +15,9 @@ from finetune_api.contract.run_config import RunConfig
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.resolve import ATTACHED
 from finetune_trainer.errors import configuration_error
+from finetune_trainer.protocol import DataStream
 from finetune_trainer.sources.context import Source, SourceContext
+from finetune_trainer.sources.hub_stream import find_stream
 from finetune_trainer.sources.resolve import Split
 from finetune_trainer.store.base import Store
 from finetune_trainer.store.credentials import SecretFiles
@@ -178,6 +180,14 @@ def dataset_sources(spec: FineTuneJobSpec, secrets: Secrets) -> list[tuple[Sourc
         (Source(part.uri, field, secret, part.region), Split(part.split or spec.dataset.split, part.config))
         for part, field, secret in zip(spec.dataset.parts, fields, credentials, strict=True)
     ]
+
+
+def data_stream(spec: FineTuneJobSpec, secrets: Secrets, context: SourceContext, pinned: str | None = None) -> DataStream | None:
+    """Where a job reads its rows during the training; None for one that has them before."""
+    if not spec.dataset.streaming:
+        return None
+    ((source, split),) = dataset_sources(spec, secrets)
+    return find_stream(source, context, split, pinned=pinned)
 
 
 def source_context(config: RunConfig, environment: PodEnvironment) -> SourceContext:

@@ -122,6 +122,8 @@ def facts_of_rows(directory: Path) -> dict[str, str]:
     """Facts for the status: how many rows, what became of the others, how long they are."""
     summary = read_summary(directory)
     facts = {"trainRows": str(summary.train_rows), "evalRows": str(summary.eval_rows), "truncatedRows": str(summary.truncated_rows)}
+    if summary.is_excerpt:
+        del facts["trainRows"], facts["truncatedRows"]
     facts |= {f"rowTokens{name.capitalize()}": f"{summary.tokens[name]:.0f}" for name in ("p50", "p95", "max") if name in summary.tokens}
     return facts | ({"skippedRows": str(summary.skipped_rows)} if summary.skipped_rows else {})
 

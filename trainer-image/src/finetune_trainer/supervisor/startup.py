@@ -17,12 +17,22 @@ from finetune_api.exports import exports_of
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.resolve import ATTACHED
 from finetune_trainer.outputs.families import check_directory
-from finetune_trainer.protocol import ResumePoint, WorkerPlan
+from finetune_trainer.protocol import DataStream, ResumePoint, WorkerPlan
 from finetune_trainer.sources.adapter_directory import ADAPTER_CONFIG, fetch_adapter
 from finetune_trainer.sources.context import Source, SourceContext
 from finetune_trainer.sources.digest import digest_of, directory_digest
+from finetune_trainer.sources.hub_stream import write_excerpt
 from finetune_trainer.sources.plain_checkpoint import plain_step
-from finetune_trainer.sources.resolve import FetchedModel, Split, fetch_data, fetch_json, fetch_model, fetch_tokenizer, tokenizer_names
+from finetune_trainer.sources.resolve import (
+    FetchedData,
+    FetchedModel,
+    Split,
+    fetch_data,
+    fetch_json,
+    fetch_model,
+    fetch_tokenizer,
+    tokenizer_names,
+)
 from finetune_trainer.store.base import Store
 from finetune_trainer.supervisor.board import Board
 from finetune_trainer.supervisor.companions import Companions, fetch_companions
@@ -30,6 +40,7 @@ from finetune_trainer.supervisor.environment import (
     PodEnvironment,
     Secrets,
     attached_source,
+    data_stream,
     dataset_sources,
     model_source,
     tokenizer_source,
@@ -37,6 +48,8 @@ from finetune_trainer.supervisor.environment import (
 from finetune_trainer.supervisor.restore import RestoreTarget, fetch_best, restore_foreign, restore_own
 
 logger = logging.getLogger(__name__)
+STREAMED = "dataset.uri"
+"""Name under which the commit of a streamed dataset is frozen."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,8 @@ class Weights:
     companions: Companions
     attached: FetchedModel | None = None
     """The adapter that training goes on from."""
+    stream: DataStream | None = None
+    """Where training rows are read during the training."""
 
     @property
     def pinned(self) -> Pinned:
@@ -93,7 +108,9 @@ class Weights:
             contract_version=CONTRACT_VERSION,
             model_revision=self.model.revision,
             tokenizer_digest=self.tokenizer_digest,
-            companions=self.companions.revisions | ({ATTACHED: self.attached.revision} if self.attached is not None else {}),
+            companions=self.companions.revisions
+            | ({ATTACHED: self.attached.revision} if self.attached is not None else {})
+            | ({STREAMED: self.stream.commit} if self.stream is not None else {}),
         )
 
 
@@ -117,7 +134,14 @@ def fetch_weights(inputs: Inputs, pinned: Pinned | None) -> Weights:
     companions = fetch_companions(spec, inputs.secrets.model, inputs.sources, known)
     existing = attached_source(spec, inputs.secrets)
     attached = fetch_adapter(existing, inputs.sources, spec.builtin_method, pinned=known.get(ATTACHED)) if existing is not None else None
-    return Weights(model, directory, directory_digest(directory, tokenizer_names(directory)), companions, attached)
+    return Weights(
+        model,
+        directory,
+        directory_digest(directory, tokenizer_names(directory)),
+        companions,
+        attached,
+        data_stream(spec, inputs.secrets, inputs.sources, known.get(STREAMED)),
+    )
 
 
 @dataclass(frozen=True)
@@ -130,16 +154,24 @@ class RawData:
     digest: str
 
 
-def fetch_raw_data(inputs: Inputs) -> RawData:
-    """Fetch all sources of the dataset and the evaluation data."""
+def fetch_raw_data(inputs: Inputs, stream: DataStream | None = None) -> RawData:
+    """Fetch all sources of the dataset and the evaluation data; of a stream the first rows."""
     dataset = inputs.spec.dataset
-    train = [fetch_data(source, inputs.sources, split) for source, split in dataset_sources(inputs.spec, inputs.secrets)]
+    if stream is not None:
+        excerpt = write_excerpt(stream, inputs.environment.work_dir / "excerpt")
+        train = [FetchedData([excerpt], digest_of([stream.commit, [file.name for file in stream.files]]))]
+    else:
+        train = _fetch_train(inputs)
     files, digests = [found.files for found in train], [found.digest for found in train]
     if dataset.eval_uri is None:
         return RawData(files, [], digests[0] if len(digests) == 1 else digest_of(digests))
     source = Source(dataset.eval_uri, "dataset.evalUri", inputs.secrets.dataset, dataset.region)
     evaluation = fetch_data(source, inputs.sources, Split(dataset.split, dataset.config))
     return RawData(files, evaluation.files, digest_of((*digests, evaluation.digest)))
+
+
+def _fetch_train(inputs: Inputs) -> list[FetchedData]:
+    return [fetch_data(source, inputs.sources, split) for source, split in dataset_sources(inputs.spec, inputs.secrets)]
 
 
 def fetch_peft_config(inputs: Inputs, weights: Weights) -> Path | None:
@@ -198,6 +230,7 @@ def build_plan(inputs: Inputs, fetched: Fetched, course: Course, pinned: Pinned)
         model_dir=fetched.weights.model.directory,
         tokenizer_dir=fetched.weights.tokenizer_dir,
         prepared_dir=fetched.rows,
+        stream=fetched.weights.stream,
         peft_config=fetch_peft_config(inputs, fetched.weights),
         attached_dir=fetched.weights.attached.directory if fetched.weights.attached is not None else None,
         reference_dir=fetched.weights.companions.reference,

@@ -174,7 +174,7 @@ class LeaderStartup:
         return rows, known
 
     def _make_rows(self, weights: Weights, known: Pinned, stored: Pinned | None) -> tuple[Path, Pinned]:
-        raw = fetch_raw_data(self._inputs)
+        raw = fetch_raw_data(self._inputs, weights.stream)
         key = prepared_key(self._inputs.spec, tokenizer_digest=weights.tokenizer_digest, dataset_digest=raw.digest)
         known = known.model_copy(update={"dataset_digest": raw.digest, "prepared_key": key})
         if stored is not None:

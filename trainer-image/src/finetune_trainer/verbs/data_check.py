@@ -14,9 +14,10 @@ from finetune_trainer.errors import TrainerError
 from finetune_trainer.prepare.check import Part, check_rows
 from finetune_trainer.protocol import ENV_MEASURE_PLAN, MeasuredTokens, MeasurePlan
 from finetune_trainer.sources.context import Source, SourceContext
+from finetune_trainer.sources.hub_stream import write_excerpt
 from finetune_trainer.sources.resolve import Split, fetch_tokenizer
-from finetune_trainer.sources.sample import sample_data
-from finetune_trainer.supervisor.environment import PodEnvironment, Secrets, dataset_sources, model_source, tokenizer_source
+from finetune_trainer.sources.sample import Sample, sample_data
+from finetune_trainer.supervisor.environment import PodEnvironment, Secrets, data_stream, dataset_sources, model_source, tokenizer_source
 
 logger = logging.getLogger(__name__)
 MEASURE_SECONDS = 300.0
@@ -32,7 +33,7 @@ def check_data(
     spec, directory = config.spec, environment.work_dir / "sample"
     parts = []
     for number, (source, split) in enumerate(dataset_sources(spec, secrets)):
-        sample = sample_data(source, context, split, directory / str(number))
+        sample = _sample(config, secrets, context, directory / str(number)) or sample_data(source, context, split, directory / str(number))
         parts.append(Part(spec.dataset.parts[number], sample.files, sample.is_whole))
     checked = check_rows(parts, spec)
     facts = checked.facts
@@ -44,6 +45,12 @@ def check_data(
         "dataset": _with_tokens(facts, measured).model_dump(by_alias=True, exclude_none=True),
     }
     return checked.warnings | (measured.warnings if measured is not None else {})
+
+
+def _sample(config: RunConfig, secrets: Secrets, context: SourceContext, directory: Path) -> Sample | None:
+    """The first rows of a stream; None for data that is fetched."""
+    stream = data_stream(config.spec, secrets, context)
+    return Sample([write_excerpt(stream, directory)], is_whole=False) if stream is not None else None
 
 
 def _evaluation_rows(config: RunConfig, secrets: Secrets, context: SourceContext, directory: Path) -> int:

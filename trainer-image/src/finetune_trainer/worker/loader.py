@@ -11,6 +11,7 @@ import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
 
+from finetune_trainer.prepare.later import NOTHING, LaterRows, StreamedRows
 from finetune_trainer.worker.order import Order, Shares
 
 Row: TypeAlias = dict[str, Any]
@@ -45,6 +46,26 @@ class TaskRows(Rows):
 
     def __getitems__(self, indices: Sequence[int]) -> list[Row]:
         return [json.loads(row["row"]) for row in super().__getitems__(indices)] if indices else []
+
+
+class TokenisedLater(Rows):
+    """Rows whose tokens are made here, by index: of a table, or of a stream."""
+
+    def __init__(self, source: LaterRows | StreamedRows, count: int, longest: int) -> None:
+        """``longest`` is the length of a row in tokens that none exceeds."""
+        self._source, self._count = source, count
+        self.longest = longest
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Row]:
+        rows = self._source.encode(indices) if indices else [NOTHING]
+        return [{name: list(values) for name, values in row.items()} for row in rows]
+
+    def longest_rows(self, count: int) -> list[Row]:
+        """Return the largest rows there could be, of no meaning."""
+        return [{"input_ids": [0] * self.longest, "labels": [0] * self.longest} for _ in range(count)]
 
 
 class EpochBatches:

@@ -64,6 +64,27 @@ class Order:
 
 
 @dataclass(frozen=True)
+class StreamOrder(Order):
+    """The order of a stream, which shuffles by itself: one row after the other; epochs are not known.
+
+    ``rows`` is those of the whole run.
+    """
+
+    def place(self, step: int) -> tuple[int, int]:
+        """Return (0, step from 0): rewinds only lead on."""
+        return 0, data_position(step, self.rewinds) - 1
+
+    def epoch_rows(self, epoch: int) -> NDArray[np.int64]:  # noqa: ARG002  # there is one
+        """Return nothing: rows follow from the step alone."""
+        return np.empty(0, dtype=np.int64)
+
+    def step_rows(self, epoch_rows: NDArray[np.int64], step_in_epoch: int) -> NDArray[np.int64]:  # noqa: ARG002  # none are needed
+        """Return the positions of one step."""
+        start = step_in_epoch * self.global_batch
+        return np.arange(start, start + self.global_batch, dtype=np.int64)
+
+
+@dataclass(frozen=True)
 class Share:
     """A rank's part of the global batch: ``accumulation`` micro-batches of at most ``batch_size`` rows per step."""
 

@@ -28,6 +28,7 @@ from finetune_trainer.worker.failures import Probed, out_of_memory
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from finetune_trainer.worker.loader import Row
     from finetune_trainer.worker.session import Session
     from finetune_trainer.worker.trainer import FineTuneTrainer
 
@@ -55,9 +56,14 @@ def probe(session: Session, trainer: FineTuneTrainer) -> None:
 
     Raises :class:`TrainerError` (CudaOutOfMemory) with measured and estimated bytes and the change that helps first.
     """
-    tokens = lengths(trainer.train_dataset)
-    rows = longest_rows(tokens, session.spec.training.batch_size)
-    probed = Probed(len(rows), int(tokens[rows].max()), expected_bytes(session, trainer))
+    size, later = session.spec.training.batch_size, trainer.later_rows
+    if later is not None:
+        rows, longest = later.longest_rows(size), later.longest
+    else:
+        tokens = lengths(trainer.train_dataset)
+        chosen = longest_rows(tokens, size)
+        rows, longest = trainer.rows_class(trainer.train_dataset).__getitems__(chosen), int(tokens[chosen].max())
+    probed = Probed(len(rows), longest, expected_bytes(session, trainer))
     started = time.monotonic()
     try:
         with untouched(trainer.model):
@@ -86,10 +92,9 @@ def expected_bytes(session: Session, trainer: FineTuneTrainer) -> int | None:
     return estimate_memory(session.spec, shape, plan).total
 
 
-def _pass(session: Session, trainer: FineTuneTrainer, rows: list[int]) -> None:
+def _pass(session: Session, trainer: FineTuneTrainer, rows: list[Row]) -> None:
     model = trainer.model_wrapped
-    loader: Any = trainer.get_train_dataloader()
-    inputs = loader.collate_fn(loader.dataset.__getitems__(rows))
+    inputs = trainer.data_collator(rows)
     trainer.current_gradient_accumulation_steps = session.spec.training.grad_accum_steps
     if session.sharing.name == "ddp":
         # Whole copies need no peer here, and DDP chooses its buckets in the first pass that is synchronised: that is the first step's.

@@ -21,9 +21,9 @@ from finetune_trainer.worker.order import rows_digest
 if TYPE_CHECKING:
     from finetune_trainer.worker.session import Session
 
-LOCAL_VALUES = 4
-"""What a rank knows of a step: loss, correctly predicted tokens, summed entropy, trained tokens; the last three 0 where only the trainer
-knows them (:attr:`StepRecord.metrics`)."""
+LOCAL_VALUES = 5
+"""What a rank knows of a step: loss, correctly predicted tokens, summed entropy, trained tokens, tokens read; all but the first 0 where
+only the trainer knows them (:attr:`StepRecord.metrics`)."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class PendingStep:
     """The same on all ranks."""
     update_skipped: bool
     """The gradient scaler found an overflow and skipped the update, as it does while it finds its scale."""
-    tokens: int
-    """Tokens of the step, over all ranks."""
+    tokens: int | None
+    """Tokens of the step, over all ranks; None where they are counted while they are read."""
     metrics: Mapping[str, float]
     """Numbers of the method, known on the host."""
 
@@ -72,13 +72,16 @@ class StepRecord:
 class Recorder:
     """Collects steps and reads them from the device when asked; reading is collective, so all ranks ask at the same step."""
 
-    def __init__(self, session: Session, row_lengths: NDArray[np.int64]) -> None:
+    def __init__(self, session: Session, row_lengths: NDArray[np.int64] | None) -> None:
+        """``row_lengths`` in tokens; None where rows are tokenised later."""
         self._session = session
         self._row_lengths = row_lengths
         self._pending: list[PendingStep] = []
         self._latest: PendingStep | None = None
         self._values: torch.Tensor | None = None
         self._grad_norm: torch.Tensor | None = None
+        self._read_tokens: dict[int, int] = {}
+        """Of the steps that were read last."""
         self._epoch_rows: tuple[int, NDArray[np.int64]] | None = None
         self.meter: GpuMeter | None = None
         """Set once the model is there."""
@@ -135,6 +138,7 @@ class Recorder:
         finally:
             self._pending.clear()
             self._write(records)
+        self._read_tokens = {record.step: record.tokens for record in records}
         self._session.progress.window += [record.loss for record in records]
         self._session.progress.tokens_seen += sum(record.tokens for record in records)
         return records
@@ -144,8 +148,9 @@ class Recorder:
         latest, session = self._latest, self._session
         if latest is None or not session.rank.is_first:
             return
-        unread = sum(pending.tokens for pending in self._pending)
-        speed = latest.tokens / latest.seconds
+        unread = sum(pending.tokens or 0 for pending in self._pending)
+        tokens = self._read_tokens.get(latest.step) if latest.tokens is None else latest.tokens
+        speed = tokens / latest.seconds if tokens is not None else None
         session.link.send(
             StepReport(
                 step=latest.step,
@@ -158,7 +163,7 @@ class Recorder:
                 step_seconds=latest.seconds,
                 tokens_seen=session.progress.tokens_seen + unread,
                 gpu_memory_bytes=self.meter.peak_memory() if self.meter is not None else None,
-                mfu=self.meter.utilization(speed) if self.meter is not None else None,
+                mfu=self.meter.utilization(speed) if self.meter is not None and speed is not None else None,
                 metrics=dict(metrics) if metrics else None,
                 replayed=latest.step <= session.plan.lost_until_step,
             )
@@ -172,7 +177,7 @@ class Recorder:
     def _record(self, pending: PendingStep, norm: float, world: torch.Tensor) -> StepRecord:
         """Combine one step's values of all ranks ([ranks, :data:`LOCAL_VALUES`], float64)."""
         loss = float(world[:, 0].sum()) / len(world)
-        _, correct, entropy, tokens = world.sum(dim=0).tolist()
+        _, correct, entropy, tokens, read = world.sum(dim=0).tolist()
         if not math.isfinite(loss) or not (math.isfinite(norm) or pending.update_skipped):
             what = f"loss {loss}" if not math.isfinite(loss) else f"gradient norm {norm}"
             raise TrainerError(
@@ -187,7 +192,7 @@ class Recorder:
             loss=loss,
             grad_norm=norm if math.isfinite(norm) else None,
             learning_rate=pending.learning_rate,
-            tokens=pending.tokens,
+            tokens=int(read) if pending.tokens is None else pending.tokens,
             seconds=pending.seconds,
             replayed=pending.step <= self._session.plan.lost_until_step,
             samples=rows_digest(self._rows(pending.step)),
@@ -203,8 +208,8 @@ class Recorder:
             self._epoch_rows = (epoch, order.epoch_rows(epoch))
         return order.step_rows(self._epoch_rows[1], within)
 
-    def _tokens(self, step: int) -> int:
-        return int(self._row_lengths[self._rows(step)].sum())
+    def _tokens(self, step: int) -> int | None:
+        return None if self._row_lengths is None else int(self._row_lengths[self._rows(step)].sum())
 
     def _write(self, records: list[StepRecord]) -> None:
         if self._file is not None:

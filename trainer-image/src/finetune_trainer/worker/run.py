@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -12,6 +13,9 @@ from transformers import set_seed
 
 from finetune_api.contract.failures import EXIT_DONE, EXIT_STOPPED
 from finetune_api.strategies import effective_strategy
+from finetune_trainer.prepare.later import LaterRows, StreamedRows
+from finetune_trainer.prepare.preparation import open_preparation
+from finetune_trainer.prepare.stream import RowStream
 from finetune_trainer.prepare.table import lengths
 from finetune_trainer.prepare.tokenizer import load_tokenizer
 from finetune_trainer.protocol import Facts, Used
@@ -25,9 +29,10 @@ from finetune_trainer.worker.final import save_final
 from finetune_trainer.worker.gpu import gpu_meter
 from finetune_trainer.worker.group import open_group
 from finetune_trainer.worker.heartbeat import Heartbeat
+from finetune_trainer.worker.loader import TokenisedLater
 from finetune_trainer.worker.methods import Request, make_arguments, make_trainer
 from finetune_trainer.worker.model import find_device, load_model
-from finetune_trainer.worker.order import Order
+from finetune_trainer.worker.order import Order, StreamOrder
 from finetune_trainer.worker.precision import Device, Formats, resolve_formats
 from finetune_trainer.worker.recorder import Recorder
 from finetune_trainer.worker.schedule import make_schedule, pace_of
@@ -60,7 +65,7 @@ def run(start: Start, started: float) -> int:
     session.sharing.before_model()
     material = load_material(session, rows, formats, device)
     session.group.meet("loaded")
-    recorder = Recorder(session, lengths(rows.train))
+    recorder = Recorder(session, lengths(rows.train) if material.later_train is None else None)
     conductor = Conductor(session, recorder)
     trainer = make_trainer(Request(session, conductor, material, formats, device, args))
     conductor.attach(trainer)
@@ -124,7 +129,29 @@ def load_material(session: Session, rows: PreparedRows, formats: Formats, device
         model = add_adapter(model, config, spec.training.seed, public_name(spec.model.uri), keeps_dtype=keeps_dtype)
         if plan.attached_dir is not None:
             attach_weights(model, plan.attached_dir)
-    return Material(model, tokenizer, rows.train, rows.evaluation)
+    return with_later_rows(session, Material(model, tokenizer, rows.train, rows.evaluation))
+
+
+def with_later_rows(session: Session, material: Material) -> Material:
+    """Add where rows come from that are tokenised during the training."""
+    plan, dataset = session.plan, session.spec.dataset
+    if not dataset.lazy_tokenize and plan.stream is None:
+        return material
+    preparation = open_preparation(session.spec, plan.tokenizer_dir)
+    train, evaluation = material.train, material.evaluation
+    if plan.stream is not None:
+        stream = RowStream(plan.stream, session.spec.training.seed, reshuffle=dataset.reshuffle)
+        later = TokenisedLater(StreamedRows(stream, preparation), session.order.rows, preparation.limit)
+    else:
+        later = TokenisedLater(LaterRows(train, preparation), len(train), preparation.limit)
+    is_evaluation_later = dataset.lazy_tokenize and evaluation is not None
+    return replace(
+        material,
+        later_train=later,
+        later_evaluation=TokenisedLater(LaterRows(evaluation, preparation), len(evaluation), preparation.limit)
+        if is_evaluation_later and evaluation is not None
+        else None,
+    )
 
 
 def open_session(start: Start, rows: PreparedRows, started: float) -> Session:
@@ -136,7 +163,8 @@ def open_session(start: Start, rows: PreparedRows, started: float) -> Session:
     plan, spec, rank = start.plan, start.config.spec, start.rank
     eval_rows = len(rows.evaluation) if rows.evaluation is not None else 0
     pace = pace_of(spec, rank.world_size)
-    schedule = make_schedule(spec, train_rows=len(rows.train), eval_rows=eval_rows, world_size=rank.world_size)
+    train_rows = len(rows.train) if plan.stream is None else spec.training.max_steps * pace.rows_per_step
+    schedule = make_schedule(spec, train_rows=train_rows, eval_rows=eval_rows, world_size=rank.world_size)
     sharing = sharing_of(effective_strategy(spec.distributed.strategy, plan.pinned.strategy, rank.world_size))
     resume.check_global_batch(plan, schedule.global_batch, rank, spec.training.batch_size)
     resume.check_ranks(plan, sharing.name, rank)
@@ -161,8 +189,8 @@ def open_session(start: Start, rows: PreparedRows, started: float) -> Session:
         group=open_group(rank, spec.resources.device, spec.distributed.timeout_seconds, needed=sharing.needs_group),
         schedule=schedule,
         pace=pace,
-        order=Order(
-            len(rows.train),
+        order=(Order if plan.stream is None else StreamOrder)(
+            train_rows,
             pace.rows_per_step,
             spec.training.seed,
             spec.dataset.reshuffle,

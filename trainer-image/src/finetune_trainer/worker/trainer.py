@@ -27,7 +27,7 @@ from finetune_api.contract.store import Trigger
 from finetune_trainer.worker import checkpoint, resume
 from finetune_trainer.worker.conductor import Conductor
 from finetune_trainer.worker.evaluation import Evaluation, evaluate_batches
-from finetune_trainer.worker.loader import EpochBatches, Rows, make_loader
+from finetune_trainer.worker.loader import EpochBatches, Rows, TokenisedLater, make_loader
 from finetune_trainer.worker.order import Share, Shares
 from finetune_trainer.worker.rates import lower_rates
 from finetune_trainer.worker.unchanging import SavedOnce, forget_card
@@ -53,6 +53,9 @@ class Material:
     tokenizer: PreTrainedTokenizerBase
     train: Dataset
     evaluation: Dataset | None
+    later_train: TokenisedLater | None = None
+    """Where training rows come from instead of ``train``."""
+    later_evaluation: TokenisedLater | None = None
 
 
 class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
@@ -64,7 +67,11 @@ class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
     def __init__(self, session: Session, conductor: Conductor, material: Material, **options: Any) -> None:
         """``options`` are for TRL's own class: ``args``, reference model, reward functions."""
         self._session, self._conductor = session, conductor
-        self._evaluation_rows = self.rows_class(material.evaluation) if material.evaluation is not None else None
+        self._evaluation_rows: Rows | None
+        self._evaluation_rows = material.later_evaluation
+        if self._evaluation_rows is None and material.evaluation is not None:
+            self._evaluation_rows = self.rows_class(material.evaluation)
+        self.later_rows = material.later_train
         self._hyperparameters: list[dict[str, Any]] = []
         self._optimizer_writing: Future[None] | None = None
         session.sharing.before_trainer()
@@ -131,7 +138,7 @@ class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
         spec = self._session.spec
         batches = EpochBatches(self._session.order, self.shares())
         pin = spec.dataset.pin_memory and self.args.device.type == "cuda"
-        rows = self.rows_class(self.train_dataset)
+        rows = self.later_rows if self.later_rows is not None else self.rows_class(self.train_dataset)
         return make_loader(rows, batches, self.data_collator, workers=spec.dataset.num_workers, pin_memory=pin)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -143,7 +150,7 @@ class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
     def record_micro_batch(self, loss: torch.Tensor) -> None:
         """Hand the loss of a micro-batch to the recorder, on the device."""
         nothing = torch.zeros((), device=loss.device)
-        self._conductor.recorder.add_micro_batch(torch.stack([loss.detach().float(), nothing, nothing, nothing]))
+        self._conductor.recorder.add_micro_batch(torch.stack([loss.detach().float(), nothing, nothing, nothing, nothing]))
 
     def forget_micro_batch(self) -> None:
         """Drop what was recorded of a micro-batch that is not part of the training."""

@@ -53,7 +53,9 @@ class TokenTrainer(FineTuneTrainer, SFTTrainer):  # type: ignore[misc]  # trl is
         loss = -scores.log_probs.sum() / torch.as_tensor(total).clamp(min=1) * self._session.rank.world_size
         if scores.aux_loss is not None:
             loss = loss + self.router_aux_loss_coef * scores.aux_loss / self.current_gradient_accumulation_steps
-        counts = (scores.is_top1.sum(), scores.entropy.sum(), tokens)
+        mask = inputs.get("attention_mask")
+        read = mask.sum() if mask is not None else tokens.new_tensor(inputs["input_ids"].numel())
+        counts = (scores.is_top1.sum(), scores.entropy.sum(), tokens, read)
         self._conductor.recorder.add_micro_batch(torch.stack([loss.detach().float(), *(value.float() for value in counts)]))
         return (loss, scores) if return_outputs else loss
 
