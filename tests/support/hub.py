@@ -119,8 +119,12 @@ class HubServer:
         kind: Kind = "models" if request.match_info["kind"] == "models" else "datasets"
         commit, files = self._find(request, kind)
         name = f"{request.match_info['org']}/{request.match_info['name']}"
+        access = self.repositories[kind, name].access
         siblings = [{"rfilename": path, "size": len(content)} for path, content in sorted(files.items())]
-        return web.json_response({"id": name, "modelId": name, "sha": commit, "private": False, "tags": [], "siblings": siblings})
+        return web.json_response(
+            {"id": name, "modelId": name, "sha": commit, "tags": [], "siblings": siblings}
+            | {"private": access == "private", "gated": "manual" if access == "gated" else False}
+        )
 
     async def _tree(self, request: web.Request) -> web.Response:
         kind: Kind = "models" if request.match_info["kind"] == "models" else "datasets"

@@ -11,8 +11,10 @@ import pytest
 
 from finetune_api.contract.failures import FailureClass
 from finetune_api.contract.store import AttemptRecord, CheckpointRef
+from finetune_trainer.sources.hub_stream import EXCERPT_ROWS
 from finetune_trainer.sources.plain_checkpoint import REQUIRED
 from finetune_trainer.store.ledger import read_ledger
+from tests.support.hub import running_hub
 from tests.support.pods import Cluster
 from tests.support.progress_server import ProgressServer
 from tests.support.waiting import eventually
@@ -63,6 +65,26 @@ def test_resumes_from_a_checkpoint_of_another_job(s3_cluster: Cluster, operator:
     (other,) = s3_cluster.start_run({"checkpoint": {"resumeFrom": uri}}, FAKE_STEPS="6")
     assert other.wait() == 0, other.output()
     assert "rank 0 begins at step 5" in other.output()
+
+
+def test_a_stream_is_pinned_to_its_commit(cluster: Cluster) -> None:
+    """E-14: all pods and later attempts read the commit that the first one found; of the rows an excerpt alone is prepared."""
+    cluster.replicas = 2
+    changes = {"dataset": {"uri": "hf://acme/rows", "streaming": True}, "training": {"maxSteps": 10}}
+    with running_hub() as hub:
+        secret = cluster.secret_dir.parent / "huggingface"
+        secret.mkdir(parents=True)
+        (secret / "HF_ENDPOINT").write_text(hub.endpoint)
+        commit = hub.add("datasets", "acme/rows", {"train.jsonl": b'{"text": "one"}\n' * 2000})
+        first = cluster.start_run(changes, FAKE_STEPS="400", FAKE_EXIT="0:7:1")
+        assert first[0].wait() == 1, first[0].output()
+        hub.repositories["datasets", "acme/rows"].commit({"train.jsonl": b'{"text": "two"}\n'})
+        again = cluster.start_run(changes, FAKE_STEPS="8")
+        assert [pod.wait() for pod in again] == [0, 0], again[0].output()
+    found = [json.loads(next(pod.work_dir.rglob("worker-plan*.json")).read_text()) for pod in [*first, *again]]
+    assert {plan["stream"]["commit"] for plan in found} == {commit}
+    excerpt = next(again[0].work_dir.rglob("train/train.jsonl"))
+    assert len(excerpt.read_text().splitlines()) == EXCERPT_ROWS
 
 
 @pytest.fixture

@@ -10,8 +10,10 @@ import pytest
 from finetune_api.contract.failures import FailureClass
 from finetune_api.contract.preflight import PreflightResult
 from finetune_api.contract.run_config import StoreConfig
+from finetune_trainer.sources.hub_stream import EXCERPT_ROWS
 from finetune_trainer.store.local import LocalStore
 from finetune_trainer.verbs.preflight import run_preflight
+from tests.support.hub import running_hub
 from tests.support.minio import MinioServer, free_port
 from tests.unit.finetune_trainer.verbs.conftest import VerbPod
 
@@ -44,6 +46,23 @@ def expect(pod: VerbPod, changes: dict[str, Any], kind: FailureClass, text: str)
 def test_unreadable_row_names_file_and_line(verb_pod: VerbPod) -> None:
     (verb_pod.directory / "configmap/data/train.jsonl").write_text('{"text": "one"}\n{broken\n')
     expect(verb_pod, {}, FailureClass.DATA, "train.jsonl, line 2")
+
+
+def test_a_stream_is_judged_by_its_first_rows(verb_pod: VerbPod) -> None:
+    """E-14, X30: no count and no warning of few rows; only the first block of the file is fetched."""
+    changes = {"dataset": {"uri": "hf://acme/rows", "streaming": True}, "training": {"maxSteps": 10}}
+    secret = verb_pod.directory / "secrets/huggingface"
+    secret.mkdir(parents=True)
+    with running_hub() as hub:
+        (secret / "HF_ENDPOINT").write_text(hub.endpoint)
+        hub.add("datasets", "acme/rows", {"train.jsonl": b'{"text": "one"}\n' * 2_000_000})
+        assert run_preflight(verb_pod.environment(changes)) == 0
+        assert len([path for path in hub.downloads() if path.endswith(".jsonl")]) == 1
+        facts = PreflightResult.model_validate(verb_pod.message.result).dataset
+        assert facts is not None
+        assert (facts.examples, facts.is_whole) == (EXCERPT_ROWS, False)
+        hub.add("datasets", "acme/rows", {"train.jsonl": b'{"text": 3}\n'})
+        expect(verb_pod, changes, FailureClass.DATA, "train.jsonl, line 1")
 
 
 @pytest.mark.parametrize(

@@ -69,10 +69,9 @@ def prepare(plan: PreparePlan, progress: Progress) -> PreparedSummary:
     elif len(evaluation):
         prompts += _prompts(rows.select(evaluation), "eval", preparation)
         save(rows.select(evaluation), plan.output_dir / "eval")
-    summary = summarise(tally, own, preparation.limit, rejects).model_copy(
+    summary = summarise(tally, own, preparation.limit, rejects, is_excerpt=spec.dataset.streaming).model_copy(
         update={
             "train_rows": len(kept),
-            "is_excerpt": spec.dataset.streaming,
             "eval_rows": eval_rows,
             "samples": _samples(plan, preparation, tally, own),
             "prompts": prompts,

@@ -52,8 +52,8 @@ class Tally:
         return kept
 
 
-def summarise(tally: Tally, train: Rows, limit: int, rejects: Rejects) -> PreparedSummary:
-    """Describe the rows at ``train``; the numbers of rows are still to be filled in."""
+def summarise(tally: Tally, train: Rows, limit: int, rejects: Rejects, *, is_excerpt: bool = False) -> PreparedSummary:
+    """Describe the rows at ``train``; the numbers of rows are still to be filled in. An excerpt says nothing of how many there are."""
     sizes = tally.sizes[train]
     cut, prompts = int(np.asarray(tally.cut, dtype=bool)[train].sum()), int(np.asarray(tally.prompt_cut, dtype=bool)[train].sum())
     # Rows that are tokenised later have no lengths yet.
@@ -61,10 +61,11 @@ def summarise(tally: Tally, train: Rows, limit: int, rejects: Rejects) -> Prepar
     warnings = excessive_truncation(cut, len(train), limit=limit, median=tokens["p50"], longest=tokens["max"]) if tokens else {}
     if tally.dropped:
         warnings["RowsDropped"] = f"{tally.dropped} rows have nothing left to learn within {limit} tokens and were left out"
-    warnings |= rows_skipped(rejects) | small_dataset(len(tally.lengths))
+    warnings |= rows_skipped(rejects) | ({} if is_excerpt else small_dataset(len(tally.lengths)))
     return PreparedSummary(
         train_rows=0,
         eval_rows=0,
+        is_excerpt=is_excerpt,
         truncated_prompts=prompts,
         truncated_rows=cut,
         skipped_rows=rejects.count,
