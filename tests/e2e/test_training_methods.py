@@ -23,6 +23,8 @@ distributed.init_process_group("gloo")
 total = torch.ones(1)
 distributed.all_reduce(total)
 assert int(total) == int(os.environ["WORLD_SIZE"]) == 2, total
+distributed.barrier()
+distributed.destroy_process_group()
 """
 STEPS = 30
 

@@ -80,6 +80,19 @@ class Store:
         return CheckpointRef(attempt=self.checkpoints[-1][0], step=self.checkpoints[-1][1]) if self.checkpoints else None
 
 
+@dataclass(frozen=True)
+class NotedCa:
+    """Where the CA was to be brought is noted only: the CA itself is another module's."""
+
+    namespaces: set[str]
+
+    async def publish(self, namespace: str) -> None:
+        self.namespaces.add(namespace)
+
+    async def keep(self, namespace: str) -> None:
+        self.namespaces.add(namespace)
+
+
 class FakeCluster:
     """One FineTuneJob's world. ``dead_nodes``: pods on them neither start nor end."""
 
@@ -122,14 +135,10 @@ class FakeCluster:
 
         self.ca_namespaces.clear()
 
-        async def publish_ca(namespace: str) -> None:
-            """Only noted: the CA itself is another module's."""
-            self.ca_namespaces.add(namespace)
-
         self.reconciler = Reconciler(
             client,
             self.events,
-            publish_ca=publish_ca,
+            ca=NotedCa(self.ca_namespaces),
             settings=self.settings,
             now=self.clock.now,
         )

@@ -85,7 +85,7 @@ class Operator:
         reconciler = Reconciler(
             self._fenced,
             self._events,
-            publish_ca=self._publisher.publish,
+            ca=self._publisher,
             settings=self._settings.for_plan(self._version),
             now=self._clocks.now,
             forget=self._feed.drop,

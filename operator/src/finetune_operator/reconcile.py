@@ -6,10 +6,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from typing import Protocol
 
-from finetune_operator.cluster.apply import ExistsError, PublishCaTo, RefusedError, apply, write_status
+from finetune_operator.cluster.apply import ExistsError, RefusedError, apply, write_status
 from finetune_operator.cluster.client import Client
-from finetune_operator.cluster.errors import ApiError, ConflictError, NamespaceTerminatingError, NotLeaderError, OverloadedError
+from finetune_operator.cluster.errors import ConflictError, NamespaceTerminatingError, NotLeaderError, OverloadedError
 from finetune_operator.cluster.events import EventWriter
 from finetune_operator.cluster.observe import Circumstances, JobKey, observe, observe_job
 from finetune_operator.plan.decide import plan
@@ -27,6 +28,16 @@ CONFLICT_SECONDS = 0.1
 NEVER = -1.0
 
 
+class CaPublication(Protocol):
+    """Brings the CA of the progress endpoint to namespaces."""
+
+    async def publish(self, namespace: str) -> None:
+        """A run is about to be made there: raises :class:`finetune_operator.cluster.errors.ApiError`."""
+
+    async def keep(self, namespace: str) -> None:
+        """A run is there, whoever made it; what fails is tried again at the next look."""
+
+
 class Reconciler:
     """Brings the cluster to what a job wants, as far as one look goes."""
 
@@ -35,15 +46,14 @@ class Reconciler:
         client: Client,
         events: EventWriter,
         *,
-        publish_ca: PublishCaTo,
+        ca: CaPublication,
         settings: PlanSettings,
         now: Callable[[], datetime],
         forget: Callable[[JobKey], None] = lambda _key: None,
     ) -> None:
         self._client = client
         self._events = events
-        self._publish_ca = publish_ca
-        self._with_ca: set[str] = set()
+        self._ca = ca
         self._settings = settings
         self._now = now
         self._forget = forget
@@ -83,25 +93,15 @@ class Reconciler:
             return seconds
         observed = await observe(self._client, job, known)
         if observed.workload is not None and not known.namespace_terminating:
-            await self._keep_ca(job.namespace)
+            await self._ca.keep(job.namespace)
         decision = plan(observed, now=self._now(), settings=self._settings)
         await self._carry_out(observed.job, decision)
         return decision.wake_seconds
 
-    async def _keep_ca(self, namespace: str) -> None:
-        """Runs outlive the process that made them: this one has to know where a new CA is to be brought."""
-        if namespace in self._with_ca:
-            return
-        try:
-            await self._publish_ca(namespace)
-            self._with_ca.add(namespace)
-        except ApiError as error:
-            log.warning("CA not published", extra={"namespace": namespace, "error": str(error)})
-
     async def _carry_out(self, job: JobObject, decision: Plan) -> None:
         """Operations, then the status, then what is to be told of it."""
         for operation in decision.operations:
-            await apply(self._client, job, operation, self._publish_ca)
+            await apply(self._client, job, operation, self._ca.publish)
         if job.deleted_at is None:
             await write_status(self._client, job, decision.status)
         for event in decision.events:

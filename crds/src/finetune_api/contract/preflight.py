@@ -11,36 +11,46 @@ class DatasetFacts(ContractModel):
     """What the dataset looks like, before anything is trained on it. Rows count as they would be trained."""
 
     format: str
-    """How rows were read; several sources are joined by commas."""
+    """How rows are read; several sources are joined by commas."""
     examples: int
-    """Usable rows that were seen."""
+    """Usable rows that were looked at."""
     is_whole: bool
-    """False: more rows exist than were looked at."""
+    """False: there are more rows than were looked at."""
     eval_examples: int | None = None
+    """Rows of evalUri."""
     skipped: int = 0
-    """Malformed rows (``dataset.onError: skip``)."""
+    """Malformed rows that are left out."""
     token_rows: int = 0
     """Rows that were tokenised for the numbers below; 0 when the tokenizer could not be had."""
     tokens_p50: int = 0
+    """Half of these rows have at most this many tokens."""
     tokens_p95: int = 0
+    """95 % of these rows have at most this many tokens."""
     tokens_max: int = 0
+    """Tokens of the longest of these rows."""
     truncated_percent: float = 0.0
-    """Share of those rows that training.maxSeqLength cuts."""
+    """Share of these rows that training.maxSeqLength cuts."""
 
 
 class MemoryFacts(ContractModel):
     """What the training will need of one GPU."""
 
     parameters: int
+    """Parameters of the base model."""
     trainable_parameters: int
+    """Parameters that are trained."""
     strategy: str
+    """How it will be trained; what auto comes to."""
     quantization: Literal["none", "4bit"]
+    """4bit: QLoRA."""
     terms: dict[str, int]
     """Bytes by term."""
     total_bytes: int
+    """Their sum."""
     gpu_bytes: int | None = None
-    """``resources.gpuMemory``."""
+    """Memory of the GPU (resources.gpuMemory)."""
     reason: str
+    """Why it will be trained in this way."""
 
 
 class PreflightResult(ContractModel):

@@ -142,6 +142,11 @@ class CaPublisher:
             await self._update(namespace, ca)
         self._published.add(namespace)
 
+    async def keep(self, namespace: str) -> None:
+        """See to it that a namespace with a run that another process made is known here, so that a new CA is brought to it, too."""
+        if namespace not in self._published:
+            await self._try_to_publish(namespace)
+
     async def _update(self, namespace: str, ca: str) -> None:
         """Bring an existing ConfigMap up to date; one that is not ours comes from the administrator and is left alone."""
         found = await self._client.get(CONFIG_MAPS, namespace, CA_CONFIGMAP)
@@ -154,7 +159,10 @@ class CaPublisher:
     async def publish_again(self) -> None:
         """Bring a new CA to every namespace that has the old one."""
         for namespace in self.namespaces:
-            try:
-                await self.publish(namespace)
-            except ApiError as error:
-                log.warning("CA not published", extra={"namespace": namespace, "error": str(error)})
+            await self._try_to_publish(namespace)
+
+    async def _try_to_publish(self, namespace: str) -> None:
+        try:
+            await self.publish(namespace)
+        except ApiError as error:
+            log.warning("CA not published", extra={"namespace": namespace, "error": str(error)})

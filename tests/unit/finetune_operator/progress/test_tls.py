@@ -9,7 +9,7 @@ from finetune_operator.cluster.client import Client
 from finetune_operator.cluster.errors import ConflictError
 from finetune_operator.progress.certificates import renewed
 from finetune_operator.progress.tls import CaPublisher, TlsKeeper, TlsSettings
-from tests.support.fake_api import Call, FakeApi
+from tests.support.fake_api import Call, FakeApi, unreachable
 
 NAMES = ("localhost",)
 
@@ -104,6 +104,26 @@ async def test_a_new_ca_reaches_every_namespace(api: FakeApi) -> None:
     ca[0] = "CA 2 and CA 1"
     await publisher.publish_again()
     assert {m["data"]["ca.crt"] for _, m in api.objects.items() if m["metadata"]["name"] == "finetune-ca"} == {"CA 2 and CA 1"}
+
+
+async def test_a_namespace_of_another_process_s_run_is_asked_about_once(api: FakeApi) -> None:
+    """Each look at a running job calls it; while there is no CA yet, or the API server does not answer, the next look tries again."""
+    ca: list[str | None] = [None]
+    publisher = CaPublisher(Client(api), lambda: ca[0])
+    await publisher.keep("team-a")
+    assert publisher.namespaces == ()
+
+    def cut(_call: Call, _moment: str) -> None:
+        raise unreachable()
+
+    ca[0], api.fault = "CA 1", cut
+    await publisher.keep("team-a")
+    assert publisher.namespaces == ()
+    api.fault = None
+    for _ in range(3):
+        await publisher.keep("team-a")
+    assert publisher.namespaces == ("team-a",)
+    assert len([call for call in api.calls if call.is_write]) == 2, "one that failed, one that did it"
 
 
 async def test_an_administrator_s_own_ca_is_left_alone(api: FakeApi) -> None:
