@@ -111,18 +111,18 @@ async def test_a_namespace_of_another_process_s_run_is_asked_about_once(api: Fak
     ca: list[str | None] = [None]
     publisher = CaPublisher(Client(api), lambda: ca[0])
     await publisher.keep("team-a")
-    assert publisher.namespaces == ()
+    assert not list(publisher.namespaces)
 
     def cut(_call: Call, _moment: str) -> None:
         raise unreachable()
 
     ca[0], api.fault = "CA 1", cut
     await publisher.keep("team-a")
-    assert publisher.namespaces == ()
+    assert not list(publisher.namespaces)
     api.fault = None
     for _ in range(3):
         await publisher.keep("team-a")
-    assert publisher.namespaces == ("team-a",)
+    assert list(publisher.namespaces) == ["team-a"]
     assert len([call for call in api.calls if call.is_write]) == 2, "one that failed, one that did it"
 
 
