@@ -38,6 +38,7 @@ from finetune_trainer.protocol import (
     WorkerMessage,
     WorkerPlan,
 )
+from finetune_trainer.vision import has_vision, read_config
 from tests.support.jobs import merge
 
 ROOT = Path(__file__).parents[2]
@@ -367,7 +368,13 @@ class Run:
         config = self.write_config(1, self.directory / "prepare.json")
         prepare(
             PreparePlan(
-                run_config=config, tokenizer_dir=self.model, train_files=[[data]], eval_files=[], output_dir=output, dataset_digest="d"
+                run_config=config,
+                tokenizer_dir=self.model,
+                train_files=[[data]],
+                eval_files=[],
+                output_dir=output,
+                dataset_digest="d",
+                has_vision=has_vision(read_config(self.model)),
             ),
             lambda rows: None,
         )

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from finetune_cli.commands import act, check, local, look, results
+from finetune_cli.commands import act, check, dataset, local, look, results
 from finetune_cli.errors import CliError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
 for panel, commands in PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
+app.add_typer(dataset.app, name="dataset", rich_help_panel="Without a cluster")
 
 
 def main() -> None:

@@ -43,6 +43,8 @@ class PreparePlan(ContractModel):
     output_dir: Path
     """Gets ``train/`` and ``eval/`` (Arrow, ``datasets.save_to_disk``) and ``prepared.json`` (:class:`PreparedSummary`)."""
     dataset_digest: str
+    has_vision: bool = False
+    """The model is a vision-language model: its processor is beside the tokenizer, and rows may have images, which go to ``images/``."""
 
 
 class PreparedSummary(ContractModel):
@@ -62,6 +64,8 @@ class PreparedSummary(ContractModel):
     """Five raw training rows, chosen by seed (V-03)."""
     prompts: list[SamplePrompt] = []
     """Prompts of training and evaluation rows, for the final model to answer."""
+    images: int = 0
+    """Different images that rows show."""
     warnings: dict[str, str] = {}
 
 
@@ -74,6 +78,8 @@ class MeasurePlan(ContractModel):
     """Files of each source, in the order of :attr:`finetune_api.models.sources.Dataset.parts`."""
     output: Path
     """Gets a :class:`MeasuredTokens`."""
+    has_vision: bool = False
+    """As in :class:`PreparePlan`."""
 
 
 class MeasuredTokens(ContractModel):

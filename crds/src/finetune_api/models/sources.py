@@ -23,7 +23,8 @@ ConfigUri = Annotated[str, StringConstraints(min_length=1, max_length=1024, patt
 StoreUri = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=STORE_PATTERN)]
 CheckpointSource = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=RESUME_PATTERN)]
 Column = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-DataFormat = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "preference", "openai-dpo", "text"]
+DataFormat = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "preference", "openai-dpo", "text", "vlm-zip"]
+ModelType = Literal["LLM", "VLM"]
 
 
 class PresetRef(ApiModel):
@@ -48,8 +49,12 @@ class Model(ApiModel):
     uri: ModelUri = api_field(resume=IDENTITY, tier=GENERAL, requirement="C-01 C-05 C-06 C-10 C-11 X47")
     """Directory in Hugging Face format: hf://org/name@revision, s3://bucket/path, gs://bucket/path, pvc://claim/path,
     https://host/file.tar. GGUF files cannot be trained."""
+    type: ModelType | None = api_field(default=None, resume=IDENTITY, tier=GENERAL, requirement="B-11 C-07 OP-17")
+    """VLM trains language and vision, of a vision-language model; LLM the language alone: of such a model the vision tower and
+    the projector stay as they are. Unset: VLM where the model's config.json has a vision part, else LLM; status.facts.modelType
+    says which."""
     tokenizer: Tokenizer | None = api_field(default=None, resume=IDENTITY, requirement="C-14")
-    """Another tokenizer. Unset: the model's own."""
+    """Another tokenizer, of a vision-language model with its image processor. Unset: the model's own."""
     trust_remote_code: bool = api_field(default=False, resume=IDENTITY, tier=ADVANCED, requirement="C-05 C-06")
     """Run Python code that lies beside the weights or the tokenizer, for models the libraries do not know. Only where the administrator
     allows it (chart value trainer.trustRemoteCode.allowed); an hf:// address must then name a commit: hf://org/name@<40 hex digits>."""
@@ -102,8 +107,8 @@ class Dataset(ApiModel):
     """What is trained on, and how rows become examples."""
 
     uri: DataUri = api_field(resume=IDENTITY, tier=GENERAL, requirement="D-01 D-07 D-08 D-09 D-10 D-11")
-    """File or directory of JSONL, JSON, CSV, Parquet or text: hf://org/name@revision, s3://bucket/file.jsonl, gs://, pvc://claim/path,
-    https://, configmap://name/key."""
+    """File or directory of JSONL, JSON, CSV, Parquet or text, or a ZIP with images (format vlm-zip): hf://org/name@revision,
+    s3://bucket/file.jsonl, gs://, pvc://claim/path, https://, configmap://name/key."""
     split: Annotated[str, StringConstraints(max_length=64)] = api_field(resume=IDENTITY, requirement="D-16")
     """Split of a hub dataset."""
     config: Annotated[str, StringConstraints(max_length=128)] | None = api_field(default=None, resume=IDENTITY, requirement="D-08")
@@ -116,10 +121,11 @@ class Dataset(ApiModel):
     """How often each row of uri is trained per epoch beside those of additional: 2 = twice, 0.5 = a half chosen by the seed."""
     additional: list[DataSource] | None = api_field(default=None, max_length=8, resume=IDENTITY, requirement="D-17")
     """Further sources whose rows are merged with those of uri."""
-    format: DataFormat = api_field(resume=IDENTITY, tier=GENERAL, requirement="E-01 E-02 E-03 E-04 E-05 E-06 X49")
+    format: DataFormat = api_field(resume=IDENTITY, tier=GENERAL, requirement="E-01 E-02 E-03 E-04 E-05 E-06 E-07 X49")
     """How a row is read: messages = OpenAI chat; sharegpt = conversations of from and value; alpaca = instruction, input, output;
     prompt-completion = two columns; preference = prompt, chosen, rejected; openai-dpo = input, preferred_output, non_preferred_output;
-    text = one text. auto looks at the first row. See docs/how-to-data.md."""
+    text = one text; vlm-zip = a ZIP with train.jsonl at its root and the images its rows name. auto looks at the first row. See
+    docs/how-to-data.md."""
     prompt_column: Column | None = api_field(default=None, resume=IDENTITY, requirement="E-05")
     """Column with the input, for example question. Setting it selects prompt-completion. Unset: prompt."""
     output_column: Column | None = api_field(default=None, resume=IDENTITY, requirement="E-05")
@@ -163,6 +169,11 @@ class Dataset(ApiModel):
     )
     """Longer completions are cut from the right; with method grpo the longest answer that is generated. Unset: bounded by
     training.maxSeqLength alone, by half of it with method grpo."""
+    image_max_pixels: int | None = api_field(
+        default=None, resume=IDENTITY, ge=784, le=67108864, unit="pixels", recommended="200704-1003520", tier=ADVANCED, requirement="E-07"
+    )
+    """Images with more pixels (width x height) are scaled down to this many, so that they take fewer tokens. Unset: as the model's image
+    processor does."""
     reshuffle: bool = api_field(resume=IDENTITY, requirement="E-23")
     """Shuffle anew at the start of each epoch. false = one order, fixed by the seed."""
     packing: bool = api_field(resume=IDENTITY, requirement="E-24")

@@ -19,6 +19,7 @@ from finetune_api.rules.running import CANCELLED_IS_FINAL, JOB_NAME, JOB_NAME_PA
 from finetune_api.rules.scheduling import SCHEDULING_RULES
 from finetune_api.rules.sources import SOURCE_RULES
 from finetune_api.rules.streams import STREAM_RULES
+from finetune_api.rules.vision import VISION_RULES
 from finetune_api.written import Written
 
 __all__ = [
@@ -34,7 +35,15 @@ __all__ = [
 ]
 
 RULES: tuple[Rule, ...] = (
-    SOURCE_RULES + STREAM_RULES + LEARNING_RULES + METHOD_RULES + RUNNING_RULES + SCHEDULING_RULES + OUTPUT_RULES + CUSTOM_RULES
+    SOURCE_RULES
+    + STREAM_RULES
+    + LEARNING_RULES
+    + METHOD_RULES
+    + VISION_RULES
+    + RUNNING_RULES
+    + SCHEDULING_RULES
+    + OUTPUT_RULES
+    + CUSTOM_RULES
 )
 
 

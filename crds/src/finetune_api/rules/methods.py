@@ -21,7 +21,7 @@ TOKEN_METHODS = ("sft", "pretrain")
 _COMPARED = ("preference", "openai-dpo")
 _ANSWERED = ("messages", "sharegpt", "alpaca", "prompt-completion")
 OWN_FORMATS: Mapping[str, tuple[str, ...]] = {
-    "sft": ("auto", *_ANSWERED, "text"),
+    "sft": ("auto", *_ANSWERED, "text", VLM_ZIP),
     "pretrain": ("auto", "text", *_ANSWERED),
     "dpo": ("auto", *_COMPARED, *_ANSWERED),
     "reward": ("auto", *_COMPARED, *_ANSWERED),

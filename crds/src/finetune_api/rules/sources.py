@@ -71,7 +71,7 @@ def _fits_rule(field: str) -> Rule:
     )
 
 
-_OTHER_FORMATS = ("messages", "sharegpt", "alpaca", "openai-dpo", "text")
+_OTHER_FORMATS = ("messages", "sharegpt", "alpaca", "openai-dpo", "text", "vlm-zip")
 """Formats that know their columns."""
 _TEMPLATE = "^([^{}]|[{][{]|[}][}]|[{]prompt[}]|[{]system_prompt[}])*$"
 """A text in which every single brace belongs to a placeholder."""

@@ -78,4 +78,4 @@ def test_a_peft_file_replaces_the_spec(tmp_path: Path) -> None:
     assert adapter_shape(adapter, None) == AdapterShape(8, ["q_proj", "k_proj", "v_proj", "o_proj"])
     file = tmp_path / "adapter_config.json"
     file.write_text(json.dumps({"r": 4, "target_modules": "all-linear"}))
-    assert adapter_shape(adapter, file) == AdapterShape(4, "all-linear")
+    assert adapter_shape(adapter, file) == AdapterShape(4, "all-linear", extends=False)

@@ -104,7 +104,7 @@ def test_which_turns_are_trained(make_spec: MakeSpec) -> None:
         ),
         ("messages", {"messages": [TURNS[0], {"role": "gpt", "content": "a"}]}, "messages[1].role must be one of"),
         ("messages", {"messages": [{"role": "user"}]}, "messages[0].content is missing"),
-        ("messages", {"messages": [{"role": "user", "content": 3}]}, "messages[0].content must be a text or a list of text parts, found 3"),
+        ("messages", {"messages": [{"role": "user", "content": 3}]}, "messages[0].content must be a text or a list of parts, found 3"),
         ("prompt-completion", {"prompt": "a", "completion": TURNS}, "prompt and completion must both be texts or both be lists"),
     ],
 )

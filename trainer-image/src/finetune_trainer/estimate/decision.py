@@ -45,7 +45,9 @@ def decide(spec: FineTuneJobSpec, model: ModelShape, adapter: AdapterShape, *, r
     In this order: whole copies in 16 bit, whole copies over a 4-bit base, everything split and in main memory. ``gpu_bytes`` None: nobody
     knows the GPU yet, so that the first is taken.
     """
-    trainable = adapter_parameters(model, adapter) if spec.adapter.type == "lora" else model.parameters
+    sees = spec.model.type != "LLM"
+    whole = model.parameters if sees else model.parameters - model.vision_parameters
+    trainable = adapter_parameters(model, adapter, sees=sees) if spec.adapter.type == "lora" else whole
     if spec.resources.device == "cpu":
         strategy = effective_strategy(spec.distributed.strategy, None, ranks)
         is_quantized = spec.quantization.mode == "4bit"

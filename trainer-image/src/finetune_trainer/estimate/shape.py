@@ -14,6 +14,7 @@ from typing import Any, Final
 from finetune_api.models.spec import Adapter
 from finetune_trainer.sources.model_directory import CONFIG, ModelFiles
 from finetune_trainer.targets import ALL_LINEAR, target_modules
+from finetune_trainer.vision import is_vision
 
 HEADS: Final = ("lm_head", "output", "embed_out", "score")
 EMBEDDINGS: Final = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in|embeddings?)$")
@@ -41,7 +42,13 @@ class ModelShape:
     @property
     def kept_parameters(self) -> int:
         """Parameters that 4-bit loading leaves as they are: embeddings, head, everything that is no matrix."""
-        return sum(math.prod(shape) for name, shape in self.tensors.items() if len(shape) != 2 or is_head(name) or is_embedding(name))
+        kept = (len(shape) != 2 or is_head(name) or is_embedding(name) or is_vision(name) for name, shape in self.tensors.items())
+        return sum(math.prod(shape) for shape, is_kept in zip(self.tensors.values(), kept, strict=True) if is_kept)
+
+    @property
+    def vision_parameters(self) -> int:
+        """Parameters of the vision tower and the projector."""
+        return sum(math.prod(shape) for name, shape in self.tensors.items() if is_vision(name))
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,8 @@ class AdapterShape:
     rank: int
     targets: list[str] | str
     """Last names of modules, or ``all-linear``, or a pattern for whole names."""
+    extends: bool = True
+    """In a vision part it sits on every matrix, whatever the names; a PEFT file means what it says."""
 
 
 def read_shape(files: ModelFiles) -> ModelShape | None:
@@ -89,12 +98,21 @@ def adapter_shape(adapter: Adapter, peft_config: Path | None) -> AdapterShape:
 
 def shape_of_file(document: Mapping[str, Any]) -> AdapterShape:
     """Take rank and targets from a PEFT file."""
-    return AdapterShape(int(document.get("r", 8)), document.get("target_modules") or [])
+    return AdapterShape(int(document.get("r", 8)), document.get("target_modules") or [], extends=False)
 
 
-def adapter_parameters(model: ModelShape, adapter: AdapterShape) -> int:
-    """Count a LoRA adapter's parameters: rank x (inputs + outputs) of every matrix it sits on (AC-75)."""
-    return sum(adapter.rank * sum(shape) for name, shape in model.tensors.items() if len(shape) == 2 and _is_target(name, adapter.targets))
+def adapter_parameters(model: ModelShape, adapter: AdapterShape, *, sees: bool = True) -> int:
+    """Count a LoRA adapter's parameters: rank x (inputs + outputs) of every matrix it sits on (AC-75).
+
+    Without ``sees`` it stays off the vision part.
+    """
+
+    def carries(name: str) -> bool:
+        if not is_vision(name):
+            return _is_target(name, adapter.targets)
+        return sees and ((adapter.extends and not is_embedding(name)) or _is_target(name, adapter.targets))
+
+    return sum(adapter.rank * sum(shape) for name, shape in model.tensors.items() if len(shape) == 2 and carries(name))
 
 
 def is_head(name: str) -> bool:

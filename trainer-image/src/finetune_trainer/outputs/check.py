@@ -16,8 +16,9 @@ from finetune_api.contract.failures import FailureClass
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.outputs.families import family_of
 from finetune_trainer.outputs.gguf_file import Floats, tensors_of
+from finetune_trainer.outputs.merge import loader_of
 from finetune_trainer.outputs.plan import OutputsPlan, OutputsResult
-from finetune_trainer.outputs.probe import Logits, correlation, largest_difference, logits_of
+from finetune_trainer.outputs.probe import Logits, correlation, largest_difference, logits_of, processor_of
 from finetune_trainer.prepare.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,9 @@ def check(plan: OutputsPlan) -> OutputsResult:
     tokenizer = load_tokenizer(plan.final_dir, runs_code=plan.runs_code)
     deltas = {}
     if plan.merged_wanted:
-        model = AutoModelForCausalLM.from_pretrained(plan.model_dir, dtype="auto", local_files_only=True, trust_remote_code=plan.runs_code)
-        deltas["merged"] = _measure(plan, "merged", logits_of(model, tokenizer))
+        loader = loader_of(plan.model_dir)
+        model = loader.from_pretrained(plan.model_dir, dtype="auto", local_files_only=True, trust_remote_code=plan.runs_code)
+        deltas["merged"] = _measure(plan, "merged", logits_of(model, tokenizer, processor_of(plan.model_dir, plan.model_dir)))
         del model
     for kind in plan.gguf:
         deltas[kind] = _measure(plan, kind, logits_of(model_of_gguf(plan.gguf_file(kind), plan.model_dir), tokenizer))

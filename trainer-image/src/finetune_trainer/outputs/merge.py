@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 from transformers.utils import logging
 
 from finetune_api.contract.failures import FailureClass
 from finetune_trainer.errors import TrainerError
+from finetune_trainer.vision import has_vision, read_config
 
 SHARD_SIZE: Final = "5GB"
 TOKENIZER_FILES: Final = (
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "merges.txt", "chat_template.jinja",
+    "merges.txt", "chat_template.jinja", "chat_template.json", "processor_config.json", "preprocessor_config.json",
+    "video_preprocessor_config.json",
 )  # fmt: skip
+"""Tokenizer and image processor."""
 
 
 def load_final(base_dir: Path | None, final_dir: Path, *, runs_code: bool = False) -> PreTrainedModel | PeftModel:
@@ -37,13 +40,18 @@ def load_final(base_dir: Path | None, final_dir: Path, *, runs_code: bool = Fals
             "into it; name the unquantised model in model.uri, or leave output.merge and output.export.gguf out",
         )
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        model: PreTrainedModel = loader_of(directory).from_pretrained(
             directory, dtype="auto", local_files_only=True, trust_remote_code=runs_code
         )
         return model if base_dir is None else PeftModel.from_pretrained(model, str(final_dir), local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0][:300]
         raise TrainerError(FailureClass.MODEL, f"output: the final weights cannot be loaded: {reason}") from error
+
+
+def loader_of(directory: Path) -> Any:
+    """Transformers' class for the whole model in a directory: with its vision part where it has one."""
+    return AutoModelForImageTextToText if has_vision(read_config(directory)) else AutoModelForCausalLM
 
 
 def save_merged(model: PeftModel, final_dir: Path, directory: Path) -> None:

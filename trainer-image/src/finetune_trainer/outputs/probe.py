@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from finetune_api.contract.store import SamplePrompt
 from finetune_trainer.outputs.plan import Answer
+from finetune_trainer.prepare.processor import load_processor
+from finetune_trainer.vision import has_vision, read_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -24,20 +27,36 @@ TEXTS: Final = (
     "Question: how many pods does a job with 3 replicas have?\nAnswer:",
     "def add(a: int, b: int) -> int:\n    return a + b\n",
 )
+SIDE: Final = 168
+"""Pixels of the side of the image."""
 MAX_TOKENS: Final = 64
 MAX_NEW_TOKENS: Final = 64
 MAX_PROMPT_TOKENS: Final = 1024
 
 
-def logits_of(model: Any, tokenizer: PreTrainedTokenizerBase) -> Logits:
-    """Logits at every position of the fixed texts, in float32."""
+def processor_of(model_dir: Path, words_dir: Path) -> Any | None:
+    """The processor in ``words_dir`` of a vision-language model; None for a model of texts alone."""
+    return load_processor(words_dir) if has_vision(read_config(model_dir)) else None
+
+
+def logits_of(model: Any, tokenizer: PreTrainedTokenizerBase, processor: Any | None = None) -> Logits:
+    """Logits at every position of the fixed texts, and of an image where there is a processor, in float32."""
     found = []
     model.eval()
     with torch.inference_mode():
         for text in TEXTS:
             ids = tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids[:, :MAX_TOKENS]
             found.append(model(input_ids=ids).logits[0].float().numpy())
+        if processor is not None:
+            seen = processor(text=[processor.image_token + TEXTS[0]], images=[gradient()], return_tensors="pt")
+            found.append(model(**seen).logits[0].float().numpy())
     return found
+
+
+def gradient() -> Image.Image:
+    """A fixed image in which no two corners are alike."""
+    rows, columns = np.mgrid[0:SIDE, 0:SIDE].astype(np.uint8)
+    return Image.fromarray(np.stack([rows, columns, rows ^ columns], axis=-1))
 
 
 def save_logits(logits: Logits, path: Path) -> None:

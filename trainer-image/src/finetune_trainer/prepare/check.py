@@ -9,6 +9,7 @@ from typing import NamedTuple
 from finetune_api.contract.preflight import DatasetFacts
 from finetune_api.models.sources import DataSource
 from finetune_api.models.spec import FineTuneJobSpec
+from finetune_trainer.prepare.images import Images
 from finetune_trainer.prepare.notices import rows_skipped, small_dataset
 from finetune_trainer.prepare.reading import Reader
 from finetune_trainer.prepare.rejects import Rejects
@@ -37,8 +38,8 @@ class DataCheck(NamedTuple):
     """Condition -> message."""
 
 
-def check_rows(parts: Sequence[Part], spec: FineTuneJobSpec, limit: int = MAX_ROWS) -> DataCheck:
-    """Read at most ``limit`` rows of each source.
+def check_rows(parts: Sequence[Part], spec: FineTuneJobSpec, limit: int = MAX_ROWS, images: Images | None = None) -> DataCheck:
+    """Read at most ``limit`` rows of each source; ``images`` looks at those of rows, None where the model cannot see any.
 
     Raises :class:`TrainerError` (DataError) naming file, line, field and what was expected; also when a source has no row at all.
     """
@@ -49,7 +50,7 @@ def check_rows(parts: Sequence[Part], spec: FineTuneJobSpec, limit: int = MAX_RO
     columns: list[str] = []
     examples, is_whole = 0, True
     for part in parts:
-        reader = Reader(part.source, spec.builtin_method, wrapping, rejects)
+        reader = Reader(part.source, spec.builtin_method, wrapping, rejects, images)
         count = 0
         for row in reader.read(data_files(part.files), min(limit, part.source.max_samples or limit)):
             columns = columns or [str(name) for name in row.raw.fields]

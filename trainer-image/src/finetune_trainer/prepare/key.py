@@ -8,7 +8,14 @@ from finetune_trainer.prepare.purpose import purpose_of
 from finetune_trainer.protocol import PREPARATION_VERSION
 
 
-def prepared_key(spec: FineTuneJobSpec, *, tokenizer_digest: str, dataset_digest: str, code_version: int = PREPARATION_VERSION) -> str:
+def prepared_key(
+    spec: FineTuneJobSpec,
+    *,
+    tokenizer_digest: str,
+    dataset_digest: str,
+    has_vision: bool = False,
+    code_version: int = PREPARATION_VERSION,
+) -> str:
     """Return the key of the rows a spec would prepare.
 
     ``tokenizer_digest`` and ``dataset_digest`` are digests of file contents (the latter covers the evaluation data too). Where
@@ -32,6 +39,7 @@ def prepared_key(spec: FineTuneJobSpec, *, tokenizer_digest: str, dataset_digest
             "lengths": [dataset.prompt_max_length, dataset.content_max_length, spec.training.max_seq_length],
             "packing": dataset.packing,
             "seed": spec.training.seed,
+            **({"imageMaxPixels": dataset.image_max_pixels} if has_vision else {}),
         }
         | ({"later": True} if dataset.lazy_tokenize else {})
         | ({"excerpt": True} if dataset.streaming else {})

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Final
 
 from finetune_api.contract.run_config import RunConfig
+from finetune_trainer.prepare.images import open_images
 from finetune_trainer.prepare.notices import excessive_truncation
 from finetune_trainer.prepare.preparation import open_preparation
 from finetune_trainer.prepare.rejects import Rejects
@@ -15,7 +16,8 @@ from finetune_trainer.protocol import MeasuredTokens, MeasurePlan
 
 ROWS: Final = 2000
 """Rows of each source: a second's work."""
-BATCH: Final = 250
+SIGHT_ROWS: Final = 64
+"""The same where rows may have images."""
 
 
 def measure(plan: MeasurePlan) -> MeasuredTokens:
@@ -23,12 +25,13 @@ def measure(plan: MeasurePlan) -> MeasuredTokens:
 
     Raises :class:`TrainerError`: DataError for rows the chat template refuses, ConfigurationError and ModelError as preparing does.
     """
-    spec = RunConfig.model_validate_json(plan.run_config.read_text()).spec
-    preparation = open_preparation(spec, plan.tokenizer_dir)
+    config = RunConfig.model_validate_json(plan.run_config.read_text())
+    spec, count = config.spec, SIGHT_ROWS if plan.has_vision else ROWS
+    preparation = open_preparation(spec, plan.tokenizer_dir, open_images(config) if plan.has_vision else None)
     rejects, tally = Rejects(skip=spec.dataset.on_error == "skip"), Tally()
     for number, (part, paths) in enumerate(zip(spec.dataset.parts, plan.files, strict=True)):
-        rows = preparation.reader(part, rejects).read(data_files(paths), min(ROWS, part.max_samples or ROWS))
-        while batch := list(islice(rows, BATCH)):
+        rows = preparation.reader(part, rejects).read(data_files(paths), min(count, part.max_samples or count))
+        while batch := list(islice(rows, preparation.batch)):
             tally.add(number, 0, preparation.encoder.encode([preparation.example(row) for row in batch], rejects))
     if not tally.lengths:
         return MeasuredTokens(rows=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from finetune_api.models.spec import FineTuneJobSpec
 from finetune_trainer.prepare.rejects import Rejects
 
 EXCESSIVE_TRUNCATION: Final = 0.1
@@ -17,6 +18,13 @@ def small_dataset(examples: int) -> dict[str, str]:
     if examples >= RECOMMENDED_ROWS:
         return {}
     return {"DatasetSmall": f"{examples} examples; at least {RECOMMENDED_ROWS} are recommended"}
+
+
+def no_images(spec: FineTuneJobSpec, images: int) -> dict[str, str]:
+    """The warning for a vision part that has nothing to learn from."""
+    if images or spec.model.type == "LLM":
+        return {}
+    return {"NoImages": "no row has an image, so that the vision part of the model learns nothing; write model.type: LLM"}
 
 
 def rows_skipped(rejects: Rejects) -> dict[str, str]:

@@ -10,13 +10,13 @@ import numpy as np
 
 from finetune_api.contract.store import SamplePrompt
 from finetune_trainer.prepare.encoded import IGNORED
+from finetune_trainer.prepare.later import LaterRows
 from finetune_trainer.prepare.merging import sample_rows
+from finetune_trainer.prepare.table import rows_without_images
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
-
-    from finetune_trainer.prepare.later import LaterRows
 
 KEPT: Final = 20
 """Prompts of each split; an export answers as many of them as it is asked to."""
@@ -27,8 +27,9 @@ SHARE: Final = 0.5
 def prompts_of(
     rows: Dataset | LaterRows, split: Literal["train", "eval"], tokenizer: PreTrainedTokenizerBase, seed: int
 ) -> list[SamplePrompt]:
-    """Prompt and expected answer of some prepared rows, chosen by seed."""
-    chosen = sorted(int(row) for row in sample_rows(np.arange(len(rows)), KEPT, seed))
+    """Prompt and expected answer of some prepared rows, chosen by seed; rows with images cannot be asked again as texts."""
+    candidates = np.arange(len(rows)) if isinstance(rows, LaterRows) else rows_without_images(rows)
+    chosen = sorted(int(candidates[row]) for row in sample_rows(np.arange(len(candidates)), KEPT, seed))
     asked = [_asked(rows[index], tokenizer) for index in chosen]
     return [SamplePrompt(split=split, prompt=prompt, expected=expected) for prompt, expected in asked]
 

@@ -14,7 +14,8 @@ from finetune_trainer.prepare.rejects import Rejects
 
 JSONL: Final = frozenset({".jsonl", ".ndjson"})
 TEXT: Final = frozenset({".txt", ".text"})
-KNOWN: Final = JSONL | TEXT | {".json", ".csv", ".parquet"}
+ZIP: Final = ".zip"
+KNOWN: Final = JSONL | TEXT | {".json", ".csv", ".parquet", ZIP}
 MAX_CSV_FIELD: Final = 2**31 - 1
 """Longest CSV field in characters; the library's own limit of 128 KiB is shorter than many documents."""
 
@@ -63,9 +64,10 @@ def read_rows(file: DataFile, rejects: Rejects) -> Iterator[Row]:
 
     Rows that cannot be read go to ``rejects``, which may raise. Raises :class:`TrainerError` (DataError) for a file that cannot be read.
     """
-    kind = file.path.suffix.lower() if file.path.suffix.lower() in KNOWN else _sniff(file.path)
+    kind = kind_of(file.path)
     if kind in JSONL:
-        yield from _jsonl(file, rejects)
+        with file.path.open("rb") as stream:
+            yield from jsonl_rows(stream, file.name, rejects)
     elif kind == ".json":
         yield from _json(file, rejects)
     elif kind == ".csv":
@@ -76,12 +78,19 @@ def read_rows(file: DataFile, rejects: Rejects) -> Iterator[Row]:
         yield from _text(file, rejects)
 
 
+def kind_of(path: Path) -> str:
+    """Ending that says how a file is read: its own, else one guessed from its first bytes."""
+    return path.suffix.lower() if path.suffix.lower() in KNOWN else _sniff(path)
+
+
 def _sniff(path: Path) -> str:
     """Guess the kind of a file without a known ending, for example a key of a ConfigMap."""
     with path.open("rb") as stream:
         head = stream.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
     if head.startswith(b"PAR1"):
         return ".parquet"
+    if head.startswith(b"PK\x03\x04"):
+        return ZIP
     if head.startswith(b"["):
         return ".json"
     return ".jsonl" if head.startswith(b"{") else ".txt"
@@ -89,20 +98,25 @@ def _sniff(path: Path) -> str:
 
 def _lines(file: DataFile, rejects: Rejects) -> Iterator[tuple[int, str]]:
     with file.path.open("rb") as stream:
-        for number, raw in enumerate(stream, start=1):
-            try:
-                text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                rejects.add(data_error(f"{file.name}, line {number}: not UTF-8 text (byte {error.start}); save the file as UTF-8"))
-                continue
-            yield number, text.rstrip("\r\n")
+        yield from _decoded(stream, file.name, rejects)
 
 
-def _jsonl(file: DataFile, rejects: Rejects) -> Iterator[Row]:
-    for number, line in _lines(file, rejects):
+def _decoded(stream: Iterable[bytes], name: str, rejects: Rejects) -> Iterator[tuple[int, str]]:
+    for number, raw in enumerate(stream, start=1):
+        try:
+            text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            rejects.add(data_error(f"{name}, line {number}: not UTF-8 text (byte {error.start}); save the file as UTF-8"))
+            continue
+        yield number, text.rstrip("\r\n")
+
+
+def jsonl_rows(stream: Iterable[bytes], name: str, rejects: Rejects) -> Iterator[Row]:
+    """Yield the rows of lines of JSON; ``name`` is what messages call the file."""
+    for number, line in _decoded(stream, name, rejects):
         if not line.strip():
             continue
-        where = f"{file.name}, line {number}"
+        where = f"{name}, line {number}"
         try:
             value = json.loads(line)
         except json.JSONDecodeError as error:

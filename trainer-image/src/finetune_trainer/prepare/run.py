@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -15,25 +16,24 @@ from finetune_api.contract.run_config import RunConfig
 from finetune_api.contract.store import SamplePrompt
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_trainer.prepare.encoded import Ready
+from finetune_trainer.prepare.images import ImageCheck, open_images
 from finetune_trainer.prepare.later import LATER_SCHEMA, Later, LaterRows
 from finetune_trainer.prepare.merging import Rows, evaluation_rows, limited_rows, sample_rows, weighted_rows
+from finetune_trainer.prepare.notices import no_images
 from finetune_trainer.prepare.packing import pack
 from finetune_trainer.prepare.preparation import Preparation, open_preparation
 from finetune_trainer.prepare.prompts import prompts_of
-from finetune_trainer.prepare.purpose import purpose_of
 from finetune_trainer.prepare.reading import ReadRow
 from finetune_trainer.prepare.rejects import Rejects
 from finetune_trainer.prepare.rows import DataFile, data_error, data_files
 from finetune_trainer.prepare.summary import Tally, summarise
-from finetune_trainer.prepare.table import SCHEMAS, TableWriter, lengths, open_table, save, write_packed
+from finetune_trainer.prepare.table import TableWriter, lengths, open_table, save, write_packed
 from finetune_trainer.protocol import PreparedSummary, PreparePlan
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 SUMMARY: Final = "prepared.json"
-BATCH: Final = 256
-"""Rows per call of the tokenizer."""
 SAMPLES: Final = 5
 Progress = Callable[[int], None]
 """Told the number of rows read so far."""
@@ -44,10 +44,11 @@ def prepare(plan: PreparePlan, progress: Progress) -> PreparedSummary:
 
     Raises :class:`TrainerError`: DataError for rows that cannot be used, ConfigurationError and ModelError for lengths and tokenizers.
     """
-    spec = RunConfig.model_validate_json(plan.run_config.read_text()).spec
-    preparation = open_preparation(spec, plan.tokenizer_dir)
-    scratch = plan.output_dir / "scratch"
+    config = RunConfig.model_validate_json(plan.run_config.read_text())
+    spec, scratch = config.spec, plan.output_dir / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
+    images = open_images(config, scratch / "images.arrow") if plan.has_vision else None
+    preparation = open_preparation(spec, plan.tokenizer_dir, images)
     rejects = Rejects(skip=spec.dataset.on_error == "skip")
     rows, tally = _encode(_sources(plan, preparation, rejects), preparation, rejects, scratch / "rows.arrow", progress)
     own, evaluation = _split(spec, tally)
@@ -69,12 +70,17 @@ def prepare(plan: PreparePlan, progress: Progress) -> PreparedSummary:
     elif len(evaluation):
         prompts += _prompts(rows.select(evaluation), "eval", preparation)
         save(rows.select(evaluation), plan.output_dir / "eval")
-    summary = summarise(tally, own, preparation.limit, rejects, is_excerpt=spec.dataset.streaming).model_copy(
+    if images is not None:
+        images.save(plan.output_dir / "images")
+    summary = summarise(tally, own, preparation.limit, rejects, is_excerpt=spec.dataset.streaming)
+    summary = summary.model_copy(
         update={
             "train_rows": len(kept),
             "eval_rows": eval_rows,
             "samples": _samples(plan, preparation, tally, own),
             "prompts": prompts,
+            "images": len(images) if images is not None else 0,
+            "warnings": summary.warnings | (no_images(spec, len(images)) if images is not None else {}),
         }
     )
     (plan.output_dir / SUMMARY).write_text(summary.to_json())
@@ -119,10 +125,10 @@ def _encode(
     """Encode the rows of all sources into a stream file; rows with nothing to learn are left out and counted."""
     tally = Tally()
     is_later = preparation.spec.dataset.lazy_tokenize
-    with TableWriter(path, LATER_SCHEMA if is_later else SCHEMAS[purpose_of(preparation.spec)]) as writer:
+    with TableWriter(path, LATER_SCHEMA if is_later else preparation.schema) as writer:
         for number, source in enumerate(sources):
             rows, ordinal = iter(source), 0
-            while batch := list(islice(rows, BATCH)):
+            while batch := list(islice(rows, preparation.batch)):
                 encoded: Sequence[Sequence[Ready]] = (
                     [[Later.of(row)] for row in batch]
                     if is_later
@@ -136,6 +142,8 @@ def _encode(
             seen = f"; {rejects.count} were malformed, the first: {rejects.first}" if rejects.count else ""
             raise data_error(f"dataset.uri: no rows to train on{seen}")
         fix = "raise training.maxSeqLength or lower dataset.promptMaxLength"
+        if preparation.images is not None:
+            fix += ", or set dataset.imageMaxPixels: images take most of the tokens and are not cut"
         raise data_error(f"dataset.uri: nothing is left to learn in any of {tally.read} rows after the cut; {fix}")
     return open_table(path), tally
 
@@ -145,10 +153,15 @@ def _samples(plan: PreparePlan, preparation: Preparation, tally: Tally, train: R
     chosen = [(tally.sources[row], tally.ordinals[row]) for row in sample_rows(train, SAMPLES, preparation.spec.training.seed)]
     found: list[dict[str, object]] = []
     # A second reading: its malformed rows were counted by the first.
-    skipping = Rejects(skip=True)
-    for number, source in enumerate(_sources(plan, preparation, skipping)):
+    skipping, looking = Rejects(skip=True), replace(preparation, images=None if preparation.images is None else ImageCheck(offline=False))
+    for number, source in enumerate(_sources(plan, looking, skipping)):
         wanted = {ordinal for part, ordinal in chosen if part == number}
         rows = islice(source, max(wanted) + 1) if wanted else ()
         # Through JSON, so that dates and bytes of a Parquet file cannot stop the run.
-        found += [json.loads(json.dumps(row.raw.fields, default=str)) for ordinal, row in enumerate(rows) if ordinal in wanted]
+        found += [json.loads(json.dumps(row.raw.fields, default=_shown)) for ordinal, row in enumerate(rows) if ordinal in wanted]
     return found
+
+
+def _shown(value: object) -> str:
+    """What stands for a value that JSON has no form for."""
+    return f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)

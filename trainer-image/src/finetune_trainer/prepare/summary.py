@@ -60,7 +60,9 @@ def summarise(tally: Tally, train: Rows, limit: int, rejects: Rejects, *, is_exc
     tokens = token_facts(sizes) if sizes.any() else {}
     warnings = excessive_truncation(cut, len(train), limit=limit, median=tokens["p50"], longest=tokens["max"]) if tokens else {}
     if tally.dropped:
-        warnings["RowsDropped"] = f"{tally.dropped} rows have nothing left to learn within {limit} tokens and were left out"
+        warnings["RowsDropped"] = (
+            f"{tally.dropped} rows have nothing left to learn within {limit} tokens, or an image that does not fit in, and were left out"
+        )
     warnings |= rows_skipped(rejects) | ({} if is_excerpt else small_dataset(len(tally.lengths)))
     return PreparedSummary(
         train_rows=0,

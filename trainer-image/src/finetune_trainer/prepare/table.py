@@ -30,6 +30,8 @@ SCHEMAS: Final[Mapping[Purpose, pa.Schema]] = {
     "task": pa.schema([("row", pa.string()), LENGTH]),
 }
 """Columns of prepared rows, by what the method makes of them."""
+SIGHT_SCHEMA: Final = ROW_SCHEMA.append(pa.field("images", TOKENS))
+"""Columns of rows of a vision-language model: beside the tokens, the places of their images in the table of images."""
 PACKED_SCHEMA: Final = ROW_SCHEMA.append(pa.field("seq_lengths", TOKENS))
 CHUNK: Final = 1000
 """Sequences per Arrow batch."""
@@ -58,9 +60,13 @@ class TableWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def close(self) -> None:
+        """Finish the file."""
         self._writer.close()
         self._sink.close()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
 
 
 def open_table(path: Path) -> Dataset:
@@ -101,6 +107,14 @@ def lengths(dataset: Dataset) -> NDArray[np.int64]:
         return np.asarray(dataset.with_format("arrow")[LENGTH.name][:], dtype=np.int64)
     column = dataset.with_format("arrow")["input_ids"][:]
     return np.asarray(pa.compute.list_value_length(column), dtype=np.int64)
+
+
+def rows_without_images(dataset: Dataset) -> NDArray[np.int64]:
+    """Indices of the rows that are texts alone."""
+    if "images" not in dataset.column_names:
+        return np.arange(len(dataset), dtype=np.int64)
+    counts = pa.compute.list_value_length(dataset.with_format("arrow")["images"][:])
+    return np.flatnonzero(np.asarray(counts) == 0).astype(np.int64)
 
 
 def _chunks(bins: Sequence[Sequence[int]]) -> Iterator[Sequence[Sequence[int]]]:

@@ -77,7 +77,7 @@ class Wrapping:
                     f"{where}: dataset.promptTemplate is for one question and one answer, and this conversation has "
                     f"{len(turns)} turns before its last; use dataset.chatTemplate instead"
                 )
-            question = str(turns[0]["content"])
+            question = _text(where, turns[0])
         if system is None and "{system_prompt}" in self.template:
             raise data_error(f"{where}: dataset.promptTemplate has {{system_prompt}}, the row no system message: set dataset.systemPrompt")
         values = {"{{": "{", "}}": "}", "{prompt}": str(question), "{system_prompt}": system or ""}
@@ -101,4 +101,12 @@ def _single(where: str, answer: object) -> str:
     messages = _messages(answer)
     if len(messages) != 1 or messages[0].get("role") != "assistant" or "tool_calls" in messages[0]:
         raise data_error(f"{where}: dataset.promptTemplate needs an answer that is one text of the assistant")
-    return str(messages[0]["content"])
+    return _text(where, messages[0])
+
+
+def _text(where: str, message: Message) -> str:
+    if not isinstance(message["content"], str):
+        raise data_error(
+            f"{where}: dataset.promptTemplate makes one text of a prompt and has no place for images; use dataset.chatTemplate"
+        )
+    return message["content"]

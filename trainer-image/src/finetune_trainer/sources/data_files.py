@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from finetune_trainer.sources.context import Source, source_error
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".txt", ".text")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".txt", ".text", ".zip")
 NOT_DATA = re.compile(r"(^|/)(\.|dataset_infos?\.json$|dataset_dict\.json$|state\.json$|README|LICENSE)", re.IGNORECASE)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from finetune_trainer.store.transfer import hash_file
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 SMALL_FILE_BYTES = 16 * 1024 * 1024
 SAMPLE_BYTES = 1024 * 1024
 SAMPLES = 16
@@ -22,6 +23,17 @@ def digest_of(parts: Iterable[object]) -> str:
 def dataset_digest(files: Sequence[Path]) -> str:
     """Digest of data files: contents in order, and how each is read (its suffix)."""
     return digest_of((path.suffix, hash_file(path)) for path in files)
+
+
+def images_digest(digest: str, files: Sequence[Path]) -> str:
+    """The digest of data files together with the images below their directories; the same digest where there are none."""
+    found = {
+        (path.relative_to(directory).as_posix(), path)
+        for directory in {file.parent for file in files}
+        for path in directory.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    }
+    return digest_of((digest, *((name, hash_file(path)) for name, path in sorted(found)))) if found else digest
 
 
 def directory_digest(directory: Path, names: Iterable[str] | None = None) -> str:

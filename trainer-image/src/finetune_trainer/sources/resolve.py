@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from finetune_trainer.sources.context import Source, SourceContext, source_error
 from finetune_trainer.sources.data_files import data_names, split_names
-from finetune_trainer.sources.digest import dataset_digest, directory_digest
+from finetune_trainer.sources.digest import dataset_digest, directory_digest, images_digest
 from finetune_trainer.sources.https import fetch_https
 from finetune_trainer.sources.hub import FilePatterns, fetch_snapshot, repository_files
 from finetune_trainer.sources.model_code import check_code
@@ -18,6 +18,8 @@ from finetune_trainer.sources.mounted import mounted_path
 from finetune_trainer.sources.objects import fetch_objects, list_objects
 
 UNUSED_MODEL_FILES = ("*.gguf", "*.onnx", "*.h5", "*.msgpack", "*.pth", "*.md", "*/*")
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+"""What decides how images become numbers."""
 UNUSED_TOKENIZER_FILES = (*UNUSED_MODEL_FILES, "*.safetensors", "*.bin", "*.pt")
 
 
@@ -81,12 +83,15 @@ def tokenizer_names(directory: Path) -> list[str]:
     return [
         name
         for name in names
-        if name in TOKENIZER_FILES or name.endswith(".jinja") or "token" in name or name in ("merges.txt", "config.json")
+        if name in TOKENIZER_FILES or name.endswith(".jinja") or "token" in name or name in ("merges.txt", "config.json", *PROCESSOR_FILES)
     ]
 
 
-def fetch_data(source: Source, context: SourceContext, split: Split) -> FetchedData:
-    """Fetch data files: one file, or all of a directory in name order."""
+def fetch_data(source: Source, context: SourceContext, split: Split, *, with_images: bool = False) -> FetchedData:
+    """Fetch data files: one file, or all of a directory in name order.
+
+    ``with_images`` has the digest cover images that lie beside the files, on claims and in repositories.
+    """
     match source.scheme:
         case "hf":
             files = _hub_data(source, context, split)
@@ -99,7 +104,8 @@ def fetch_data(source: Source, context: SourceContext, split: Split) -> FetchedD
             files = _local_data(source, fetch_https(source, context))
         case _:
             files = _local_data(source, mounted_path(source, context))
-    return FetchedData(files, dataset_digest(files))
+    digest = dataset_digest(files)
+    return FetchedData(files, images_digest(digest, files) if with_images and source.scheme in ("hf", "pvc") else digest)
 
 
 def fetch_file(source: Source, context: SourceContext) -> Path:

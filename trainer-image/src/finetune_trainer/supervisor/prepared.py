@@ -125,6 +125,7 @@ def facts_of_rows(directory: Path) -> dict[str, str]:
     if summary.is_excerpt:
         del facts["trainRows"], facts["truncatedRows"]
     facts |= {f"rowTokens{name.capitalize()}": f"{summary.tokens[name]:.0f}" for name in ("p50", "p95", "max") if name in summary.tokens}
+    facts |= {"images": str(summary.images)} if summary.images else {}
     return facts | ({"skippedRows": str(summary.skipped_rows)} if summary.skipped_rows else {})
 
 

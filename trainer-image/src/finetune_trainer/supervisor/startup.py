@@ -46,6 +46,7 @@ from finetune_trainer.supervisor.environment import (
     tokenizer_source,
 )
 from finetune_trainer.supervisor.restore import RestoreTarget, fetch_best, restore_foreign, restore_own
+from finetune_trainer.vision import has_vision, model_type, read_config
 
 logger = logging.getLogger(__name__)
 STREAMED = "dataset.uri"
@@ -100,6 +101,8 @@ class Weights:
     """The adapter that training goes on from."""
     stream: DataStream | None = None
     """Where training rows are read during the training."""
+    has_vision: bool = False
+    """The model is a vision-language model."""
 
     @property
     def pinned(self) -> Pinned:
@@ -128,6 +131,8 @@ def fetch_weights(inputs: Inputs, pinned: Pinned | None) -> Weights:
     for condition, message in {**(tokenizer.warnings if tokenizer is not None else {}), **model.warnings}.items():
         inputs.board.warn(condition, message)
     directory = (tokenizer or model).directory
+    config = read_config(model.directory)
+    model_type(spec, config)
     if "gguf" in exports_of(spec):
         check_directory(model.directory, directory)
     known = pinned.companions if pinned else {}
@@ -141,6 +146,7 @@ def fetch_weights(inputs: Inputs, pinned: Pinned | None) -> Weights:
         companions,
         attached,
         data_stream(spec, inputs.secrets, inputs.sources, known.get(STREAMED)),
+        has_vision(config),
     )
 
 
@@ -154,24 +160,28 @@ class RawData:
     digest: str
 
 
-def fetch_raw_data(inputs: Inputs, stream: DataStream | None = None) -> RawData:
-    """Fetch all sources of the dataset and the evaluation data; of a stream the first rows."""
+def fetch_raw_data(inputs: Inputs, stream: DataStream | None = None, *, with_images: bool = False) -> RawData:
+    """Fetch all sources of the dataset and the evaluation data; of a stream the first rows.
+
+    ``with_images`` has the digests cover the images beside them.
+    """
     dataset = inputs.spec.dataset
     if stream is not None:
         excerpt = write_excerpt(stream, inputs.environment.work_dir / "excerpt")
         train = [FetchedData([excerpt], digest_of([stream.commit, [file.name for file in stream.files]]))]
     else:
-        train = _fetch_train(inputs)
+        train = _fetch_train(inputs, with_images=with_images)
     files, digests = [found.files for found in train], [found.digest for found in train]
     if dataset.eval_uri is None:
         return RawData(files, [], digests[0] if len(digests) == 1 else digest_of(digests))
     source = Source(dataset.eval_uri, "dataset.evalUri", inputs.secrets.dataset, dataset.region)
-    evaluation = fetch_data(source, inputs.sources, Split(dataset.split, dataset.config))
+    evaluation = fetch_data(source, inputs.sources, Split(dataset.split, dataset.config), with_images=with_images)
     return RawData(files, evaluation.files, digest_of((*digests, evaluation.digest)))
 
 
-def _fetch_train(inputs: Inputs) -> list[FetchedData]:
-    return [fetch_data(source, inputs.sources, split) for source, split in dataset_sources(inputs.spec, inputs.secrets)]
+def _fetch_train(inputs: Inputs, *, with_images: bool) -> list[FetchedData]:
+    sources = dataset_sources(inputs.spec, inputs.secrets)
+    return [fetch_data(source, inputs.sources, split, with_images=with_images) for source, split in sources]
 
 
 def fetch_peft_config(inputs: Inputs, weights: Weights) -> Path | None:

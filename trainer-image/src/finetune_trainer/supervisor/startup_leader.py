@@ -174,8 +174,10 @@ class LeaderStartup:
         return rows, known
 
     def _make_rows(self, weights: Weights, known: Pinned, stored: Pinned | None) -> tuple[Path, Pinned]:
-        raw = fetch_raw_data(self._inputs, weights.stream)
-        key = prepared_key(self._inputs.spec, tokenizer_digest=weights.tokenizer_digest, dataset_digest=raw.digest)
+        raw = fetch_raw_data(self._inputs, weights.stream, with_images=weights.has_vision)
+        key = prepared_key(
+            self._inputs.spec, tokenizer_digest=weights.tokenizer_digest, dataset_digest=raw.digest, has_vision=weights.has_vision
+        )
         known = known.model_copy(update={"dataset_digest": raw.digest, "prepared_key": key})
         if stored is not None:
             check_pinned(stored, known)
@@ -188,6 +190,7 @@ class LeaderStartup:
                 eval_files=raw.evaluation,
                 output_dir=self._inputs.environment.cache_dir,
                 dataset_digest=raw.digest,
+                has_vision=weights.has_vision,
             )
             rows = self._prepare.run(plan, key)
         self._keep_rows(rows, key, raw.digest)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from finetune_api.contract.failures import EXIT_DONE
 from finetune_api.contract.preflight import DatasetFacts
 from finetune_api.contract.run_config import RunConfig
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.prepare.check import Part, check_rows
+from finetune_trainer.prepare.images import ImageCheck, Images
 from finetune_trainer.protocol import ENV_MEASURE_PLAN, MeasuredTokens, MeasurePlan
 from finetune_trainer.sources.context import Source, SourceContext
 from finetune_trainer.sources.hub_stream import write_excerpt
+from finetune_trainer.sources.model_directory import CONFIG
+from finetune_trainer.sources.remote_model import read_remote
 from finetune_trainer.sources.resolve import Split, fetch_tokenizer
 from finetune_trainer.sources.sample import Sample, sample_data
 from finetune_trainer.supervisor.environment import PodEnvironment, Secrets, data_stream, dataset_sources, model_source, tokenizer_source
+from finetune_trainer.vision import has_vision
 
 logger = logging.getLogger(__name__)
 MEASURE_SECONDS = 300.0
@@ -35,11 +42,13 @@ def check_data(
     for number, (source, split) in enumerate(dataset_sources(spec, secrets)):
         sample = _sample(config, secrets, context, directory / str(number)) or sample_data(source, context, split, directory / str(number))
         parts.append(Part(spec.dataset.parts[number], sample.files, sample.is_whole))
-    checked = check_rows(parts, spec)
+    sees = _sees(config, secrets, context)
+    images = ImageCheck(offline=config.offline) if sees is not False else None
+    checked = check_rows(parts, spec, images=images)
     facts = checked.facts
     if spec.dataset.eval_uri is not None:
-        facts = facts.model_copy(update={"eval_examples": _evaluation_rows(config, secrets, context, directory / "eval")})
-    measured = _measured(config, secrets, context, environment, parts)
+        facts = facts.model_copy(update={"eval_examples": _evaluation_rows(config, secrets, context, directory / "eval", images)})
+    measured = _measured(config, secrets, context, environment, MeasureTask(parts, has_vision=bool(sees)))
     found |= {
         "columns": checked.columns[:10],
         "dataset": _with_tokens(facts, measured).model_dump(by_alias=True, exclude_none=True),
@@ -53,11 +62,28 @@ def _sample(config: RunConfig, secrets: Secrets, context: SourceContext, directo
     return Sample([write_excerpt(stream, directory)], is_whole=False) if stream is not None else None
 
 
-def _evaluation_rows(config: RunConfig, secrets: Secrets, context: SourceContext, directory: Path) -> int:
+def _sees(config: RunConfig, secrets: Secrets, context: SourceContext) -> bool | None:
+    """Whether the model has a vision part; None where it cannot be looked at, which the check of the model says better."""
+    try:
+        document = read_remote(model_source(config.spec, secrets), context, CONFIG)
+        return has_vision(json.loads(document)) if document is not None else None
+    except (TrainerError, ValueError) as error:
+        logger.warning("whether the model sees images is not known: %s", error)
+        return None
+
+
+class MeasureTask(NamedTuple):
+    """What to count the tokens of."""
+
+    parts: Sequence[Part]
+    has_vision: bool
+
+
+def _evaluation_rows(config: RunConfig, secrets: Secrets, context: SourceContext, directory: Path, images: Images | None) -> int:
     dataset = config.spec.dataset
     source = Source(dataset.eval_uri or "", "dataset.evalUri", secrets.dataset, dataset.region)
     sample = sample_data(source, context, Split(dataset.split, dataset.config), directory)
-    return check_rows([Part(dataset.parts[0], sample.files, sample.is_whole)], config.spec).facts.examples
+    return check_rows([Part(dataset.parts[0], sample.files, sample.is_whole)], config.spec, images=images).facts.examples
 
 
 def _with_tokens(facts: DatasetFacts, measured: MeasuredTokens | None) -> DatasetFacts:
@@ -69,7 +95,7 @@ def _with_tokens(facts: DatasetFacts, measured: MeasuredTokens | None) -> Datase
 
 
 def _measured(
-    config: RunConfig, secrets: Secrets, context: SourceContext, environment: PodEnvironment, parts: list[Part]
+    config: RunConfig, secrets: Secrets, context: SourceContext, environment: PodEnvironment, task: MeasureTask
 ) -> MeasuredTokens | None:
     """Tokens of the first rows; None where they cannot be counted, which is no reason to refuse the job."""
     tokenizer = _tokenizer_directory(config, secrets, context)
@@ -77,7 +103,11 @@ def _measured(
         return None
     plan_file, output = environment.work_dir / "measure-plan.json", environment.work_dir / "measured.json"
     plan = MeasurePlan(
-        run_config=environment.run_config.absolute(), tokenizer_dir=tokenizer, files=[list(part.files) for part in parts], output=output
+        run_config=environment.run_config.absolute(),
+        tokenizer_dir=tokenizer,
+        files=[list(part.files) for part in task.parts],
+        output=output,
+        has_vision=task.has_vision,
     )
     plan_file.write_text(plan.to_json(), encoding="utf-8")
     code = _run(environment, plan_file)

@@ -42,6 +42,7 @@ from finetune_trainer.verbs.answer import Answer, run_verb
 from finetune_trainer.verbs.data_check import check_data
 from finetune_trainer.verbs.memory_check import check_memory, model_shape
 from finetune_trainer.verbs.push import check_push
+from finetune_trainer.vision import model_type
 
 logger = logging.getLogger(__name__)
 STORE_PATIENCE_SECONDS = 30.0
@@ -130,6 +131,9 @@ def check_model_sources(config: RunConfig, secrets: Secrets, context: SourceCont
     other = tokenizer_source(config.spec, secrets)
     if other is not None:
         warnings = check_remote_tokenizer(other, context) | warnings
+    document = read_remote(model_source(config.spec, secrets), context, CONFIG)
+    if document is not None and config.spec.method is not None:
+        model_type(config.spec, json.loads(document))
     attached = attached_source(config.spec, secrets)
     if attached is not None:
         check_remote_adapter(attached, context, config.spec.builtin_method, model_shape(config, secrets, context))

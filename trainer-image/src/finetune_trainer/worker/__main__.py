@@ -34,7 +34,7 @@ def main() -> int:
     set_up_logging(config.spec.logging.level, rank.rank)
     worker = start(plan, config, rank, Path(os.environ[ENV_LINK]))
     prepare_environment(os.environ, config, rank)
-    hide_modules(needless_modules(config, plan.pinned))
+    hide_modules(needless_modules(config, plan))
     try:
         from finetune_trainer.worker.run import run
 

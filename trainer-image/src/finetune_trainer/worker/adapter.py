@@ -14,11 +14,14 @@ from transformers import PreTrainedModel, set_seed
 from transformers.pytorch_utils import Conv1D
 
 from finetune_api.contract.failures import FailureClass
+from finetune_api.models.sources import ModelType
 from finetune_api.models.spec import Adapter
 from finetune_api.resolve import ATTACHED
 from finetune_trainer.errors import TrainerError, configuration_error
 from finetune_trainer.sources.adapter_directory import ADAPTER_WEIGHTS
 from finetune_trainer.targets import check_modules, target_modules
+from finetune_trainer.vision import is_vision
+from finetune_trainer.worker.sight import extend_to_vision, restrict_to_language
 
 ADAPTABLE: Final = (torch.nn.Linear, torch.nn.Embedding, Conv1D)
 NOT_OURS: Final = ("base_model_name_or_path", "revision", "inference_mode", "auto_mapping", "peft_version")
@@ -32,10 +35,13 @@ class BaseName(NamedTuple):
     revision: str | None
 
 
-def lora_config(adapter: Adapter, model: PreTrainedModel, peft_config: Path | None, task: str = "CAUSAL_LM") -> LoraConfig:
+def lora_config(
+    adapter: Adapter, model: PreTrainedModel, peft_config: Path | None, task: str = "CAUSAL_LM", *, sees: ModelType | None = None
+) -> LoraConfig:
     """Build the LoRA configuration (G-02 to G-10); a PEFT file replaces the other adapter fields.
 
-    ``task`` is PEFT's name of what the model does, which decides what is trained beside the adapter (a new score head).
+    ``task`` is PEFT's name of what the model does, which decides what is trained beside the adapter (a new score head). ``sees`` is for
+    vision-language models: LLM keeps the adapter off the vision part, VLM puts it there too.
 
     Raises :class:`TrainerError`: ModelError when a module is not in the model, ConfigurationError for names and files that cannot be used.
     """
@@ -44,13 +50,18 @@ def lora_config(adapter: Adapter, model: PreTrainedModel, peft_config: Path | No
     config.task_type = task
     wanted = config.target_modules
     if isinstance(wanted, Iterable) and not isinstance(wanted, str):
-        check_modules(wanted, adaptable_modules(model))
+        check_modules(wanted, adaptable_modules(model, language_only=sees is not None))
+    if sees == "LLM":
+        restrict_to_language(config)
+    elif sees == "VLM" and peft_config is None:
+        extend_to_vision(config, model)
     return config
 
 
-def adaptable_modules(model: torch.nn.Module) -> set[str]:
+def adaptable_modules(model: torch.nn.Module, *, language_only: bool = False) -> set[str]:
     """Last names of the modules an adapter can sit on."""
-    return {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, ADAPTABLE)}
+    modules = ((name, module) for name, module in model.named_modules() if not (language_only and is_vision(name)))
+    return {name.rpartition(".")[2] for name, module in modules if isinstance(module, ADAPTABLE)}
 
 
 def add_adapter(model: PreTrainedModel, config: LoraConfig, seed: int, base: BaseName, *, keeps_dtype: bool) -> PeftModel:

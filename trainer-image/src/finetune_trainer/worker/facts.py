@@ -8,6 +8,7 @@ import torch
 
 from finetune_api.contract.store import Pinned
 from finetune_trainer.worker.precision import Formats
+from finetune_trainer.worker.sight import trained_parts
 from finetune_trainer.worker.strategies.base import Sharing
 
 if TYPE_CHECKING:
@@ -37,12 +38,14 @@ def facts(session: Session, trainer: FineTuneTrainer, formats: Formats) -> dict[
         "warmupSteps": session.schedule.warmup_steps,
         "stopBy": session.schedule.stop_by,
         "outputUse": "best" if session.keeps_best else "last",
+        "modelType": session.model_type,
+        "trainableComponents": trained_parts(trainer.model),
     }
     adapter = getattr(trainer.model, "peft_config", {}).get("default")
     if adapter is not None:
         known |= {
             "scaling": f"{adapter.lora_alpha / adapter.r:g}",
-            "targetModules": ",".join(sorted({name.rpartition(".")[2] for name in adapter.target_modules})),
+            "targetModules": ",".join(sorted({name.rpartition(".")[2] for name in trainer.model.targeted_module_names})),
         }
     if session.backend is not None:
         known |= session.backend.facts()

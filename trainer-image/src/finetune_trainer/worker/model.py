@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal, TypeAlias
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, BitsAndBytesConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForSequenceClassification,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+)
+from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.utils import logging
 
 from finetune_api.contract.failures import FailureClass
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.prepare.tokenizer import refuse_own_code
+from finetune_trainer.vision import VISION_PATTERN
 from finetune_trainer.worker.precision import Device, Dtype, Formats
 
 DTYPES: dict[Dtype, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+Kind: TypeAlias = Literal["text", "images", "scores"]
+"""What a model reads beside text, or gives instead of it."""
+KINDS: Final[Mapping[Kind, tuple[Any, str]]] = {
+    "text": (AutoModelForCausalLM, "causal language"),
+    "images": (AutoModelForImageTextToText, "vision-language"),
+    "scores": (AutoModelForSequenceClassification, "reward"),
+}
+"""Transformers' class for each, and what people call it."""
 
 
 def find_device(kind: str, local_rank: int) -> Device:
@@ -34,23 +52,33 @@ def find_device(kind: str, local_rank: int) -> Device:
     return Device("gpu", torch.cuda.get_device_name(local_rank), torch.cuda.get_device_capability(local_rank) >= (8, 0))
 
 
-def four_bits(formats: Formats) -> BitsAndBytesConfig:
-    """Return QLoRA's way of holding a base model: normal floats of 4 bits, their scales quantised once more (B-10)."""
+def four_bits(formats: Formats, kind: Kind = "text") -> BitsAndBytesConfig:
+    """Return QLoRA's way of holding a base model: normal floats of 4 bits, their scales quantised once more (B-10).
+
+    A vision part stays as it is: it is small, and what it sees would blur.
+    """
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=DTYPES[formats.weights],
+        llm_int8_skip_modules=[VISION_PATTERN, "lm_head"] if kind == "images" else None,
     )
 
 
 def load_model(
-    directory: Path, formats: Formats, device: Device, *, placed: bool, scores: bool = False, runs_code: bool = False
+    directory: Path,
+    formats: Formats,
+    device: Device,
+    *,
+    placed: bool,
+    kind: Kind = "text",
+    runs_code: bool = False,
 ) -> PreTrainedModel:
-    """Load a causal language model.
+    """Load a causal language model; of kind ``images`` one with its vision part.
 
     With ``placed`` its weights go straight from the file to this rank's GPU, so host memory holds no copy per rank; otherwise the strategy
-    puts them where it wants them. With ``scores`` it gives one number per sequence instead; a head that the directory does not have is
+    puts them where it wants them. Of kind ``scores`` it gives one number per sequence instead; a head that the directory does not have is
     drawn from torch's random state. Code beside the weights is run only with ``runs_code``.
 
     Raises :class:`TrainerError`: ModelError when the directory holds no such model, ConfigurationError when only its own code can load it.
@@ -62,18 +90,21 @@ def load_model(
     if device.kind == "gpu" and (placed or formats.is_quantized):
         options["device_map"] = {"": torch.cuda.current_device()}
     if formats.is_quantized:
-        options["quantization_config"] = four_bits(formats)
-    if scores:
+        options["quantization_config"] = four_bits(formats, kind)
+    if kind == "scores":
         options["num_labels"] = 1
-    kind = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
+    loader, name = KINDS[kind]
     try:
-        model: PreTrainedModel = kind.from_pretrained(directory, dtype=DTYPES[formats.weights], local_files_only=True, **options)
+        model: PreTrainedModel = loader.from_pretrained(directory, dtype=DTYPES[formats.weights], local_files_only=True, **options)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         reason = str(error).strip().partition("\n")[0][:300]
         raise TrainerError(
             FailureClass.MODEL,
-            f"model.uri: {directory.name} cannot be loaded as a {'reward' if scores else 'causal language'} model: {reason}",
+            f"model.uri: {directory.name} cannot be loaded as a {name} model: {reason}",
         ) from error
+    if kind == "images" and getattr(model, "_weight_conversions", None) is None:
+        # Loaded in shares (ZeRO 3) it does not remember how its files name its weights, and would write names of its own.
+        model._weight_conversions = get_model_conversion_mapping(model, add_legacy=False)  # noqa: SLF001  # there is no public way
     return model

@@ -15,10 +15,12 @@ from finetune_api.contract.failures import EXIT_DONE, EXIT_STOPPED
 from finetune_api.strategies import effective_strategy
 from finetune_trainer.prepare.later import LaterRows, StreamedRows
 from finetune_trainer.prepare.preparation import open_preparation
+from finetune_trainer.prepare.processor import load_processor
 from finetune_trainer.prepare.stream import RowStream
 from finetune_trainer.prepare.table import lengths
 from finetune_trainer.prepare.tokenizer import load_tokenizer
 from finetune_trainer.protocol import Facts, Used
+from finetune_trainer.vision import has_vision, model_type, read_config
 from finetune_trainer.worker import resume
 from finetune_trainer.worker.adapter import add_adapter, attach_weights, lora_config, public_name
 from finetune_trainer.worker.arguments import training_arguments
@@ -31,12 +33,13 @@ from finetune_trainer.worker.group import open_group
 from finetune_trainer.worker.heartbeat import Heartbeat
 from finetune_trainer.worker.loader import TokenisedLater
 from finetune_trainer.worker.methods import Request, make_arguments, make_trainer
-from finetune_trainer.worker.model import find_device, load_model
+from finetune_trainer.worker.model import Kind, find_device, load_model
 from finetune_trainer.worker.order import Order, StreamOrder
 from finetune_trainer.worker.precision import Device, Formats, resolve_formats
 from finetune_trainer.worker.recorder import Recorder
 from finetune_trainer.worker.schedule import make_schedule, pace_of
 from finetune_trainer.worker.session import Session
+from finetune_trainer.worker.sight import freeze_vision, load_images
 from finetune_trainer.worker.strategies import sharing_of
 from finetune_trainer.worker.trackers import open_trackers
 from finetune_trainer.worker.trainer import FineTuneTrainer, Material
@@ -91,6 +94,8 @@ class PreparedRows(NamedTuple):
 
     train: Dataset
     evaluation: Dataset | None
+    images: Dataset | None = None
+    """Those that rows show."""
 
 
 def load_rows(plan: WorkerPlan) -> PreparedRows:
@@ -100,7 +105,7 @@ def load_rows(plan: WorkerPlan) -> PreparedRows:
     evaluation = load_from_disk(directory) if directory.is_dir() else None
     assert isinstance(train, Dataset)
     assert evaluation is None or isinstance(evaluation, Dataset)
-    return PreparedRows(train, evaluation)
+    return PreparedRows(train, evaluation, load_images(plan.prepared_dir))
 
 
 def load_material(session: Session, rows: PreparedRows, formats: Formats, device: Device) -> Material:
@@ -109,27 +114,27 @@ def load_material(session: Session, rows: PreparedRows, formats: Formats, device
     Raises :class:`TrainerError`: ModelError or ConfigurationError for a model or adapter that cannot be used.
     """
     plan, spec = session.plan, session.spec
-    tokenizer = load_tokenizer(plan.tokenizer_dir, spec.dataset.chat_template, runs_code=spec.model.trust_remote_code)
+    config, runs_code = read_config(plan.model_dir), spec.model.trust_remote_code
+    session.model_type, sees = model_type(spec, config), has_vision(config)
+    words = (load_processor if sees else load_tokenizer)(plan.tokenizer_dir, spec.dataset.chat_template, runs_code=runs_code)
     scores = spec.method == "reward"
     if scores:
         set_seed(spec.training.seed)  # the score head is new
-    model = load_model(
-        plan.model_dir,
-        formats,
-        device,
-        placed=not session.sharing.places_model,
-        scores=scores,
-        runs_code=spec.model.trust_remote_code,
-    )
+    placed = not session.sharing.places_model
+    kind: Kind = "scores" if scores else "images" if sees else "text"
+    model = load_model(plan.model_dir, formats, device, placed=placed, kind=kind, runs_code=runs_code)
+    if sees and session.model_type == "LLM":
+        freeze_vision(model)
     if spec.training.backend == "optimized":
         session.backend = optimize(spec, model, device, formats)
     if spec.adapter.type == "lora":
-        config = lora_config(spec.adapter, model, plan.peft_config, "SEQ_CLS" if scores else "CAUSAL_LM")
+        task = "SEQ_CLS" if scores else "CAUSAL_LM"
+        adapter = lora_config(spec.adapter, model, plan.peft_config, task, sees=session.model_type if sees else None)
         keeps_dtype = session.sharing.needs_one_dtype
-        model = add_adapter(model, config, spec.training.seed, public_name(spec.model.uri), keeps_dtype=keeps_dtype)
+        model = add_adapter(model, adapter, spec.training.seed, public_name(spec.model.uri), keeps_dtype=keeps_dtype)
         if plan.attached_dir is not None:
             attach_weights(model, plan.attached_dir)
-    return with_later_rows(session, Material(model, tokenizer, rows.train, rows.evaluation))
+    return with_later_rows(session, Material(model, words, rows.train, rows.evaluation, rows.images))
 
 
 def with_later_rows(session: Session, material: Material) -> Material:

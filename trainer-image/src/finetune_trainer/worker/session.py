@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from finetune_api.contract.run_config import RunConfig
+from finetune_api.models.sources import ModelType
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_trainer.protocol import Warned, WorkerPlan
 from finetune_trainer.worker.backend import Backend
@@ -66,6 +67,8 @@ class Session:
     """Trackers; rank 0 only."""
     backend: Backend | None = None
     """What ``training.backend: optimized`` came to."""
+    model_type: ModelType = "LLM"
+    """What is trained of the model, known once its config was read."""
     _warnings: dict[str, str] = field(default_factory=dict)
 
     @property

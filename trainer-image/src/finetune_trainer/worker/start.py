@@ -12,9 +12,9 @@ from typing import Final
 
 from finetune_api.contract.failures import EXIT_STOPPED, EXIT_UNKNOWN
 from finetune_api.contract.run_config import RunConfig
-from finetune_api.contract.store import Pinned
 from finetune_api.strategies import ZERO, effective_strategy, is_quantized
 from finetune_trainer.protocol import Hello, Phase, SaveNow, Staged, Stop, SupervisorMessage, WorkerPlan
+from finetune_trainer.vision import has_vision, read_config
 from finetune_trainer.worker.link import Link
 from finetune_trainer.worker.orders import Orders, watch_sigterm
 from finetune_trainer.worker.rank import Rank
@@ -88,15 +88,17 @@ def prepare_environment(environment: MutableMapping[str, str], config: RunConfig
     environment["DS_ACCELERATOR"] = "cuda" if config.spec.resources.device == "gpu" else "cpu"
 
 
-def needless_modules(config: RunConfig, pinned: Pinned) -> list[str]:
+def needless_modules(config: RunConfig, plan: WorkerPlan) -> list[str]:
     """Optional modules that peft, transformers and trl import wherever they are installed, and that this run has no use for."""
-    spec = config.spec
+    spec, pinned = config.spec, plan.pinned
     wanted: set[str] = {tracker.type for tracker in spec.logging.trackers}
     if spec.training.optimizer in EIGHT_BIT or is_quantized(spec.quantization.mode, pinned.quantization):
         wanted.add("bitsandbytes")
     if effective_strategy(spec.distributed.strategy, pinned.strategy, config.topology.world_size) in ZERO:
         wanted.add("deepspeed")
-    return [name for name in ("wandb", "deepspeed", "bitsandbytes") if name not in wanted]
+    if has_vision(read_config(plan.model_dir)):
+        wanted.add("torchvision")
+    return [name for name in ("wandb", "deepspeed", "bitsandbytes", "torchvision") if name not in wanted]
 
 
 def hide_modules(names: Iterable[str]) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +19,8 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
-from transformers import DefaultFlowCallback, PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
+from transformers import DefaultFlowCallback, PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, ProcessorMixin
+from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.trainer_utils import load_sharded_checkpoint
 from transformers.utils import SAFE_WEIGHTS_NAME
 
@@ -50,9 +51,12 @@ class Material:
     """What is trained, and on what."""
 
     model: PreTrainedModel | PeftModel
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerBase | ProcessorMixin
+    """A processor where the model sees images."""
     train: Dataset
     evaluation: Dataset | None
+    images: Dataset | None = None
+    """Those that rows show."""
     later_train: TokenisedLater | None = None
     """Where training rows come from instead of ``train``."""
     later_evaluation: TokenisedLater | None = None
@@ -61,7 +65,7 @@ class Material:
 class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
     """One rank's trainer. Decisions are the :class:`Conductor`'s; this class only lets them reach the loop."""
 
-    rows_class: type[Rows] = Rows
+    rows_class: Callable[[Dataset], Rows] = Rows
     """How prepared rows are read."""
 
     def __init__(self, session: Session, conductor: Conductor, material: Material, **options: Any) -> None:
@@ -223,10 +227,19 @@ class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
         """Write gathered weights (rank 0), or the model's own where it has them whole."""
         self._save(directory, state_dict=state)
 
+    @property
+    def _is_stored_otherwise(self) -> bool:
+        """Whether the files of a whole model name or split its weights otherwise than the loaded model does."""
+        return not isinstance(self.model, PeftModel) and bool(get_model_conversion_mapping(self.model, add_legacy=False))
+
     def load_plain_weights(self, directory: Path) -> None:
         """Load a checkpoint's weights into a model that is not shared out yet."""
         if isinstance(self.model, PeftModel):
             super()._load_from_checkpoint(str(directory))
+        elif self._is_stored_otherwise:
+            # By the stored names nothing would be found, and nobody would be told.
+            stored = type(self.model).from_pretrained(directory, dtype=self.model.dtype, local_files_only=True)
+            self.model.load_state_dict(stored.state_dict())
         elif (directory / SAFE_WEIGHTS_NAME).is_file():
             self.model.load_state_dict(load_file(directory / SAFE_WEIGHTS_NAME), strict=False)
         else:
@@ -236,7 +249,11 @@ class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
         # Over a 4-bit base TRL trains adapters in bfloat16, and PEFT loads them in float32: the resumed run would be another one.
         formats = {name: p.dtype for name, p in self.model.named_parameters() if p.requires_grad}
         self._session.sharing.load_checkpoint_weights(
-            lambda: super(FineTuneTrainer, self)._load_from_checkpoint(resume_from_checkpoint, model)
+            lambda: (
+                self.load_plain_weights(Path(resume_from_checkpoint))
+                if self._is_stored_otherwise
+                else super(FineTuneTrainer, self)._load_from_checkpoint(resume_from_checkpoint, model)
+            )
         )
         for name, parameter in self.model.named_parameters():
             if name in formats and parameter.dtype != formats[name]:

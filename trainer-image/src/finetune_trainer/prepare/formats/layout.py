@@ -51,7 +51,7 @@ def find_layout(row: Row, source: DataSource, method: str) -> Layout:
         if method in PREFERENCE_METHODS:
             return Layout("preference", source.prompt_column or "prompt", chosen=source.output_column)
         return Layout("prompt-completion", source.prompt_column or "prompt", source.output_column or "completion")
-    if declared == "auto":
+    if declared == "auto" or declared == "vlm-zip":  # noqa: PLR1714  # mypy narrows only so; a ZIP does not say what its rows look like
         return _detect(row, method)
     if declared in ("prompt-completion", "preference"):
         return _columns(row, declared)

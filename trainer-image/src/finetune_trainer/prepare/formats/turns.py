@@ -33,6 +33,8 @@ LOSS: Final = "loss"
 """Canonical key of a message that says whether it is trained."""
 LOSS_KEYS: Final = (LOSS, "weight", "train", "training")
 """ms-swift, OpenAI and axolotl in turn; true, false, 1 or 0."""
+IMAGE_PARTS: Final = ("image", "image_url", "input_image")
+"""Types of parts that show an image: of transformers and Anthropic, and both of OpenAI."""
 
 
 def messages(where: str, value: object) -> list[Message]:
@@ -107,12 +109,27 @@ def _message(where: str, message: object) -> Message:
     return _flagged(where, clean)
 
 
-def _content(where: str, content: object) -> str:
+def _content(where: str, content: object) -> str | list[Message]:
+    """A text, also where it is in parts; a list of parts only where there are images among them."""
     if isinstance(content, str):
         return content
-    if isinstance(content, list) and all(isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in content):
-        return "".join(part["text"] for part in content)
-    raise data_error(f"{where}.content must be a text or a list of text parts, found {show(content)}")
+    if not isinstance(content, list):
+        raise data_error(f"{where}.content must be a text or a list of parts, found {show(content)}")
+    parts = [_part(f"{where}.content[{index}]", part) for index, part in enumerate(content)]
+    if all(part["type"] == "text" for part in parts):
+        return "".join(str(part["text"]) for part in parts)
+    return parts
+
+
+def _part(where: str, part: object) -> Message:
+    """A part of a message: ``{"type": "text", "text": ...}``, or an image with whatever says where it is under ``image``."""
+    if isinstance(part, Mapping):
+        if part.get("type") in IMAGE_PARTS:
+            place = {str(key): value for key, value in part.items() if key != "type" and value is not None}
+            return {"type": "image", "image": place or None}
+        if isinstance(part.get("text"), str):
+            return {"type": "text", "text": part["text"]}
+    raise data_error(f"{where} must be a part with text, or one of type {', '.join(IMAGE_PARTS)}, found {show(part)}")
 
 
 def _calls(where: str, content: object) -> list[object]:

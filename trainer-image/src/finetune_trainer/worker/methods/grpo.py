@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
@@ -39,7 +40,7 @@ MODEL_REWARD: Final = "model"
 class AnswerTrainer(FineTuneTrainer, GRPOTrainer):  # type: ignore[misc]  # trl is not typed
     """Generates answers, a few at once, and learns from their scores."""
 
-    rows_class: type[Rows] = TaskRows
+    rows_class: Callable[[Dataset], Rows] = TaskRows
 
     def __init__(self, session: Session, conductor: Conductor, material: Material, *, limits: Limits, **options: Any) -> None:
         assert session.spec.grpo is not None, "a resolved job of method grpo has the block"
@@ -211,7 +212,7 @@ def load_reward_model(request: Request) -> tuple[PreTrainedModel, PreTrainedToke
     """
     directory = request.session.plan.reward_dir
     assert directory is not None, "the supervisor fetches what the spec names"
-    model = load_model(directory, request.formats, request.device, placed=True, scores=True)
+    model = load_model(directory, request.formats, request.device, placed=True, kind="scores")
     return model.eval(), load_tokenizer(directory)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from datasets import Dataset
 from trl import RewardConfig, RewardTrainer
 
 from finetune_trainer.worker.arguments import with_extra_arguments
@@ -24,7 +26,7 @@ class WholeAnswers(Rows):
 class ScoreTrainer(FineTuneTrainer, RewardTrainer):  # type: ignore[misc]  # trl is not typed
     """Learns scores from which of two answers is better."""
 
-    rows_class: type[Rows] = WholeAnswers
+    rows_class: Callable[[Dataset], Rows] = WholeAnswers
 
 
 def make_arguments(session: Session, common: dict[str, Any]) -> RewardConfig:

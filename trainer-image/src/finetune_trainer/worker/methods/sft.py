@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, ProcessorMixin
 from trl import SFTConfig, SFTTrainer
 
 from finetune_trainer.worker.arguments import with_extra_arguments
@@ -19,6 +20,7 @@ from finetune_trainer.worker.loader import Rows
 from finetune_trainer.worker.methods import Request
 from finetune_trainer.worker.scores import score
 from finetune_trainer.worker.session import Session
+from finetune_trainer.worker.sight import SightCollator, SightRows
 from finetune_trainer.worker.trainer import FineTuneTrainer, Material
 
 
@@ -26,8 +28,12 @@ class TokenTrainer(FineTuneTrainer, SFTTrainer):  # type: ignore[misc]  # trl is
     """Learns sequences of tokens."""
 
     def __init__(self, session: Session, conductor: Conductor, material: Material, **options: Any) -> None:
-        model = material.model
+        model, words = material.model, material.tokenizer
         self._has_plain_head = not isinstance(model.get_output_embeddings(), BaseTunerLayer)
+        if isinstance(words, ProcessorMixin):
+            self.rows_class = partial(SightRows, images=material.images)
+            always_sees = session.model_type == "VLM" or session.sharing.shards_weights
+            options["data_collator"] = SightCollator(words, always_sees=always_sees)
         with _adapter_on_head_allowed(model):
             super().__init__(session, conductor, material, **options)
         # The loss counts the tokens of the whole step, whatever the model's own forward takes.
