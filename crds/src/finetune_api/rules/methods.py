@@ -11,6 +11,7 @@ from finetune_api.models.methods import METHOD_BLOCKS
 from finetune_api.resolve import LORA_FIELDS
 from finetune_api.rules.rule import Rule
 from finetune_api.rules.sources import ADDRESS_FORMS, MODEL_SCHEMES, PARENT_SEGMENT, address_rule
+from finetune_api.rules.vision import VLM_ZIP
 from finetune_api.written import OWN, Written
 
 _METHOD, _TARGETS, _FUNCTIONS = "method", "adapter.targetModules", "grpo.rewardFunctions"
