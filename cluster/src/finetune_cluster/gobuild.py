@@ -1,5 +1,6 @@
 """Builds the Go programs of cluster/go, each once for given inputs."""
 
+import json
 import os
 import re
 import shutil
@@ -25,6 +26,10 @@ class GoProgram:
     name: str
     time_note: str
     """How long a first build takes on two cores, for the person who waits."""
+    package: str = "."
+    """What is built: the module's own program, or one of another module that it requires."""
+    names: tuple[str, ...] = ()
+    """What it is called by, where that is not its own name: the name chooses what it does."""
 
 
 NODE = GoProgram("node", "about 6 min")
@@ -32,6 +37,11 @@ REGISTRY = GoProgram("registry", "about 30 s")
 PAUSE = GoProgram("pause", "a few seconds")
 MINIO = GoProgram("minio", "about 3 min")
 GITOPS = GoProgram("gitops", "about 1 min")
+SOURCE_CONTROLLER = GoProgram("source-controller", "about 8 min", "github.com/fluxcd/source-controller")
+KUSTOMIZE_CONTROLLER = GoProgram("kustomize-controller", "about 6 min", "github.com/fluxcd/kustomize-controller")
+ARGOCD = GoProgram(
+    "argocd", "about 6 min", names=("argocd-application-controller", "argocd-git-ask-pass", "argocd-redis", "argocd-repo-server")
+)
 
 
 def build(program: GoProgram, home: Home) -> Path:
@@ -43,11 +53,17 @@ def build(program: GoProgram, home: Home) -> Path:
     with home.locked(f"build-{program.name}"):
         if not target.exists():
             with step(f"build {program.name} ({program.time_note} the first time)"):
-                _compile(source, target, flags)
+                _compile(source, program.package, target, flags)
             for old in home.builds.glob(f"{program.name}-*"):
                 if old != target.parent:
                     shutil.rmtree(old)
     return target
+
+
+def module_folder(program: GoProgram, module: str) -> Path:
+    """Where the sources of a module are that a program requires, in the version it requires; its manifests are among them."""
+    done = run(["go", "mod", "download", "-json", module], cwd=repository_root() / "cluster" / "go" / program.name)
+    return Path(json.loads(done)["Dir"])
 
 
 def link_names(program: Path, names: list[str], folder: Path) -> None:
@@ -86,11 +102,15 @@ def _go_version() -> str:
     return run(["go", "env", "GOVERSION"]).strip()
 
 
-def _compile(source: Path, target: Path, flags: str) -> None:
+def _compile(source: Path, package: str, target: Path, flags: str) -> None:
     """Compile into a folder of its own first: a half-written file must never look like a finished build."""
     target.parent.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent.parent, prefix=".building-") as folder:
         output = Path(folder) / target.parent.name / target.name
         environment = {**os.environ, "CGO_ENABLED": "0"}
-        run([*_NICENESS, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", output, "."], cwd=source, env=environment)
+        run(
+            [*_NICENESS, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", output, package],
+            cwd=source,
+            env=environment,
+        )
         output.parent.rename(target.parent)

@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_cluster.gobuild import GITOPS, MINIO, GoProgram, build, link_names
+from finetune_cluster.gobuild import ARGOCD, GITOPS, KUSTOMIZE_CONTROLLER, MINIO, SOURCE_CONTROLLER, GoProgram, build, link_names
 from finetune_cluster.home import Home
 from finetune_cluster.progress import step
 from finetune_cluster.shell import CommandError, run
@@ -38,13 +38,16 @@ class DebianTool:
 KIND = GoTool("kind", "sigs.k8s.io/kind", "v0.33.0")
 Tool = GoProgram | GoTool | DebianTool
 TOOLS: dict[str, Tool] = {
+    "argocd": ARGOCD,
     "gitops": GITOPS,
     "helm": GoTool("helm", "helm.sh/helm/v4/cmd/helm", "v4.3.1"),
     "helm3": GoTool("helm3", "helm.sh/helm/v3/cmd/helm", "v3.22.0"),
     "kind": KIND,
+    "kustomize-controller": KUSTOMIZE_CONTROLLER,
     "kwok": GoTool("kwok", "sigs.k8s.io/kwok/cmd/kwok", "v0.8.0"),
     "minio": MINIO,
     "prometheus": DebianTool("prometheus", ("prometheus", "promtool")),
+    "source-controller": SOURCE_CONTROLLER,
 }
 
 
@@ -52,8 +55,9 @@ def install_tool(tool: Tool, home: Home) -> Path:
     """Install a tool unless it is there, and return the program to call."""
     match tool:
         case GoProgram():
-            link_names(build(tool, home), [tool.name], home.bin)
-            return home.bin / tool.name
+            names = tool.names or (tool.name,)
+            link_names(build(tool, home), [*names], home.bin)
+            return home.bin / names[0]
         case GoTool():
             program = _install_from_go(tool, home)
             link_names(program, [tool.name], home.bin)

@@ -78,4 +78,7 @@ def test_the_examples_are_flux_objects() -> None:
         assert document["apiVersion"] == "kustomize.toolkit.fluxcd.io/v1"
         assert document["spec"]["wait"] is True
         assert document["spec"]["timeout"]
+        source = read(FLUX / "gitrepository.yaml")
+        assert document["spec"]["sourceRef"] == {"kind": source["kind"], "name": source["metadata"]["name"]}
+        assert document["metadata"]["namespace"] == source["metadata"]["namespace"]
     assert read(FLUX / "helmrelease.yaml")["apiVersion"] == "helm.toolkit.fluxcd.io/v2"

@@ -1,9 +1,12 @@
+import re
 from pathlib import Path
 
 import pytest
 
 from finetune_cluster.errors import ClusterError
-from finetune_cluster.gobuild import kubernetes_version, link_names
+from finetune_cluster.gobuild import GoProgram, kubernetes_version, link_names
+from finetune_cluster.repository import repository_root
+from finetune_cluster.tools import TOOLS
 
 
 def test_the_version_of_kubernetes_is_read_from_the_module_and_not_from_its_staging_parts() -> None:
@@ -24,3 +27,13 @@ def test_names_follow_the_newest_build(tmp_path: Path) -> None:
     link_names(new, ["kubectl"], tmp_path / "bin")
     assert (tmp_path / "bin" / "kubectl").read_text() == "new"
     assert (tmp_path / "bin" / "kubelet").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    "program", [tool for tool in TOOLS.values() if isinstance(tool, GoProgram) and tool.package != "."], ids=lambda tool: tool.name
+)
+def test_what_is_built_of_another_module_is_pinned(program: GoProgram) -> None:
+    """The module's own file names the version that is built, and go.sum what was downloaded."""
+    folder = repository_root() / "cluster" / "go" / program.name
+    (version,) = re.findall(rf"^\s*{re.escape(program.package)} (v\S+)$", (folder / "go.mod").read_text(), re.MULTILINE)
+    assert f"{program.package} {version} h1:" in (folder / "go.sum").read_text()

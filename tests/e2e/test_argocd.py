@@ -1,0 +1,102 @@
+"""Git -> Argo CD's own repository server and application controller -> the cluster -> a trained adapter (issue 6, GitOps).
+
+They are built of Argo CD's Go module, which takes many minutes the first time: `make soak`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.conftest import prepare_namespace
+from tests.support import argocd as gitops
+from tests.support import git_server
+from tests.support.argocd import ArgoCD
+from tests.support.git_server import Clone
+from tests.support.jobs import make_job
+from tests.support.platform import Job, Kubectl, Platform
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(not os.environ.get("FINETUNE_SOAK"), reason="builds Argo CD's controller: many minutes; make soak"),
+]
+NAMESPACE = "gitops-argocd-jobs"
+STEPS = 300
+PAUSES = ("/spec/replicas", "/spec/suspend", "/spec/desiredState")
+"""What the example leaves to people."""
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+    """A person's clone of the repository with the jobs."""
+    with git_server.serve(tmp_path_factory.mktemp("git")) as clone:
+        yield clone
+
+
+@pytest.fixture(scope="module")
+def namespace(platform: Platform) -> Iterator[Kubectl]:
+    """Where Argo CD puts the jobs."""
+    prepare_namespace(platform, NAMESPACE)
+    yield platform.kubectl.within(NAMESPACE)
+    platform.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def argocd(platform: Platform, namespace: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArgoCD]:
+    """Argo CD with the health of our jobs."""
+    with gitops.run(platform.kubectl, tmp_path_factory.mktemp("argocd")) as argocd:
+        yield argocd
+
+
+def test_a_job_of_git_is_paused_resumed_and_trained_by_commits(
+    argocd: ArgoCD, clone: Clone, platform: Platform, namespace: Kubectl
+) -> None:
+    """Q-01, L-01: healthy while the job trains; where Git decides on `suspend`, a commit pauses with nothing lost, its revert resumes."""
+    job = Job(platform, namespace, "from-git")
+    first = clone.push("Train", {"jobs/from-git.yaml": make_job(job.name, {"training": {"maxSteps": STEPS}})})
+    argocd.follow("jobs", clone.url, path="jobs", namespace=NAMESPACE, people_decide_on=["/spec/replicas"])
+    argocd.synced("jobs", first, "Healthy", within=300)
+    assert job.phase != "Succeeded", "healthy, and not yet trained"
+    job.wait_step(3)
+    paused = clone.push("Pause", {"jobs/from-git.yaml": make_job(job.name, {"training": {"maxSteps": STEPS}, "suspend": True})})
+    argocd.refresh("jobs")
+    stopped = job.wait_phase("Paused")["checkpoints"]["latest"]["step"]
+    assert 0 < stopped < STEPS
+    argocd.synced("jobs", paused, "Healthy")
+    resumed = clone.revert()
+    argocd.synced("jobs", resumed, "Healthy", within=300)
+    status = job.wait_phase("Succeeded")
+    assert (status["progress"]["step"], status["attemptCount"], status["usage"].get("lostSteps", 0)) == (STEPS, 2, 0)
+    assert sorted(job.rows()) == list(range(1, STEPS + 1))
+    assert "adapter_model.safetensors" in job.final_digests()
+    argocd.synced("jobs", resumed, "Healthy")
+
+
+def test_what_people_decide_on_is_neither_healed_nor_synced(argocd: ArgoCD, clone: Clone, namespace: Kubectl) -> None:
+    """The example as it is: a pause by `kubectl scale` stays although the application heals itself, and a commit does not undo it."""
+
+    def spec() -> dict[str, object]:
+        found = namespace.get("finetunejob", "by-hand")
+        assert found is not None
+        return dict(found["spec"])
+
+    document = make_job("by-hand", {"suspend": True, "replicas": 2, "training": {"maxSteps": 5}})
+    first = clone.push("By hand", {"hand/by-hand.yaml": document})
+    argocd.follow("by-hand", clone.url, path="hand", namespace=NAMESPACE, people_decide_on=PAUSES)
+    argocd.synced("by-hand", first, "Healthy")
+    namespace("scale", "finetunejob/by-hand", "--replicas=0")
+    argocd.synced("by-hand", first, "Healthy")
+    assert spec()["replicas"] == 0
+    document["spec"] |= {"suspend": False, "displayName": "From a commit"}
+    second = clone.push("Resume and rename", {"hand/by-hand.yaml": document})
+    argocd.synced("by-hand", second, "Healthy")
+    assert (spec()["displayName"], spec()["suspend"], spec()["replicas"]) == ("From a commit", True, 0)
+
+
+def test_a_job_that_cannot_run_degrades_the_application(argocd: ArgoCD, clone: Clone) -> None:
+    """The health of deploy/argocd, asked by Argo CD itself."""
+    commit = clone.push("Cannot run", {"broken/broken.yaml": make_job("broken", {"presetRef": {"name": "nowhere"}})})
+    argocd.follow("broken", clone.url, path="broken", namespace=NAMESPACE, people_decide_on=PAUSES)
+    argocd.synced("broken", commit, "Degraded")
