@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import yaml
-from dulwich.repo import Repo
-from dulwich.server import BackendRepo, DictBackend
-from dulwich.web import WSGIRequestHandlerLogger, WSGIServerLogger, make_server, make_wsgi_chain
 
 AUTHOR = ("-c", "user.name=Tester", "-c", "user.email=tester@example.com", "-c", "commit.gpgsign=false")
 BRANCH = "main"
@@ -52,12 +52,8 @@ class Clone:
 @contextmanager
 def serve(directory: Path) -> Iterator[Clone]:
     """Serve an empty repository on the loopback address until the block ends; yields a clone of it."""
-    origin = directory / "origin.git"
-    subprocess.run(["git", "init", "--quiet", "--bare", f"--initial-branch={BRANCH}", str(origin)], check=True)
-    repositories: dict[str, BackendRepo] = {"/jobs.git": Repo(str(origin))}
-    with make_server(
-        "127.0.0.1", 0, make_wsgi_chain(DictBackend(repositories)), handler_class=WSGIRequestHandlerLogger, server_class=WSGIServerLogger
-    ) as server:
+    subprocess.run(["git", "init", "--quiet", "--bare", f"--initial-branch={BRANCH}", str(directory / "jobs.git")], check=True)
+    with make_server("127.0.0.1", 0, _git_over_http(directory), handler_class=_Quiet) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}/jobs.git"
@@ -69,3 +65,33 @@ def serve(directory: Path) -> Iterator[Clone]:
         finally:
             server.shutdown()
             thread.join()
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name there
+        """Nothing."""
+
+
+def _git_over_http(root: Path) -> WSGIApplication:
+    """Git's own server, `git http-backend`, which is a CGI program; everybody may push."""
+
+    def answer(request: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        body = request["wsgi.input"].read(int(request.get("CONTENT_LENGTH") or 0))
+        variables = {
+            name: str(request.get(name, "")) for name in ("PATH_INFO", "QUERY_STRING", "REQUEST_METHOD", "CONTENT_TYPE", "CONTENT_LENGTH")
+        }
+        variables |= {
+            "HTTP_CONTENT_ENCODING": request.get("HTTP_CONTENT_ENCODING", ""),
+            "GIT_PROTOCOL": request.get("HTTP_GIT_PROTOCOL", ""),
+        }
+        settings = {"GIT_PROJECT_ROOT": str(root), "GIT_HTTP_EXPORT_ALL": "1", "REMOTE_USER": "tester", "REMOTE_ADDR": "127.0.0.1"}
+        done = subprocess.run(
+            ["git", "http-backend"], input=body, env={**os.environ, **variables, **settings}, capture_output=True, check=True
+        )
+        head, _, content = done.stdout.partition(b"\r\n\r\n")
+        headers = [(name, value) for name, _, value in (line.partition(": ") for line in head.decode().splitlines())]
+        status = next((value for name, value in headers if name == "Status"), "200 OK")
+        start(status, [header for header in headers if header[0] != "Status"])
+        return [content]
+
+    return answer
