@@ -37,10 +37,10 @@ REGISTRY = GoProgram("registry", "about 30 s")
 PAUSE = GoProgram("pause", "a few seconds")
 MINIO = GoProgram("minio", "about 3 min")
 GITOPS = GoProgram("gitops", "about 1 min")
-SOURCE_CONTROLLER = GoProgram("source-controller", "about 8 min", "github.com/fluxcd/source-controller")
-KUSTOMIZE_CONTROLLER = GoProgram("kustomize-controller", "about 6 min", "github.com/fluxcd/kustomize-controller")
+SOURCE_CONTROLLER = GoProgram("source-controller", "10 min or more", "github.com/fluxcd/source-controller")
+KUSTOMIZE_CONTROLLER = GoProgram("kustomize-controller", "10 min or more", "github.com/fluxcd/kustomize-controller")
 ARGOCD = GoProgram(
-    "argocd", "about 6 min", names=("argocd-application-controller", "argocd-git-ask-pass", "argocd-redis", "argocd-repo-server")
+    "argocd", "10 min or more", names=("argocd-application-controller", "argocd-git-ask-pass", "argocd-redis", "argocd-repo-server")
 )
 
 
