@@ -7,7 +7,7 @@ from typing import Final, NamedTuple, Protocol, Self, TypeVar
 
 from grafana_foundation_sdk.builders import bargauge, stat, statetimeline, table, timeseries, xychart
 from grafana_foundation_sdk.builders.common import StackingConfig, VizLegendOptions
-from grafana_foundation_sdk.builders.dashboard import FieldColor, Row, ThresholdsConfig
+from grafana_foundation_sdk.builders.dashboard import FieldColor, ThresholdsConfig
 from grafana_foundation_sdk.builders.prometheus import Dataquery
 from grafana_foundation_sdk.cog import variants
 from grafana_foundation_sdk.cog.builder import Builder
@@ -150,11 +150,6 @@ def on_step(text: Text, box: Box, unit: str, *, step: str, value: str) -> xychar
     ]
     panel = xychart.Panel().mapping(SeriesMapping.AUTO).show(XYShowMode.LINES).legend(_legend()).transformations(transformations)
     return _finish(panel, text, box, unit, [Query(step), Query(value)], _Form(table=True))
-
-
-def row(title: str) -> Row:
-    """A heading."""
-    return Row(title)
 
 
 _COLOURED_CELL: Final = DynamicConfigValue("custom.cellOptions", {"type": "color-background", "mode": "basic"})

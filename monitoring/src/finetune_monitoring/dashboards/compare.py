@@ -8,7 +8,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from finetune_api.contract import metrics as m
 from finetune_monitoring import panels as p
-from finetune_monitoring.dashboards.frame import PRICE, frame, name, namespace, price
+from finetune_monitoring.dashboards.frame import PRICE, frame, name, namespace, price, row
 from finetune_monitoring.panels import JOB_LEGEND, Box, Query, Text
 from finetune_monitoring.queries import BY_JOB, ONE_JOB, by_job, phase_code, total
 from finetune_monitoring.variables import datasource
@@ -45,22 +45,19 @@ def tables(dashboard: Dashboard) -> Dashboard:
     }
     headings = JOB_NAMES | {label: label.replace("_", " ").capitalize() for label in m.CONFIG_LABELS}
     config = f"max by ({', '.join((*JOB_NAMES, *m.CONFIG_LABELS))}) ({m.JOB_INFO}{{{ONE_JOB}}})"
-    return (
-        dashboard.with_row(p.row("Configuration and outcome"))
-        .with_panel(
-            p.rows(
-                Text("Configuration", "As resolved from job, preset and defaults"), WHOLE, {"Jobs": Query(config)}, names=headings, units={}
-            )
-        )
-        .with_panel(
-            p.rows(
-                Text("Outcome", "From the job's status: also of jobs whose pods are gone"),
-                WHOLE,
-                outcomes,
-                names=JOB_NAMES,
-                units={"Done": "percentunit", "GPU time": "dtdurations"},
-            )
-        )
+    return row(
+        dashboard,
+        "Configuration and outcome",
+        p.rows(
+            Text("Configuration", "As resolved from job, preset and defaults"), WHOLE, {"Jobs": Query(config)}, names=headings, units={}
+        ),
+        p.rows(
+            Text("Outcome", "From the job's status: also of jobs whose pods are gone"),
+            WHOLE,
+            outcomes,
+            names=JOB_NAMES,
+            units={"Done": "percentunit", "GPU time": "dtdurations"},
+        ),
     )
 
 
@@ -73,38 +70,29 @@ def on_step(dashboard: Dashboard) -> Dashboard:
         "Learning rate": ("Learning rate over optimizer steps", "sci", m.LEARNING_RATE),
         "Gradient norm": ("Gradient norm before clipping over optimizer steps", "none", m.GRAD_NORM),
     }
-    dashboard = dashboard.with_row(p.row("By step"))
-    for title, (description, unit, metric) in curves.items():
-        panel = p.on_step(Text(title, description), HALF, unit, step=step, value=by_job(metric, ONE_JOB))
-        dashboard = dashboard.with_panel(panel)
-    return dashboard
+    panels = (
+        p.on_step(Text(title, description), HALF, unit, step=step, value=by_job(metric, ONE_JOB))
+        for title, (description, unit, metric) in curves.items()
+    )
+    return row(dashboard, "By step", *panels)
 
 
 def on_time(dashboard: Dashboard) -> Dashboard:
     """Curves over time."""
-    return (
-        dashboard.with_row(p.row("By time"))
-        .with_panel(p.phase_timeline(Text("Phases", "What each job did when"), Box(24, 5), Query(phase_code(ONE_JOB), JOB_LEGEND)))
-        .with_panel(
-            p.series(Text("Training loss by time", "At the logging interval"), THIRD, "none", Query(by_job(m.LOSS, ONE_JOB), JOB_LEGEND))
-        )
-        .with_panel(
-            p.series(
-                Text("Evaluation loss by time", "At each evaluation"),
-                THIRD,
-                "none",
-                Query(by_job(m.EVAL_LOSS, ONE_JOB), JOB_LEGEND),
-                points=True,
-            )
-        )
-        .with_panel(p.series(Text("Step by time", "Optimizer steps done"), THIRD, "none", Query(by_job(m.JOB_STEP, ONE_JOB), JOB_LEGEND)))
-        .with_panel(
-            p.series(
-                Text("Tokens per second", "All ranks together"), THIRD, "short", Query(by_job(m.TOKENS_PER_SECOND, ONE_JOB), JOB_LEGEND)
-            )
-        )
-        .with_panel(
-            p.series(Text("Step time", "Duration of an optimizer step"), THIRD, "s", Query(by_job(m.STEP_DURATION, ONE_JOB), JOB_LEGEND))
-        )
-        .with_panel(p.bars(Text("GPU time", "Used so far, all attempts"), THIRD, "s", Query(GPU_SECONDS, JOB_LEGEND)))
+    return row(
+        dashboard,
+        "By time",
+        p.phase_timeline(Text("Phases", "What each job did when"), Box(24, 5), Query(phase_code(ONE_JOB), JOB_LEGEND)),
+        p.series(Text("Training loss by time", "At the logging interval"), THIRD, "none", Query(by_job(m.LOSS, ONE_JOB), JOB_LEGEND)),
+        p.series(
+            Text("Evaluation loss by time", "At each evaluation"),
+            THIRD,
+            "none",
+            Query(by_job(m.EVAL_LOSS, ONE_JOB), JOB_LEGEND),
+            points=True,
+        ),
+        p.series(Text("Step by time", "Optimizer steps done"), THIRD, "none", Query(by_job(m.JOB_STEP, ONE_JOB), JOB_LEGEND)),
+        p.series(Text("Tokens per second", "All ranks together"), THIRD, "short", Query(by_job(m.TOKENS_PER_SECOND, ONE_JOB), JOB_LEGEND)),
+        p.series(Text("Step time", "Duration of an optimizer step"), THIRD, "s", Query(by_job(m.STEP_DURATION, ONE_JOB), JOB_LEGEND)),
+        p.bars(Text("GPU time", "Used so far, all attempts"), THIRD, "s", Query(GPU_SECONDS, JOB_LEGEND)),
     )

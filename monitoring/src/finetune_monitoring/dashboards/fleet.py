@@ -9,7 +9,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 from finetune_api.contract import metrics as m
 from finetune_api.models.status import Phase
 from finetune_monitoring import panels as p
-from finetune_monitoring.dashboards.frame import PRICE, frame, namespace, price
+from finetune_monitoring.dashboards.frame import PRICE, frame, namespace, price, row
 from finetune_monitoring.panels import Box, Query, Text
 from finetune_monitoring.queries import IN_NAMESPACES, age, by_job, increase, phase_code, quantile, select
 from finetune_monitoring.variables import datasource
@@ -41,113 +41,95 @@ def now(dashboard: Dashboard) -> Dashboard:
     """Jobs by phase."""
     per_phase = f"count by (phase) ({by_job(m.JOB_PHASE, IN_NAMESPACES, 'phase')})"
     ended = increase(m.ATTEMPTS_ENDED, by=("outcome",), over="$__rate_interval")
-    return (
-        dashboard.with_row(p.row("Jobs"))
-        .with_panel(p.number(Text("Running", "Training, evaluating or exporting"), SMALL, "none", count(RUNNING)))
-        .with_panel(p.number(Text("Waiting", "For a check, a queue or pods"), SMALL, "none", count(WAITING)))
-        .with_panel(p.number(Text("Paused", "By their users or by a limit"), SMALL, "none", count(f"{Phase.PAUSED}|{Phase.STOPPED}")))
-        .with_panel(p.alarm(Text("Failed", "Need someone"), SMALL, "none", count(Phase.FAILED), orange=1, red=5))
-        .with_panel(
-            p.number(
-                Text("GPUs in use", "Of the trainer pods that exist now"), SMALL, "none", Query(f"sum({by_job(m.JOB_GPUS, IN_NAMESPACES)})")
-            )
-        )
-        .with_panel(
-            p.number(
-                Text("Warnings", "Warning conditions that hold"),
-                SMALL,
-                "none",
-                Query(f"count({select(m.JOB_WARNING, IN_NAMESPACES)}) or vector(0)"),
-            )
-        )
-        .with_panel(p.by_phase(Text("Jobs by phase", "Over time"), HALF, Query(per_phase, "{{phase}}")))
-        .with_panel(
-            p.series(
-                Text("Attempts that ended", "By outcome: a failure class, or how the job was told to end"),
-                HALF,
-                "short",
-                # Every outcome has a series; shown are those of the time before.
-                Query(f"{ended} and on (outcome) {increase(m.ATTEMPTS_ENDED, by=('outcome',))} > 0", "{{outcome}}"),
-                stacked=True,
-            )
-        )
+    return row(
+        dashboard,
+        "Jobs",
+        p.number(Text("Running", "Training, evaluating or exporting"), SMALL, "none", count(RUNNING)),
+        p.number(Text("Waiting", "For a check, a queue or pods"), SMALL, "none", count(WAITING)),
+        p.number(Text("Paused", "By their users or by a limit"), SMALL, "none", count(f"{Phase.PAUSED}|{Phase.STOPPED}")),
+        p.alarm(Text("Failed", "Need someone"), SMALL, "none", count(Phase.FAILED), orange=1, red=5),
+        p.number(
+            Text("GPUs in use", "Of the trainer pods that exist now"), SMALL, "none", Query(f"sum({by_job(m.JOB_GPUS, IN_NAMESPACES)})")
+        ),
+        p.number(
+            Text("Warnings", "Warning conditions that hold"),
+            SMALL,
+            "none",
+            Query(f"count({select(m.JOB_WARNING, IN_NAMESPACES)}) or vector(0)"),
+        ),
+        p.by_phase(Text("Jobs by phase", "Over time"), HALF, Query(per_phase, "{{phase}}")),
+        p.series(
+            Text("Attempts that ended", "By outcome: a failure class, or how the job was told to end"),
+            HALF,
+            "short",
+            # Every outcome has a series; shown are those of the time before.
+            Query(f"{ended} and on (outcome) {increase(m.ATTEMPTS_ENDED, by=('outcome',))} > 0", "{{outcome}}"),
+            stacked=True,
+        ),
     )
 
 
 def waits(dashboard: Dashboard) -> Dashboard:
     """How long jobs wait."""
-    dashboard = dashboard.with_row(p.row("Waits"))
+    panels = []
     for title, text, metric in (
         ("Time in the queue", "In phase Queued", m.QUEUE_DURATION),
         ("Start-up", "From asking for pods to training", m.STARTUP_DURATION),
         ("Pause", "From the request to all pods gone", m.PAUSE_DURATION),
     ):
         queries = (Query(quantile(share, metric, over="$__range"), f"p{share * 100:g}") for share in (0.5, 0.95))
-        dashboard = dashboard.with_panel(p.series(Text(title, f"{text}; quantiles over the time shown"), THIRD, "s", *queries))
-    return dashboard
+        panels.append(p.series(Text(title, f"{text}; quantiles over the time shown"), THIRD, "s", *queries))
+    return row(dashboard, "Waits", *panels)
 
 
 def gpus(dashboard: Dashboard) -> Dashboard:
     """Where the GPU hours go."""
     productive = increase(m.JOB_USAGE, IN_NAMESPACES, device="gpu", use="productive")
-    return (
-        dashboard.with_row(p.row("GPU time"))
-        .with_panel(
-            p.number(Text("GPU hours", "Used within the time shown"), SMALL, "none", Query(f"({USED} or vector(0)) / 3600"), decimals=1)
-        )
-        .with_panel(
-            p.number(
-                Text("Cost", "GPU hours within the time shown times the price above"),
-                SMALL,
-                "short",
-                Query(f"({USED} or vector(0)) / 3600 * {PRICE}"),
-                decimals=2,
-            )
-        )
-        .with_panel(
-            p.number(
-                Text("Productive", "Share of the GPU time that went into steps that count"),
-                SMALL,
-                "percentunit",
-                Query(f"{productive} / {USED}"),
-            )
-        )
-        .with_panel(
-            p.number(
-                Text("Steps lost", "Trained more than once within the time shown"),
-                SMALL,
-                "none",
-                Query(increase(m.JOB_LOST_STEPS, IN_NAMESPACES)),
-                decimals=0,
-            )
-        )
-        .with_panel(
-            p.number(
-                Text("Cost of lost work", "Replayed steps and starts, at the price above"),
-                Box(8, 4),
-                "short",
-                Query(f"{increase(m.JOB_USAGE, IN_NAMESPACES, device='gpu', use='replayed|starting')} / 3600 * {PRICE}"),
-                decimals=2,
-            )
-        )
-        .with_panel(
-            p.series(
-                Text("GPU time by use", "GPUs busy on average: productive, or lost to starts, saves, repeated steps"),
-                HALF,
-                "short",
-                Query(f"sum by (use) (rate({select(m.JOB_USAGE, IN_NAMESPACES, device='gpu')}[$__rate_interval]))", "{{use}}"),
-                stacked=True,
-            )
-        )
-        .with_panel(
-            p.series(
-                Text("GPUs by namespace", "Of trainer pods"),
-                HALF,
-                "short",
-                Query(f"sum by (finetune_namespace) ({by_job(m.JOB_GPUS, IN_NAMESPACES)})", "{{finetune_namespace}}"),
-                stacked=True,
-            )
-        )
+    return row(
+        dashboard,
+        "GPU time",
+        p.number(Text("GPU hours", "Used within the time shown"), SMALL, "none", Query(f"({USED} or vector(0)) / 3600"), decimals=1),
+        p.number(
+            Text("Cost", "GPU hours within the time shown times the price above"),
+            SMALL,
+            "short",
+            Query(f"({USED} or vector(0)) / 3600 * {PRICE}"),
+            decimals=2,
+        ),
+        p.number(
+            Text("Productive", "Share of the GPU time that went into steps that count"),
+            SMALL,
+            "percentunit",
+            Query(f"{productive} / {USED}"),
+        ),
+        p.number(
+            Text("Steps lost", "Trained more than once within the time shown"),
+            SMALL,
+            "none",
+            Query(increase(m.JOB_LOST_STEPS, IN_NAMESPACES)),
+            decimals=0,
+        ),
+        p.number(
+            Text("Cost of lost work", "Replayed steps and starts, at the price above"),
+            Box(8, 4),
+            "short",
+            Query(f"{increase(m.JOB_USAGE, IN_NAMESPACES, device='gpu', use='replayed|starting')} / 3600 * {PRICE}"),
+            decimals=2,
+        ),
+        p.series(
+            Text("GPU time by use", "GPUs busy on average: productive, or lost to starts, saves, repeated steps"),
+            HALF,
+            "short",
+            Query(f"sum by (use) (rate({select(m.JOB_USAGE, IN_NAMESPACES, device='gpu')}[$__rate_interval]))", "{{use}}"),
+            stacked=True,
+        ),
+        p.series(
+            Text("GPUs by namespace", "Of trainer pods"),
+            HALF,
+            "short",
+            Query(f"sum by (finetune_namespace) ({by_job(m.JOB_GPUS, IN_NAMESPACES)})", "{{finetune_namespace}}"),
+            stacked=True,
+        ),
     )
 
 
@@ -165,6 +147,4 @@ def jobs(dashboard: Dashboard) -> Dashboard:
     }
     units = {"Done": "percentunit", "Time left": "s", "Last sign of life": "s", "Checkpoint age": "s"}
     names = {"finetune_namespace": "Namespace", "finetune_job": "Job"}
-    return dashboard.with_row(p.row("List")).with_panel(
-        p.rows(Text("All jobs", "From the status of each job"), Box(24, 10), columns, names=names, units=units)
-    )
+    return row(dashboard, "List", p.rows(Text("All jobs", "From the status of each job"), Box(24, 10), columns, names=names, units=units))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from grafana_foundation_sdk.builders import dashboard as builders
-from grafana_foundation_sdk.builders.dashboard import Dashboard
+from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 from grafana_foundation_sdk.cog.builder import Builder
-from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DashboardLinkType, VariableModel
+from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DashboardLinkType, Panel, VariableModel
 
 from finetune_api.contract import metrics
 from finetune_monitoring.variables import number, values
@@ -31,6 +31,14 @@ def frame(uid: str, title: str, description: str, *, since: str, refresh: str = 
         .readonly()
         .link(others.keep_time(keep_time=True).include_vars(include_vars=True))
     )
+
+
+def row(dashboard: Dashboard, heading: str, *panels: Builder[Panel]) -> Dashboard:
+    """Add a heading and the panels under it."""
+    dashboard = dashboard.with_row(Row(heading))
+    for panel in panels:
+        dashboard = dashboard.with_panel(panel)
+    return dashboard
 
 
 def namespace(*, many: bool = False) -> Builder[VariableModel]:

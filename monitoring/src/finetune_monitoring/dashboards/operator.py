@@ -8,7 +8,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from finetune_api.contract import metrics as m
 from finetune_monitoring import panels as p
-from finetune_monitoring.dashboards.frame import frame
+from finetune_monitoring.dashboards.frame import frame, row
 from finetune_monitoring.panels import Box, Query, Text
 from finetune_monitoring.queries import ONE_OPERATOR, quantile, rate, select
 from finetune_monitoring.variables import datasource, values
@@ -35,144 +35,118 @@ def build() -> Dashboard:
 def state(dashboard: Dashboard) -> Dashboard:
     """Whether it is there."""
     errors = f"{rate(m.RECONCILES, ONE_OPERATOR, result='error')} / {rate(m.RECONCILES, ONE_OPERATOR)}"
-    return (
-        dashboard.with_row(p.row("State"))
-        .with_panel(p.number(Text("Replicas", "That answer"), SMALL, "none", Query(f"count({select(m.OPERATOR_INFO, ONE_OPERATOR)})")))
-        .with_panel(p.number(Text("Leaders", "Must be one"), SMALL, "none", Query(f"sum({select(m.LEADER, ONE_OPERATOR)})")))
-        .with_panel(
-            p.number(
-                Text("Jobs known", "FineTuneJobs the watch knows of"), SMALL, "none", Query(f"max({select(m.JOBS_KNOWN, ONE_OPERATOR)})")
-            )
-        )
-        .with_panel(
-            p.alarm(
-                Text("Failed looks", "Share of the looks at jobs that ended in an error"),
-                SMALL,
-                "percentunit",
-                Query(errors),
-                orange=0.01,
-                red=0.1,
-            )
-        )
-        .with_panel(
-            p.alarm(
-                Text("Longest wait", "Of a job that is due to be looked at"),
-                SMALL,
-                "s",
-                Query(f"max({select(m.QUEUE_OLDEST, ONE_OPERATOR)})"),
-                orange=10,
-                red=60,
-            )
-        )
-        .with_panel(
-            p.alarm(
-                Text("Oldest numbers", "Progress that is not in a status yet"),
-                SMALL,
-                "s",
-                Query(f"max({select(m.PROGRESS_OLDEST, ONE_OPERATOR)})"),
-                orange=15,
-                red=60,
-            )
-        )
+    return row(
+        dashboard,
+        "State",
+        p.number(Text("Replicas", "That answer"), SMALL, "none", Query(f"count({select(m.OPERATOR_INFO, ONE_OPERATOR)})")),
+        p.number(Text("Leaders", "Must be one"), SMALL, "none", Query(f"sum({select(m.LEADER, ONE_OPERATOR)})")),
+        p.number(Text("Jobs known", "FineTuneJobs the watch knows of"), SMALL, "none", Query(f"max({select(m.JOBS_KNOWN, ONE_OPERATOR)})")),
+        p.alarm(
+            Text("Failed looks", "Share of the looks at jobs that ended in an error"),
+            SMALL,
+            "percentunit",
+            Query(errors),
+            orange=0.01,
+            red=0.1,
+        ),
+        p.alarm(
+            Text("Longest wait", "Of a job that is due to be looked at"),
+            SMALL,
+            "s",
+            Query(f"max({select(m.QUEUE_OLDEST, ONE_OPERATOR)})"),
+            orange=10,
+            red=60,
+        ),
+        p.alarm(
+            Text("Oldest numbers", "Progress that is not in a status yet"),
+            SMALL,
+            "s",
+            Query(f"max({select(m.PROGRESS_OLDEST, ONE_OPERATOR)})"),
+            orange=15,
+            red=60,
+        ),
     )
 
 
 def work(dashboard: Dashboard) -> Dashboard:
     """Looks at jobs."""
-    return (
-        dashboard.with_row(p.row("Work"))
-        .with_panel(
-            p.series(
-                Text("Looks at jobs", "By result: ok, again (asked to come back), error"),
-                THIRD,
-                "ops",
-                Query(rate(m.RECONCILES, ONE_OPERATOR, by=("result",)), "{{result}}"),
-                stacked=True,
-            )
-        )
-        .with_panel(
-            p.series(
-                Text("Duration of a look", "Reads, decision and writes"),
-                THIRD,
-                "s",
-                *(Query(quantile(share, m.RECONCILE_DURATION, ONE_OPERATOR), f"p{share * 100:g}") for share in (0.5, 0.99)),
-            )
-        )
-        .with_panel(
-            p.series(Text("Queue", "Jobs that are due and wait"), THIRD, "short", Query(select(m.QUEUE_DEPTH, ONE_OPERATOR), REPLICA))
-        )
+    return row(
+        dashboard,
+        "Work",
+        p.series(
+            Text("Looks at jobs", "By result: ok, again (asked to come back), error"),
+            THIRD,
+            "ops",
+            Query(rate(m.RECONCILES, ONE_OPERATOR, by=("result",)), "{{result}}"),
+            stacked=True,
+        ),
+        p.series(
+            Text("Duration of a look", "Reads, decision and writes"),
+            THIRD,
+            "s",
+            *(Query(quantile(share, m.RECONCILE_DURATION, ONE_OPERATOR), f"p{share * 100:g}") for share in (0.5, 0.99)),
+        ),
+        p.series(Text("Queue", "Jobs that are due and wait"), THIRD, "short", Query(select(m.QUEUE_DEPTH, ONE_OPERATOR), REPLICA)),
     )
 
 
 def api(dashboard: Dashboard) -> Dashboard:
     """What it asks of the API server, and what it costs."""
-    return (
-        dashboard.with_row(p.row("API server and resources"))
-        .with_panel(
-            p.series(
-                Text("Requests", "To the API server, by verb"),
-                THIRD,
-                "reqps",
-                Query(rate(m.API_REQUESTS, ONE_OPERATOR, by=("verb",)), "{{verb}}"),
-                stacked=True,
-            )
-        )
-        .with_panel(
-            p.series(
-                Text("Answers other than 2xx", "404 and 409 are part of its work; 0 means no answer"),
-                THIRD,
-                "reqps",
-                Query(f"{rate(m.API_REQUESTS, ONE_OPERATOR, by=('code',), code='[^2].*')} or vector(0)", "{{code}}"),
-            )
-        )
-        .with_panel(
-            p.series(
-                Text("Watch events", "By resource"),
-                THIRD,
-                "ops",
-                Query(rate(m.WATCH_EVENTS, ONE_OPERATOR, by=("resource",)), "{{resource}}"),
-                stacked=True,
-            )
-        )
-        .with_panel(
-            p.series(
-                Text("Processor time", "Cores in use"),
-                HALF,
-                "short",
-                Query(f"rate(process_cpu_seconds_total{{{ONE_OPERATOR}}}[$__rate_interval])", REPLICA),
-            )
-        )
-        .with_panel(p.series(Text("Memory", "Resident"), HALF, "bytes", Query(f"process_resident_memory_bytes{{{ONE_OPERATOR}}}", REPLICA)))
+    return row(
+        dashboard,
+        "API server and resources",
+        p.series(
+            Text("Requests", "To the API server, by verb"),
+            THIRD,
+            "reqps",
+            Query(rate(m.API_REQUESTS, ONE_OPERATOR, by=("verb",)), "{{verb}}"),
+            stacked=True,
+        ),
+        p.series(
+            Text("Answers other than 2xx", "404 and 409 are part of its work; 0 means no answer"),
+            THIRD,
+            "reqps",
+            Query(f"{rate(m.API_REQUESTS, ONE_OPERATOR, by=('code',), code='[^2].*')} or vector(0)", "{{code}}"),
+        ),
+        p.series(
+            Text("Watch events", "By resource"),
+            THIRD,
+            "ops",
+            Query(rate(m.WATCH_EVENTS, ONE_OPERATOR, by=("resource",)), "{{resource}}"),
+            stacked=True,
+        ),
+        p.series(
+            Text("Processor time", "Cores in use"),
+            HALF,
+            "short",
+            Query(f"rate(process_cpu_seconds_total{{{ONE_OPERATOR}}}[$__rate_interval])", REPLICA),
+        ),
+        p.series(Text("Memory", "Resident"), HALF, "bytes", Query(f"process_resident_memory_bytes{{{ONE_OPERATOR}}}", REPLICA)),
     )
 
 
 def progress(dashboard: Dashboard) -> Dashboard:
     """What trainers report."""
-    return (
-        dashboard.with_row(p.row("Progress of trainers"))
-        .with_panel(
-            p.series(
-                Text("Posts", "By status code: 409 ends a superseded attempt, 429 and 503 are tried again"),
-                THIRD,
-                "reqps",
-                Query(rate(m.PROGRESS_POSTS, ONE_OPERATOR, by=("code",)), "{{code}}"),
-                stacked=True,
-            )
-        )
-        .with_panel(
-            p.series(
-                Text("Duration of a post", "With storing what is urgent"),
-                THIRD,
-                "s",
-                *(Query(quantile(share, m.PROGRESS_POST_DURATION, ONE_OPERATOR), f"p{share * 100:g}") for share in (0.5, 0.99)),
-            )
-        )
-        .with_panel(
-            p.series(
-                Text("Not stored yet", "Jobs whose newest numbers wait for their status write"),
-                THIRD,
-                "short",
-                Query(select(m.PROGRESS_PENDING, ONE_OPERATOR), REPLICA),
-            )
-        )
+    return row(
+        dashboard,
+        "Progress of trainers",
+        p.series(
+            Text("Posts", "By status code: 409 ends a superseded attempt, 429 and 503 are tried again"),
+            THIRD,
+            "reqps",
+            Query(rate(m.PROGRESS_POSTS, ONE_OPERATOR, by=("code",)), "{{code}}"),
+            stacked=True,
+        ),
+        p.series(
+            Text("Duration of a post", "With storing what is urgent"),
+            THIRD,
+            "s",
+            *(Query(quantile(share, m.PROGRESS_POST_DURATION, ONE_OPERATOR), f"p{share * 100:g}") for share in (0.5, 0.99)),
+        ),
+        p.series(
+            Text("Not stored yet", "Jobs whose newest numbers wait for their status write"),
+            THIRD,
+            "short",
+            Query(select(m.PROGRESS_PENDING, ONE_OPERATOR), REPLICA),
+        ),
     )
