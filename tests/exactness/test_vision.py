@@ -16,6 +16,7 @@ import torch
 from datasets import load_from_disk
 from PIL import Image
 from safetensors.numpy import load_file
+from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from finetune_trainer.outputs import probe
 from finetune_trainer.outputs.check import check
@@ -53,7 +54,7 @@ class Case(NamedTuple):
         return f"{self.kind}-{self.adapter}-{self.strategy}-{self.ranks}"
 
 
-FEW = [Case("VLM", "full"), Case("LLM", "lora"), Case("VLM", "lora", 2, "ddp")]
+FEW = [Case("VLM", "full"), Case("LLM", "full"), Case("LLM", "lora"), Case("VLM", "lora", 2, "ddp")]
 ALL = [
     Case(kind, adapter, ranks, strategy)
     for kind in ("LLM", "VLM")
@@ -123,6 +124,32 @@ def test_shared_out_and_resumed_equals_never_interrupted(make_sharded: MakeRun, 
     assert steps_of(first, second) == steps_of(whole)
     assert weights(second) == weights(whole)
     assert moved_parts(whole, sight) == set(facts_of(whole)["trainableComponents"].split(", "))
+
+
+@pytest.mark.skipif(not ENABLED, reason="belongs to make matrix")
+def test_the_older_family(make_run: MakeRun, sight: Sight, tmp_path: Path) -> None:
+    """C-08: Qwen2-VL, whose vision part is built otherwise, with the same processor."""
+    model = older_family(sight, tmp_path / "qwen2-vl")
+    case = Case("VLM", "lora")
+    whole = job(make_run, Sight(model, sight.rows), case, {"dataset": {"uri": "pvc://rows/older.zip"}}).attempt()
+    assert whole.codes == [0], whole.log
+    assert facts_of(whole)["trainableComponents"] == "language, vision"
+    assert moved_parts(whole, sight) == {"language", "vision"}
+
+
+def older_family(sight: Sight, directory: Path) -> Path:
+    """A tiny Qwen2-VL with the tokenizer and the processor of the other."""
+    config = json.loads((sight.model / "config.json").read_text())
+    vision = {"depth": 2, "embed_dim": 32, "hidden_size": 64, "num_heads": 2, "mlp_ratio": 2, "patch_size": 14, "in_channels": 3}
+    text = {name: value for name, value in config["text_config"].items() if name != "model_type"}
+    tokens = {name: value for name, value in config.items() if name.endswith("_token_id")}
+    torch.manual_seed(0)
+    Qwen2VLForConditionalGeneration(Qwen2VLConfig(text_config=text, vision_config=vision, **tokens)).save_pretrained(directory)
+    for name in ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
+        words = (sight.model / name).read_text().replace("Qwen2_5_VLProcessor", "Qwen2VLProcessor")
+        (directory / name).write_text(words)
+    (directory / "chat_template.jinja").write_text((sight.model / "chat_template.jinja").read_text())
+    return directory
 
 
 @pytest.mark.skipif(not ENABLED, reason="belongs to make matrix")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
+from finetune_api.contract import CONTRACT_VERSION
+from finetune_api.contract.run_config import JobIdentity, RunConfig, StoreConfig, Topology
+from finetune_api.contract.store import FinalManifest, Pinned, StoredFile
 from finetune_api.resolve import resolve
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.estimate.decision import decide
 from finetune_trainer.estimate.shape import AdapterShape, ModelShape, adapter_parameters
+from finetune_trainer.outputs.card import model_card
 from finetune_trainer.vision import has_vision, is_vision, model_type
 from tests.support.manifests import spec_of
 
@@ -59,6 +63,35 @@ def test_names_of_vision_parts() -> None:
     )
     assert all(map(is_vision, seen))
     assert not any(map(is_vision, ("model.layers.0.self_attn.q_proj", "lm_head", "model.language_model.layers.0", "supervisual.x")))
+
+
+@pytest.mark.parametrize(
+    ("kind", "files", "shown"),
+    [
+        (
+            "lora",
+            ["processor_config.json"],
+            ('PeftModel.from_pretrained(base, "PATH")', "AutoModelForImageTextToText", "image-text-to-text"),
+        ),
+        ("full", ["processor_config.json"], ('model = AutoModelForImageTextToText.from_pretrained("PATH"', "AutoProcessor")),
+        ("lora", ["tokenizer.json"], ("AutoPeftModelForCausalLM", "AutoTokenizer", "text-generation")),
+        ("full", ["tokenizer.json"], ('model = AutoModelForCausalLM.from_pretrained("PATH"', "AutoTokenizer")),
+    ],
+)
+def test_cards_say_how_to_load(kind: Literal["lora", "full"], files: list[str], shown: tuple[str, ...]) -> None:
+    """W-09: with the classes that know the result."""
+    config = RunConfig(
+        contract_version=CONTRACT_VERSION,
+        job=JobIdentity(name="job", namespace="default", uid="uid"),
+        run=1,
+        spec=resolve(spec_of({})).spec,
+        topology=Topology(replicas=1, processes_per_replica=1, device="cpu", master_addr="localhost", master_port=1),
+        store=StoreConfig(uri="file:///store"),
+    )
+    stored = [StoredFile(path=name, size=1, sha256="0") for name in files]
+    final = FinalManifest(contract_version=CONTRACT_VERSION, kind=kind, step=1, attempt=1, source="last", files=stored)
+    card = model_card(config, final, Pinned(contract_version=CONTRACT_VERSION)).decode()
+    assert all(text in card for text in shown)
 
 
 SHAPE = ModelShape(

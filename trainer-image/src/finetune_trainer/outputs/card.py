@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -12,6 +12,7 @@ from finetune_api.contract.run_config import RunConfig
 from finetune_api.contract.store import Exported, FinalManifest, Pinned
 
 CARD = "README.md"
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 HIDDEN = ("secrets", "secretRef")
 
 
@@ -24,7 +25,7 @@ def model_card(config: RunConfig, final: FinalManifest, pinned: Pinned, exported
     head: dict[str, Any] = {
         "base_model": base,
         "library_name": "transformers" if is_whole else "peft",
-        "pipeline_tag": "text-classification" if spec.method == "reward" else "text-generation",
+        "pipeline_tag": _task(config, final).tag,
         "tags": [*dict.fromkeys([spec.builtin_method, *([] if final.kind == "full" else ["lora"]), *(card.tags or [])])],
     }
     if card.license is not None:
@@ -73,14 +74,36 @@ def _delta(value: float | None) -> str:
 
 
 def _usage(config: RunConfig, final: FinalManifest, exported: Sequence[Exported]) -> str:
-    task = "SequenceClassification" if config.spec.method == "reward" else "CausalLM"
-    if final.kind == "lora" and not any(each.type == "merged" for each in exported):
-        source, kind = "from peft import {}\nfrom transformers import AutoTokenizer", f"AutoPeftModelFor{task}"
-    else:
-        source, kind = "from transformers import {}, AutoTokenizer", f"AutoModelFor{task}"
+    task, reader = _task(config, final).loader, "AutoProcessor" if _sees(final) else "AutoTokenizer"
     trust = ", trust_remote_code=True" if config.spec.model.trust_remote_code else ""
-    load = f'model = {kind}.from_pretrained("PATH", dtype="auto"{trust})\ntokenizer = AutoTokenizer.from_pretrained("PATH"{trust})'
-    return f"{source.format(kind)}\n\n{load}"
+    words = f'{"processor" if _sees(final) else "tokenizer"} = {reader}.from_pretrained("PATH"{trust})'
+    if final.kind == "full" or any(each.type == "merged" for each in exported):
+        load = f'model = AutoModelFor{task}.from_pretrained("PATH", dtype="auto"{trust})'
+        return f"from transformers import AutoModelFor{task}, {reader}\n\n{load}\n{words}"
+    if _sees(final):  # PEFT's own loader knows models of texts alone
+        base = f'base = AutoModelFor{task}.from_pretrained("BASE", dtype="auto"{trust})'
+        load = f'{base}\nmodel = PeftModel.from_pretrained(base, "PATH")'
+        return f"from peft import PeftModel\nfrom transformers import AutoModelFor{task}, {reader}\n\n{load}\n{words}"
+    load = f'model = AutoPeftModelFor{task}.from_pretrained("PATH", dtype="auto"{trust})'
+    return f"from peft import AutoPeftModelFor{task}\nfrom transformers import {reader}\n\n{load}\n{words}"
+
+
+class _Task(NamedTuple):
+    """What a result does: the hub's word, and the end of transformers' class."""
+
+    tag: str
+    loader: str
+
+
+def _task(config: RunConfig, final: FinalManifest) -> _Task:
+    if config.spec.method == "reward":
+        return _Task("text-classification", "SequenceClassification")
+    return _Task("image-text-to-text", "ImageTextToText") if _sees(final) else _Task("text-generation", "CausalLM")
+
+
+def _sees(final: FinalManifest) -> bool:
+    """Whether the result has an image processor."""
+    return any(file.path in PROCESSOR_FILES for file in final.files)
 
 
 def _lineage(config: RunConfig, final: FinalManifest, pinned: Pinned) -> str:
