@@ -11,7 +11,7 @@ import pytest
 
 from finetune_trainer.protocol import Evaluated, Facts, FinalSaved, Saved, Warned
 from tests.exactness.conftest import MakeRun
-from tests.exactness.harness import Result, evaluations, failure, stop_at, stopped_step, weights
+from tests.exactness.harness import Result, evaluations, failure, steps_of, stop_at, stopped_step, weights
 
 DIVERGING: dict[str, Any] = {
     # High enough to get worse after a few steps, so that the best evaluation is not the last one.
@@ -144,3 +144,19 @@ def test_a_plain_trainer_directory_resumes(make_run: MakeRun, tmp_path: Path) ->
         number: row["loss"] for number, row in whole.metrics.items() if number > step
     }
     assert second.of(Facts)[0].facts["totalSteps"] == "12"
+
+
+def test_cosine_restarts_once_in_mid_training(make_run: MakeRun) -> None:
+    """AC-32, F-17: two cycles are one restart, in the middle of what follows the warm-up; a resume behind it stands where it stood."""
+    spec = {
+        "training": {"maxSteps": 12, "lrScheduler": "cosine_with_restarts", "lrCosineCycles": 2, "warmupSteps": 2, "learningRate": 1e-3}
+    }
+    whole = make_run(spec).attempt()
+    rates = [whole.metrics[step]["learning_rate"] for step in range(1, 13)]
+    rises = [step for step in range(2, 13) if rates[step - 1] > rates[step - 2]]
+    assert rises == [2, 3, 8], "warm-up, and once from the bottom of the first cycle to the peak"
+    assert rates[2] == rates[7] == 1e-3
+    run = make_run(spec)
+    begun = run.attempt(hook=stop_at(8))
+    resumed = run.attempt(resume=stopped_step(begun))
+    assert steps_of(begun, resumed) == steps_of(whole)

@@ -1,0 +1,108 @@
+"""Training in stages and from afar, through real FineTuneJobs: an adapter that a second job goes on from, and rows read from a hub."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+
+from tests.e2e.conftest import JobFactory
+from tests.support.platform import ROOT, Kubectl, Platform, eventually
+
+pytestmark = pytest.mark.e2e
+PORT: Final = 8080
+SERVE: Final = """
+import pathlib, sys
+sys.path.insert(0, "/hub")
+import hub
+from aiohttp import web
+server = hub.HubServer()
+server.add("datasets", "acme/rows", {"train.jsonl": pathlib.Path("/rows/train.jsonl").read_bytes()})
+web.run_app(server.application(), host="0.0.0.0", port=8080)
+"""
+RESTRICTED: Final[dict[str, Any]] = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "runAsNonRoot": True,
+    "runAsUser": 65532,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+
+
+@pytest.fixture
+def hub_secret(platform: Platform, namespace: Kubectl) -> Iterator[str]:
+    """A hub in the cluster with a public dataset; returns the Secret that names its address."""
+    labels = {"app": "rows-hub"}
+    container = {
+        "name": "hub",
+        "image": platform.images["trainer"],
+        "command": ["python3", "-c", SERVE],
+        "volumeMounts": [{"name": "code", "mountPath": "/hub"}, {"name": "rows", "mountPath": "/rows"}],
+        "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},
+        "securityContext": RESTRICTED,
+    }
+    volumes = [{"name": "code", "configMap": {"name": "rows-hub"}}, {"name": "rows", "configMap": {"name": "sft"}}]
+    namespace.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "rows-hub"},
+            "data": {"hub.py": (ROOT / "tests/support/hub.py").read_text()},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "rows-hub", "labels": labels},
+            "spec": {"containers": [container], "volumes": volumes},
+        },
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "rows-hub"}, "spec": {"selector": labels, "ports": [{"port": PORT}]}},
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "rows-hub"},
+            "stringData": {"HF_TOKEN": "unused", "HF_ENDPOINT": f"http://rows-hub.{namespace.namespace}.svc:{PORT}"},
+        },
+    )
+    namespace("wait", "--for=condition=Ready", "pod/rows-hub", "--timeout=180s")
+    yield "rows-hub"
+    namespace("delete", "pod/rows-hub", "service/rows-hub", "configmap/rows-hub", "secret/rows-hub", "--wait=false")
+
+
+def test_a_second_stage(run_job: JobFactory) -> None:
+    """R-12: the second job takes shape and weights of the first one's final adapter, and its lineage names it."""
+    first = run_job("stage-one", {"training": {"maxSteps": 4}, "adapter": {"rank": 3}})
+    uri = f"{first.wait_phase('Succeeded')['outputUri']}/final"
+    second = run_job("stage-two", {"training": {"maxSteps": 4}, "adapter": {"rank": None, "targetModules": None, "attach": {"uri": uri}}})
+    second.wait_phase("Succeeded")
+    assert json.loads(second.read("final/adapter_config.json"))["r"] == 3
+    lineage = json.loads(second.read("lineage.json"))
+    assert lineage["spec"]["adapter"]["attach"]["uri"] == uri
+    assert lineage["pinned"]["companions"]["adapter.attach.uri"]
+    assert "adapter.attach.uri" in second.condition("OutsideRecommended")["message"]
+
+
+def test_rows_are_read_from_a_hub(run_job: JobFactory, hub_secret: str) -> None:
+    """E-14: rows are read while they are trained; a paused job goes on with those it would have trained."""
+    spec = {
+        "dataset": {"uri": "hf://acme/rows", "streaming": True, "maxSamples": 0, "numWorkers": 2},
+        "training": {"maxSteps": 40},
+        "secrets": {"huggingface": {"secretRef": {"name": hub_secret}}},
+    }
+    job = run_job("streamed", spec)
+    job.wait_step(3)
+    job.scale(0)
+    job.wait_phase("Paused")
+    job.scale(1)
+    assert "trainRows" not in job.wait_phase("Succeeded")["facts"]
+    assert sorted(job.rows()) == list(range(1, 41))
+
+
+def test_code_of_a_model_needs_the_administrator(run_job: JobFactory) -> None:
+    """The chart allows none by default: a sentence, and no pod."""
+    job = run_job("own-code", {"model": {"trustRemoteCode": True}})
+    refused = eventually(lambda: job.condition("Valid") or None, within=60, what="the spec is judged")
+    assert (refused["status"], refused["reason"]) == ("False", "RemoteCodeNotAllowed")
+    assert "trainer.trustRemoteCode.allowed" in refused["message"]
+    assert job.pods() == []
