@@ -118,6 +118,7 @@ RECOMMENDATIONS = (
     ),
     Advice("X26", "dataset.numWorkers", "is above 9; each one takes memory", _outside(0, "dataset.numWorkers", 9)),
     Advice("E-26", "dataset.numWorkers", "is more than the CPUs of the pod (resources.cpu)", _loaders_exceed_cpus),
+    Advice("X28 E-17", "dataset.trainRatio", "is 0.8 or less of the rows", lambda job: job.get("dataset.trainRatio", 1) <= 0.8),
     Advice("X28 AC-41", "dataset.evalRatio", "leaves 80 % or less of the rows for training", lambda job: job["dataset.evalRatio"] >= 0.2),
     Advice(
         "H-07 X54 AC-43",

@@ -53,6 +53,7 @@ NEW: dict[str, Any] = {
     "dataset.uri": "s3://data/other.jsonl",
     "dataset.evalUri": "s3://data/other-eval.jsonl",
     "dataset.evalRatio": 0.2,
+    "dataset.trainRatio": 0.9,
     "dataset.format": "text",
     "dataset.promptMaxLength": 256,
     "dataset.contentMaxLength": 256,

@@ -158,6 +158,11 @@ class Dataset(ApiModel):
         requirement="E-15 E-16 E-18 E-19 E-20 X28",
     )
     """Share of rows split off at random (by seed) for evaluation. 0 = no split; at least one row is left for training."""
+    train_ratio: float | None = api_field(
+        default=None, resume=IDENTITY, ge=0.01, le=1, recommended="above 0.8", tier=ADVANCED, requirement="E-15 E-17 X28"
+    )
+    """Share of rows to train on, chosen at random (by seed). With evalRatio at most 1; what is in neither is left out. Unset: all that
+    evalRatio leaves."""
     max_samples: int = api_field(resume=IDENTITY, ge=-1, le=100000, unit="rows", requirement="E-21 E-22 X11")
     """Use at most this many rows. 0 and -1 mean all."""
     prompt_max_length: int = api_field(

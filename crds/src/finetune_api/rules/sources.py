@@ -234,6 +234,15 @@ SOURCE_RULES = (
             not (spec.has("dataset.promptColumn") or spec.has("dataset.outputColumn")) or spec["dataset.format"] not in _OTHER_FORMATS
         ),
     ),
+    Rule(
+        id="split-sum",
+        requirement="X28 E-18",
+        path="dataset.trainRatio",
+        message="and dataset.evalRatio are shares of the same rows: together they must not exceed 1",
+        # A thousandth more, for sums such as 0.7 + 0.1 + 0.2 that binary fractions cannot hold.
+        cel=f"{cel.value('dataset.trainRatio', 0.0)} + {cel.value('dataset.evalRatio')} <= 1.001",
+        holds=lambda spec: (spec["dataset.trainRatio"] or 0.0) + spec["dataset.evalRatio"] <= 1.001,
+    ),
     *ADDITIONAL_RULES,
     *TEMPLATE_RULES,
     _fits_rule("promptMaxLength"),

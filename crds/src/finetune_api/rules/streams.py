@@ -72,10 +72,20 @@ STREAM_RULES = (
         id="streaming-split",
         requirement="X30",
         path=_STREAMING,
-        message="cannot split or count rows: leave dataset.evalRatio and dataset.maxSamples at 0, and name evaluation data in "
-        "dataset.evalUri",
-        cel=cel.any_of(_NOT_STREAMED, cel.all_of(f"{cel.value('dataset.evalRatio')} == 0.0", f"{cel.value('dataset.maxSamples')} <= 0")),
-        holds=lambda spec: not spec[_STREAMING] or (spec["dataset.evalRatio"] == 0 and spec["dataset.maxSamples"] <= 0),
+        message="cannot split or count rows: leave dataset.evalRatio and dataset.maxSamples at 0 and dataset.trainRatio out, and name "
+        "evaluation data in dataset.evalUri",
+        cel=cel.any_of(
+            _NOT_STREAMED,
+            cel.all_of(
+                f"{cel.value('dataset.evalRatio')} == 0.0",
+                f"{cel.value('dataset.maxSamples')} <= 0",
+                f"!{cel.has('dataset.trainRatio')}",
+            ),
+        ),
+        holds=lambda spec: (
+            not spec[_STREAMING]
+            or (spec["dataset.evalRatio"] == 0 and spec["dataset.maxSamples"] <= 0 and not spec.has("dataset.trainRatio"))
+        ),
     ),
     Rule(
         id="later-sft",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune_trainer.prepare.merging import evaluation_rows, limited_rows, sample_rows, weighted_rows
+from finetune_trainer.prepare.merging import evaluation_rows, limited_rows, sample_rows, training_rows, weighted_rows
 
 
 def test_a_tenth_of_a_thousand() -> None:
@@ -53,3 +53,16 @@ def test_the_limit_takes_a_share_of_each_source() -> None:
     assert len(set(chosen)) == 100
     assert 30 < sum(row < 500 for row in chosen) < 70
     assert limited_rows(5, 0, seed=1).tolist() == limited_rows(5, 9, seed=1).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_share_is_trained_and_the_rest_left_out() -> None:
+    """E-17, X28: of 100 rows 0.1 evaluate and 0.5 train, no row does both; which ones is the seed's to say."""
+    evaluation = evaluation_rows(100, 0.1, 42)
+    rest = np.setdiff1d(np.arange(100), evaluation)
+    trained = training_rows(rest, 0.5, 100, 42)
+    assert len(trained) == len(set(trained.tolist())) == 50
+    assert set(trained.tolist()) <= set(rest.tolist())
+    assert trained.tolist() == sorted(trained.tolist()) != training_rows(rest, 0.5, 100, 43).tolist()
+    assert training_rows(rest, None, 100, 42) is rest
+    assert len(training_rows(rest, 0.9, 100, 42)) == 90
+    assert len(training_rows(rest, 0.01, 10, 42)) == 1

@@ -41,6 +41,7 @@ def prepared_key(
             "seed": spec.training.seed,
             **({"imageMaxPixels": dataset.image_max_pixels} if has_vision else {}),
         }
+        | ({"trainRatio": dataset.train_ratio} if dataset.train_ratio is not None else {})
         | ({"later": True} if dataset.lazy_tokenize else {})
         | ({"excerpt": True} if dataset.streaming else {})
     )

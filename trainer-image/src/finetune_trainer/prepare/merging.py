@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Rows = NDArray[np.int64]
-SPLIT_STREAM, SAMPLE_STREAM, LIMIT_STREAM, WEIGHT_STREAM = 1, 2, 4, 5
-"""Second word of the seeds, so that nothing that is drawn depends on another; 3 is the order of training."""
+SPLIT_STREAM, SAMPLE_STREAM, LIMIT_STREAM, WEIGHT_STREAM, SHARE_STREAM = 1, 2, 4, 5, 7
+"""Second word of the seeds, so that nothing that is drawn depends on another; 3 is the order of training, 6 that of streams."""
 
 
 def limited_rows(rows: int, limit: int, seed: int) -> Rows:
@@ -25,6 +25,14 @@ def evaluation_rows(rows: int, ratio: float, seed: int) -> Rows:
         return np.empty(0, dtype=np.int64)
     count = min(max(int(rows * ratio + 0.5), 1), rows - 1)
     return np.sort(np.random.default_rng([seed, SPLIT_STREAM]).permutation(rows)[:count])
+
+
+def training_rows(rows: Rows, share: float | None, total: int, seed: int) -> Rows:
+    """Return the sorted ones of ``rows`` that are trained: ``round(total x share)``, at least 1; all where no share is asked for."""
+    if share is None:
+        return rows
+    count = min(max(int(total * share + 0.5), 1), len(rows))
+    return np.sort(np.random.default_rng([seed, SHARE_STREAM]).permutation(rows)[:count])
 
 
 def weighted_rows(rows: Rows, sources: Rows, weights: Sequence[float], seed: int) -> Rows:

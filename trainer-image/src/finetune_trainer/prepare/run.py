@@ -18,7 +18,7 @@ from finetune_api.models.spec import FineTuneJobSpec
 from finetune_trainer.prepare.encoded import Ready
 from finetune_trainer.prepare.images import ImageCheck, open_images
 from finetune_trainer.prepare.later import LATER_SCHEMA, Later, LaterRows
-from finetune_trainer.prepare.merging import Rows, evaluation_rows, limited_rows, sample_rows, weighted_rows
+from finetune_trainer.prepare.merging import Rows, evaluation_rows, limited_rows, sample_rows, training_rows, weighted_rows
 from finetune_trainer.prepare.notices import no_images
 from finetune_trainer.prepare.packing import pack
 from finetune_trainer.prepare.preparation import Preparation, open_preparation
@@ -100,7 +100,7 @@ def _split(spec: FineTuneJobSpec, tally: Tally) -> tuple[Rows, Rows]:
     dataset, seed = spec.dataset, spec.training.seed
     taken = limited_rows(len(tally.lengths), dataset.max_samples if dataset.additional else 0, seed)
     evaluation = taken[evaluation_rows(len(taken), dataset.eval_ratio, seed)]
-    return np.setdiff1d(taken, evaluation), evaluation
+    return training_rows(np.setdiff1d(taken, evaluation), dataset.train_ratio, len(taken), seed), evaluation
 
 
 def _sources(plan: PreparePlan, preparation: Preparation, rejects: Rejects) -> list[Iterable[ReadRow]]:
