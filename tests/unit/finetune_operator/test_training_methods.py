@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from finetune_api.constants import API_VERSION, LABEL_COMPONENT, METHOD_KIND
 from finetune_api.contract.failures import EXIT_STOPPED, EXIT_USER_ERROR
 from finetune_api.contract.progress import KubeflowMetric, ProgressPost, TrainerStatus
+from finetune_api.lifecycle import may_follow
+from finetune_api.models.status import Phase
 from finetune_operator.feed import read_known
 from finetune_operator.plan.conditions import format_time
 from finetune_operator.plan.custom import NOT_RESUMABLE
@@ -397,3 +402,63 @@ async def test_a_checkpoint_cannot_be_asked_for(cluster: FakeCluster) -> None:
     cluster.annotate(**{"finetune.dev/request": "checkpoint/1"})
     await cluster.settle()
     assert "TrainingMethod own keeps its own checkpoints" in cluster.event("RequestIgnored")
+
+
+ACTIONS = ("look", "wait", "suspend", "resume", "report", "crash", "drained", "done", "vanish", "replicas")
+
+
+async def act(cluster: FakeCluster, action: str) -> None:
+    """What may happen to a job and its pods."""
+    running = [pod["metadata"]["name"] for pod in cluster.pods() if pod["status"].get("phase") == "Running"]
+    codes = {"crash": 1, "drained": EXIT_STOPPED, "done": 0}
+    match action:
+        case "wait":
+            cluster.clock.advance(45)
+        case "suspend" | "resume":
+            cluster.edit({"suspend": action == "suspend"})
+        case "replicas":
+            cluster.edit({"replicas": 0 if cluster.manifest["spec"]["replicas"] else 1})
+        case "report" if running:
+            report(cluster, 10, current_step=cluster.status.run * 5)
+        case "vanish" if cluster.jobs():
+            cluster.api.delete(("jobs", NAMESPACE, cluster.jobs()[-1]["metadata"]["name"]))
+        case _ if action in codes and running:
+            cluster.end_pod(running[0], codes[action])
+        case _:
+            pass
+    await cluster.reconcile()
+    cluster.step()
+
+
+@given(actions=st.lists(st.sampled_from(ACTIONS), max_size=25), resumable=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_whatever_happens_it_comes_to_rest(actions: list[str], resumable: bool) -> None:
+    """One workload at most, phases follow the table, time and lost steps never fall, no verb is sent, a plan carried out is empty."""
+
+    async def live() -> None:
+        cluster = FakeCluster()
+        add_method(cluster, resumable=resumable)
+        create(cluster)
+        phase, active, lost = Phase.PENDING, 0.0, 0
+        for action in actions:
+            await act(cluster, action)
+            status = cluster.status
+            assert may_follow(phase, status.phase), f"{phase} to {status.phase} by {action}"
+            assert len([job for job in cluster.jobs() if "deletionTimestamp" not in job["metadata"]]) <= 1
+            assert status.usage.active_seconds >= active
+            assert status.usage.lost_steps >= lost
+            assert not (resumable and status.usage.lost_steps)
+            phase, active, lost = status.phase, status.usage.active_seconds, status.usage.lost_steps
+        for _ in range(40):
+            before = cluster.fingerprint()
+            await cluster.reconcile()
+            cluster.step()
+            if cluster.fingerprint() == before and cluster.wake != 0:
+                break
+        writes = len([call for call in cluster.api.calls if call.is_write])
+        await cluster.reconcile()
+        assert len([call for call in cluster.api.calls if call.is_write]) == writes
+        assert verbs(cluster) == set()
+        assert cluster.status.pause is None
+
+    asyncio.run(live())
