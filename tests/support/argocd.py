@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -86,7 +87,7 @@ def run(kubectl: Kubectl, directory: Path) -> Iterator[ArgoCD]:
         cache = f"--redis=127.0.0.1:{redis}"
         metrics = free_port()
         server: list[str | Path] = [
-            tool_path("argocd-repo-server"), cache, "--disable-tls", "--address=127.0.0.1", f"--port={repository}",
+            tool_path("argocd-repo-server"), cache, "--disable-tls", "--client-ca-path=", "--address=127.0.0.1", f"--port={repository}",
             "--metrics-address=127.0.0.1", f"--metrics-port={metrics}",
         ]  # fmt: skip
         stack.enter_context(background(server, argocd.log, environment, health=f"http://127.0.0.1:{metrics}/metrics"))
@@ -117,9 +118,13 @@ def _configure(kubectl: Kubectl) -> None:
 
 
 def _environment(kubectl: Kubectl, directory: Path) -> dict[str, str]:
-    """As Argo CD's own developers run it outside of a cluster."""
+    """As Argo CD's own developers run it outside of a cluster; a script that it calls for every commit comes with its module."""
     folders = {"ARGOCD_TLS_DATA_PATH": "tls", "ARGOCD_SSH_DATA_PATH": "ssh", "ARGOCD_GNUPGHOME": "gnupg", "TMPDIR": "tmp"}
-    for folder in folders.values():
+    for folder in (*folders.values(), "bin"):
         (directory / folder).mkdir()
+    script = directory / "bin" / "git-verify-wrapper.sh"
+    script.write_bytes((module_folder(ARGOCD, MODULE) / "hack" / script.name).read_bytes())
+    script.chmod(0o755)
     paths = {name: str(directory / folder) for name, folder in folders.items()}
-    return {**kubectl.environment, **paths, "ARGOCD_FAKE_IN_CLUSTER": "true", "ARGOCD_GPG_ENABLED": "false"}
+    path = f"{script.parent}{os.pathsep}{os.environ['PATH']}"
+    return {**kubectl.environment, **paths, "PATH": path, "ARGOCD_FAKE_IN_CLUSTER": "true", "ARGOCD_GPG_ENABLED": "false"}

@@ -14,7 +14,6 @@ import (
 	controller "github.com/argoproj/argo-cd/v3/cmd/argocd-application-controller/commands"
 	askpass "github.com/argoproj/argo-cd/v3/cmd/argocd-git-ask-pass/commands"
 	repository "github.com/argoproj/argo-cd/v3/cmd/argocd-repo-server/commands"
-	"github.com/argoproj/argo-cd/v3/util/grpc"
 	"github.com/spf13/cobra"
 )
 
@@ -32,7 +31,6 @@ func main() {
 		fmt.Fprintf(os.Stderr, "%s is no part of Argo CD that is in this program\n", name)
 		os.Exit(2)
 	}
-	grpc.DisableSRVLookups()
 	if err := part().Execute(); err != nil {
 		os.Exit(1)
 	}
