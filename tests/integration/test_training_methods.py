@@ -21,6 +21,7 @@ from tests.support.apiserver import ApiServer
 from tests.support.crds import explain, get_table
 from tests.support.manifests import VALID, accepted, job_of
 from tests.support.operator_cluster import SETTINGS
+from tests.support.platform import eventually
 
 pytestmark = pytest.mark.integration
 METHODS = {str(case.document["metadata"]["name"]): case.document for case in accepted(VALID) if case.document["kind"] == METHOD_KIND}
@@ -84,6 +85,11 @@ def test_the_api_server_takes_the_objects_of_a_run(api: ApiServer, replicas: int
             "spec": manifest["spec"]["template"]["spec"],
         },
     }
+    eventually(
+        lambda: api.request("GET", f"/api/v1/namespaces/{api.namespace}/serviceaccounts/default").code == 200,
+        within=30,
+        what="the namespace's account",
+    )
     for path, each in made.items():
         answer = api.request("POST", path, each, dryRun="All", fieldValidation="Strict")
         assert answer.code == 201, answer.message
