@@ -39,8 +39,9 @@ class ArgoCD:
         spec["source"] |= {"repoURL": url, "path": path}
         spec["destination"] |= {"namespace": namespace}
         (ignored,) = spec["ignoreDifferences"]
-        assert set(people_decide_on) <= set(ignored["jsonPointers"])
-        ignored["jsonPointers"] = list(people_decide_on)
+        others = {"/spec/replicas", "/spec/suspend", "/spec/desiredState"} - set(people_decide_on)
+        assert others <= set(ignored["jsonPointers"])
+        ignored["jsonPointers"] = [pointer for pointer in ignored["jsonPointers"] if pointer not in others]
         self.kubectl.apply(document)
 
     def synced(self, name: str, commit: str, health: str, *, within: float = 180) -> None:

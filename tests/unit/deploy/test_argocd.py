@@ -148,5 +148,5 @@ def test_the_example_application_respects_scaling_and_pausing() -> None:
     spec = read(DEPLOY / "application.yaml")["spec"]
     (ignored,) = spec["ignoreDifferences"]
     assert (ignored["group"], ignored["kind"]) == ("finetune.dev", "FineTuneJob")
-    assert ignored["jsonPointers"] == ["/spec/replicas", "/spec/suspend", "/spec/desiredState"]
+    assert ignored["jsonPointers"] == ["/spec/replicas", "/spec/suspend", "/spec/desiredState", "/metadata/generation"]
     assert {"RespectIgnoreDifferences=true", "ServerSideApply=true"} <= set(spec["syncPolicy"]["syncOptions"])
