@@ -16,8 +16,8 @@ PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 HIDDEN = ("secrets", "secretRef")
 
 
-def model_card(config: RunConfig, final: FinalManifest, pinned: Pinned, exported: Sequence[Exported] = ()) -> bytes:
-    """The card of a result; ``exported`` are the forms of it that exist beside the final weights."""
+def model_card(config: RunConfig, final: FinalManifest, pinned: Pinned, exported: Sequence[Exported] = (), *, sees: bool = False) -> bytes:
+    """The card of a result; ``exported`` are the forms of it that exist beside the final weights, with ``sees`` it reads images too."""
     spec, card = config.spec, config.spec.output.model_card
     title = card.title or spec.display_name or config.job.name
     base = spec.model.uri.removeprefix("hf://").partition("@")[0]

@@ -14,7 +14,6 @@ from transformers import (
     BitsAndBytesConfig,
     PreTrainedModel,
 )
-from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.utils import logging
 
 from finetune_api.contract.failures import FailureClass
@@ -104,7 +103,7 @@ def load_model(
             FailureClass.MODEL,
             f"model.uri: {directory.name} cannot be loaded as a {name} model: {reason}",
         ) from error
-    if kind == "images" and getattr(model, "_weight_conversions", None) is None:
-        # Loaded in shares (ZeRO 3) it does not remember how its files name its weights, and would write names of its own.
-        model._weight_conversions = get_model_conversion_mapping(model, add_legacy=False)  # noqa: SLF001  # there is no public way
+    # Loaded in shares (ZeRO 3) it keeps renamings that its files did not need; undone by a save, they would give names nobody reads.
+    conversions = getattr(model, "_weight_conversions", None) or []
+    model._weight_conversions = [conversion for conversion in conversions if conversion.was_used()]  # noqa: SLF001  # there is no public way
     return model
