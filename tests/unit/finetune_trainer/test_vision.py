@@ -8,12 +8,12 @@ import pytest
 
 from finetune_api.contract import CONTRACT_VERSION
 from finetune_api.contract.run_config import JobIdentity, RunConfig, StoreConfig, Topology
-from finetune_api.contract.store import FinalManifest, Pinned, StoredFile
+from finetune_api.contract.store import FinalManifest, Pinned
 from finetune_api.resolve import resolve
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.estimate.decision import decide
 from finetune_trainer.estimate.shape import AdapterShape, ModelShape, adapter_parameters
-from finetune_trainer.outputs.card import model_card
+from finetune_trainer.outputs.card import has_processor, model_card
 from finetune_trainer.vision import has_vision, is_vision, model_type
 from tests.support.manifests import spec_of
 
@@ -88,9 +88,8 @@ def test_cards_say_how_to_load(kind: Literal["lora", "full"], files: list[str], 
         topology=Topology(replicas=1, processes_per_replica=1, device="cpu", master_addr="localhost", master_port=1),
         store=StoreConfig(uri="file:///store"),
     )
-    stored = [StoredFile(path=name, size=1, sha256="0") for name in files]
-    final = FinalManifest(contract_version=CONTRACT_VERSION, kind=kind, step=1, attempt=1, source="last", files=stored)
-    card = model_card(config, final, Pinned(contract_version=CONTRACT_VERSION)).decode()
+    final = FinalManifest(contract_version=CONTRACT_VERSION, kind=kind, step=1, attempt=1, source="last", files=[])
+    card = model_card(config, final, Pinned(contract_version=CONTRACT_VERSION), sees=has_processor(files)).decode()
     assert all(text in card for text in shown)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import yaml
@@ -25,7 +25,7 @@ def model_card(config: RunConfig, final: FinalManifest, pinned: Pinned, exported
     head: dict[str, Any] = {
         "base_model": base,
         "library_name": "transformers" if is_whole else "peft",
-        "pipeline_tag": _task(config, final).tag,
+        "pipeline_tag": _task(config, sees=sees).tag,
         "tags": [*dict.fromkeys([spec.builtin_method, *([] if final.kind == "full" else ["lora"]), *(card.tags or [])])],
     }
     if card.license is not None:
@@ -40,7 +40,7 @@ def model_card(config: RunConfig, final: FinalManifest, pinned: Pinned, exported
         f"Made from [{base}](#lineage) by {_kind(config, final)} on `{spec.dataset.uri}`.",
         _results(final),
         _forms(exported),
-        f"## Use\n\n```python\n{_usage(config, final, exported)}\n```",
+        f"## Use\n\n```python\n{_usage(config, final, exported, sees=sees)}\n```",
         _lineage(config, final, pinned),
         _settings(config),
     ]
@@ -73,14 +73,14 @@ def _delta(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}"
 
 
-def _usage(config: RunConfig, final: FinalManifest, exported: Sequence[Exported]) -> str:
-    task, reader = _task(config, final).loader, "AutoProcessor" if _sees(final) else "AutoTokenizer"
+def _usage(config: RunConfig, final: FinalManifest, exported: Sequence[Exported], *, sees: bool) -> str:
+    task, reader = _task(config, sees=sees).loader, "AutoProcessor" if sees else "AutoTokenizer"
     trust = ", trust_remote_code=True" if config.spec.model.trust_remote_code else ""
-    words = f'{"processor" if _sees(final) else "tokenizer"} = {reader}.from_pretrained("PATH"{trust})'
+    words = f'{"processor" if sees else "tokenizer"} = {reader}.from_pretrained("PATH"{trust})'
     if final.kind == "full" or any(each.type == "merged" for each in exported):
         load = f'model = AutoModelFor{task}.from_pretrained("PATH", dtype="auto"{trust})'
         return f"from transformers import AutoModelFor{task}, {reader}\n\n{load}\n{words}"
-    if _sees(final):  # PEFT's own loader knows models of texts alone
+    if sees:  # PEFT's own loader knows models of texts alone
         base = f'base = AutoModelFor{task}.from_pretrained("BASE", dtype="auto"{trust})'
         load = f'{base}\nmodel = PeftModel.from_pretrained(base, "PATH")'
         return f"from peft import PeftModel\nfrom transformers import AutoModelFor{task}, {reader}\n\n{load}\n{words}"
@@ -95,15 +95,15 @@ class _Task(NamedTuple):
     loader: str
 
 
-def _task(config: RunConfig, final: FinalManifest) -> _Task:
+def _task(config: RunConfig, *, sees: bool) -> _Task:
     if config.spec.method == "reward":
         return _Task("text-classification", "SequenceClassification")
-    return _Task("image-text-to-text", "ImageTextToText") if _sees(final) else _Task("text-generation", "CausalLM")
+    return _Task("image-text-to-text", "ImageTextToText") if sees else _Task("text-generation", "CausalLM")
 
 
-def _sees(final: FinalManifest) -> bool:
-    """Whether the result has an image processor."""
-    return any(file.path in PROCESSOR_FILES for file in final.files)
+def has_processor(names: Iterable[str]) -> bool:
+    """Whether files of a result are those of a model that sees: it has an image processor."""
+    return any(name in PROCESSOR_FILES for name in names)
 
 
 def _lineage(config: RunConfig, final: FinalManifest, pinned: Pinned) -> str:

@@ -12,7 +12,7 @@ from finetune_api.contract.failures import EXIT_DONE, EXIT_PEER_LOST, EXIT_STOPP
 from finetune_api.contract.progress import Finished, Stopped
 from finetune_api.contract.store import FINAL_PREFIX, LINEAGE, MAX_REWINDS
 from finetune_trainer.errors import TrainerError
-from finetune_trainer.outputs.card import model_card
+from finetune_trainer.outputs.card import has_processor, model_card
 from finetune_trainer.store.checkpoints import SupersededError
 from finetune_trainer.store.ledger import read_ledger
 from finetune_trainer.supervisor import events
@@ -114,12 +114,13 @@ class Ending:
             LINEAGE: lineage(config, final, progress, pinned, read_ledger(store).attempts.values()),
         }
         upload_tensorboard(store, started.plan.tensorboard_dir)
+        sees = has_processor(path.name for path in final.directory.iterdir())
         upload_final(
             store,
             final,
             attempt=started.plan.attempt,
             attachments=documents,
-            describe=lambda manifest: model_card(config, manifest, pinned),
+            describe=lambda manifest: model_card(config, manifest, pinned, sees=sees),
         )
         self._queue.put(events.FinalCommitted(store.url(FINAL_PREFIX)))
 

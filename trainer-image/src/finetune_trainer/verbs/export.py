@@ -35,7 +35,7 @@ from finetune_api.contract.store import (
 from finetune_api.exports import exports_of
 from finetune_api.models.output import GgufType
 from finetune_trainer.errors import TrainerError
-from finetune_trainer.outputs.card import CARD, model_card
+from finetune_trainer.outputs.card import CARD, has_processor, model_card
 from finetune_trainer.outputs.plan import ENV_OUTPUTS_PLAN, OutputsPlan, OutputsResult
 from finetune_trainer.sources.resolve import fetch_model
 from finetune_trainer.store.base import Store
@@ -88,7 +88,8 @@ class Exporter:
         if missing or needs_merged:
             done = self._make(final, done, missing, needs_merged=needs_merged)
         kept = [each for each in done if each.type in wanted and (each.type == MERGED or each.name in self._gguf_types(wanted))]
-        card = model_card(self._config, final.manifest, final.pinned, kept)
+        sees = has_processor(file.path for file in final.manifest.files)
+        card = model_card(self._config, final.manifest, final.pinned, kept, sees=sees)
         for prefix in {each.prefix for each in kept}:  # not beside the final weights: their manifest has the digest of their own card
             self._store.put(f"{prefix}/{CARD}", card)
         pushed = push(self._config, self._environment, self._local_copies(final, kept), card) if "push" in wanted else None
