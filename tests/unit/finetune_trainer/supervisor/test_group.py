@@ -128,7 +128,7 @@ def test_a_user_error_of_one_rank_is_that_pods_code(local_pair: Cluster) -> None
 @pytest.mark.parametrize("damaged", ["optimizer.pt", "rng_state_1.pth"])
 def test_all_pods_fall_back_together(local_pair: Cluster, operator: ProgressServer, damaged: str) -> None:
     """Design §5: if any rank fails verification all fall back together to the checkpoint before."""
-    pods = local_pair.start_run(FAKE_EXIT="1:12:1", FAKE_STEPS="400")
+    pods = local_pair.start_run(FAKE_EXIT="1:14:1", FAKE_STEPS="400", FAKE_STEP_SECONDS="0.3")
     assert 1 in codes(pods)
     content = local_pair.store.get(f"a1/checkpoint-10/{damaged}")
     local_pair.store.put(f"a1/checkpoint-10/{damaged}", b"X" + content[1:])
