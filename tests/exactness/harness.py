@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -245,7 +246,9 @@ class Attempt:
                 self.hook(self, rank, message)
 
     def _send(self, rank: int, message: Stop | SaveNow | Staged) -> None:
-        self._connections[rank].sendall(message.to_json().encode() + b"\n")
+        # One that has left meanwhile shows it by its exit code, as to the supervisor.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._connections[rank].sendall(message.to_json().encode() + b"\n")
 
     def _keep(self, saved: Saved) -> None:
         """Copy a checkpoint aside and write its manifest, as the supervisor and the store do."""
