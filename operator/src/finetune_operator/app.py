@@ -66,7 +66,7 @@ class Operator:
         """For what only the leader may write."""
         self._leading = False
         history = JobHistory(self._metrics.registry, is_leader=self._lock.is_leader, now=clocks.now)
-        self._feed = JobFeed(self._mark, self._forget, on_change=history.changed, lag=lambda: self._queue.lag_seconds)
+        self._feed = JobFeed(self._mark, self._forget, on_change=history.changed, lag=lambda: self._queue.oldest_seconds)
         self._tls = TlsKeeper(self._client, _tls_settings(settings, directory), may_write=self._may_issue, now=clocks.now)
         self._publisher = CaPublisher(self._fenced, lambda: self._tls.ca)
         self._events = EventWriter(self._fenced, identity=settings.identity, now=clocks.now)

@@ -90,13 +90,7 @@ class WorkQueue(Generic[K]):
 
     @property
     def oldest_seconds(self) -> float:
-        """How long the longest waiting due key has waited."""
-        now = self._clock()
-        return max((now - when for when in self._due.values() if when <= now), default=0.0)
-
-    @property
-    def lag_seconds(self) -> float:
-        """How late the next key is; 0 when nothing waits. Costs nothing, whatever the depth."""
+        """How long the longest waiting due key has waited; 0 when nothing waits. Costs nothing, whatever the depth."""
         due = self.next_due
         return 0.0 if due is None else max(0.0, self._clock() - due)
 
