@@ -41,21 +41,22 @@ def _spec(document: JSON) -> Iterator[str]:
     yield from _table("spec", [(name, node) for name, node in top if "properties" not in node], document)
     for name, node in top:
         if "properties" in node:
-            yield from _table(f"spec.{name}", list(_leaves(name, node, definitions)), node)
+            yield from _table(f"spec.{name}", list(leaves_of(name, node, definitions)), node)
 
 
-def _leaves(path: str, node: JSON, definitions: JSON) -> Iterator[tuple[str, JSON]]:
+def leaves_of(path: str, node: JSON, definitions: JSON) -> Iterator[tuple[str, JSON]]:
+    """Path and schema of every field below an object, those of list items too."""
     for name, raw in node["properties"].items():
         child = follow(raw, definitions, f"{path}.{name}")
         if list(child.get("properties", ())) == ["name"] and name.endswith("ecretRef"):
             yield f"{path}.{name}.name", {**child, "type": "string"}
             continue
         if "properties" in child:
-            yield from _leaves(f"{path}.{name}", child, definitions)
+            yield from leaves_of(f"{path}.{name}", child, definitions)
             continue
         yield f"{path}.{name}", child
         if "items" in child and "properties" in (item := follow(child["items"], definitions, path)):
-            yield from _leaves(f"{path}.{name}[]", item, definitions)
+            yield from leaves_of(f"{path}.{name}[]", item, definitions)
 
 
 def _table(title: str, fields: list[tuple[str, JSON]], node: JSON) -> Iterator[str]:
@@ -68,7 +69,7 @@ def _table(title: str, fields: list[tuple[str, JSON]], node: JSON) -> Iterator[s
         default = known["Default"] + (" (stored)" if "x-schema-default" in field else "")
         cells = [
             f"`{path}`<br>{_meaning(path, field)}",
-            _type(field),
+            type_of(field),
             default,
             known["Range"],
             known["Unit"],
@@ -83,7 +84,8 @@ def _meaning(path: str, node: JSON) -> str:
     return describe_meaning(path, node).replace("<", "&lt;")
 
 
-def _type(field: JSON) -> str:
+def type_of(field: JSON) -> str:
+    """The type as readers call it, or the values there are."""
     if "enum" in field:
         return ", ".join(f"`{choice}`" for choice in field["enum"])
     kind = str(field["type"])
@@ -115,7 +117,7 @@ def _status() -> Iterator[str]:
     yield "|---|---|---|"
     for name, raw in document["properties"].items():
         node = follow(raw, document["$defs"], name)
-        yield f"| `{name}` | {_type(node)} | {_meaning(name, node)} |"
+        yield f"| `{name}` | {type_of(node)} | {_meaning(name, node)} |"
         for child, inner in node.get("properties", {}).items():
             leaf = follow(inner, document["$defs"], child)
-            yield f"| `{name}.{child}` | {_type(leaf)} | {_meaning(child, leaf)} |"
+            yield f"| `{name}.{child}` | {type_of(leaf)} | {_meaning(child, leaf)} |"
