@@ -125,10 +125,10 @@ class CaPublisher:
     async def publish(self, namespace: str) -> None:
         """See to it that the namespace has the CA. Without one (not made yet) pods start and find it later: the mount is optional.
 
-        Asks each time: a namespace may have been deleted and made again under the same name.
+        Looks each time: a namespace may have been deleted and made again under the same name.
         """
         ca = self._ca()
-        if ca is None:
+        if ca is None or (namespace in self._published and await self._update(namespace, ca)):
             return
         manifest = {
             "apiVersion": "v1",
@@ -147,14 +147,16 @@ class CaPublisher:
         if namespace not in self._published:
             await self._try_to_publish(namespace)
 
-    async def _update(self, namespace: str, ca: str) -> None:
-        """Bring an existing ConfigMap up to date; one that is not ours comes from the administrator and is left alone."""
+    async def _update(self, namespace: str, ca: str) -> bool:
+        """Bring an existing ConfigMap up to date; an administrator's own is left alone. False: there is none."""
         found = await self._client.get(CONFIG_MAPS, namespace, CA_CONFIGMAP)
-        if found is None or (found["metadata"].get("labels") or {}).get(LABEL_MANAGED_BY) != MANAGED_BY:
-            return
-        if (found.get("data") or {}).get(CA_KEY) != ca:
+        if found is None:
+            return False
+        is_ours = (found["metadata"].get("labels") or {}).get(LABEL_MANAGED_BY) == MANAGED_BY
+        if is_ours and (found.get("data") or {}).get(CA_KEY) != ca:
             patch = {"metadata": {"uid": found["metadata"]["uid"]}, "data": {CA_KEY: ca}}
             await self._client.patch(CONFIG_MAPS, namespace, CA_CONFIGMAP, patch)
+        return True
 
     async def publish_again(self) -> None:
         """Bring a new CA to every namespace that has the old one."""
