@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from finetune_api import cel
+from finetune_api.placement import Placed, place
 from finetune_api.rules import RULES, Rule
+from finetune_api.written import Written
 
 JSON = dict[str, Any]
 
@@ -128,14 +130,19 @@ def _refuse_unbounded(schema: Mapping[str, Any], path: str) -> None:
 
 
 def attach_rules(schema: JSON, rules: tuple[Rule, ...] = RULES, *, preset: bool) -> None:
-    """Put the rules between fields onto the schema of a spec."""
-    validations = []
+    """Put the rules between fields into the schema of a spec, each where :func:`finetune_api.placement.place` says."""
     for rule in rules:
         if preset and rule.job_only:
             continue
         expression = rule.preset_expression() if preset else rule.job_expression()
-        validations.append({"fieldPath": f".{rule.path}", "message": rule.message, "rule": expression})
-    schema.setdefault("x-kubernetes-validations", []).extend(validations)
+        kept_when_absent = (rule.kept_by_preset if preset else rule.kept_by_job)(Written({}))
+        at, expression = place(expression, rule.path) if kept_when_absent else Placed((), expression)
+        node = schema
+        for step in at:
+            node = node["properties"][step]
+        below = rule.path.split(".")[len(at) :]
+        where = {"fieldPath": f".{'.'.join(below)}"} if below else {}
+        node.setdefault("x-kubernetes-validations", []).append({**where, "message": rule.message, "rule": expression})
 
 
 def _order(key: str) -> tuple[int, str]:

@@ -68,7 +68,7 @@ class Operator:
         history = JobHistory(self._metrics.registry, is_leader=self._lock.is_leader, now=clocks.now)
         self._feed = JobFeed(self._mark, self._forget, on_change=history.changed, lag=lambda: self._queue.oldest_seconds)
         self._tls = TlsKeeper(self._client, _tls_settings(settings, directory), may_write=self._may_issue, now=clocks.now)
-        self._publisher = CaPublisher(self._fenced, lambda: self._tls.ca)
+        self._publisher = CaPublisher(self._fenced, lambda: self._tls.ca, clock=self._clocks.monotonic)
         self._events = EventWriter(self._fenced, identity=settings.identity, now=clocks.now)
         self._queue = self._build_queue()
         bucket = TokenBucket(settings.progress_writes_per_second, clock=clocks.monotonic)

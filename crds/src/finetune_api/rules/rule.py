@@ -66,7 +66,7 @@ class Rule(NamedTuple):
         return self.explain(spec) if self.explain is not None else self.message
 
     def _unless(self, guard: str) -> str:
-        return cel.any_of(guard, self.cel) if self.open else self.cel
+        return cel.any_of(self.cel, guard) if self.open else self.cel
 
 
 def _is_unknown(spec: Written, paths: tuple[str, ...]) -> bool:

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 30.0
 FIRST_LOOK_SECONDS = 1.0
+FRESH_SECONDS = 30.0
+"""What was seen of a namespace counts for so long: in a wave of jobs it is asked about once, not for each."""
 CA_KEY = PROGRESS_CA_PATH.rpartition("/")[2]
 
 
@@ -112,24 +114,51 @@ class TlsKeeper:
 class CaPublisher:
     """Puts the CA into ConfigMap ``finetune-ca`` of the namespaces where jobs are."""
 
-    def __init__(self, client: Client, ca: Callable[[], str | None]) -> None:
+    def __init__(self, client: Client, ca: Callable[[], str | None], *, clock: Callable[[], float]) -> None:
         self._client = client
         self._ca = ca
-        self._published: set[str] = set()
+        self._clock = clock
+        self._looked: dict[str, float] = {}
+        """Namespaces that have it, and when that was seen."""
 
     @property
     def namespaces(self) -> tuple[str, ...]:
         """Where it was published."""
-        return tuple(self._published)
+        return tuple(self._looked)
 
     async def publish(self, namespace: str) -> None:
         """See to it that the namespace has the CA. Without one (not made yet) pods start and find it later: the mount is optional.
 
-        Looks each time: a namespace may have been deleted and made again under the same name.
+        Looks again now and then: a namespace may have been deleted and made again under the same name.
         """
+        looked = self._looked.get(namespace)
+        if looked is None or self._clock() - looked > FRESH_SECONDS:
+            await self._bring(namespace)
+
+    async def keep(self, namespace: str) -> None:
+        """The same for a namespace with a run, whoever made that: what fails is tried again at the next look."""
+        try:
+            await self.publish(namespace)
+        except ApiError as error:
+            _not_published(namespace, error)
+
+    async def publish_again(self) -> None:
+        """Bring a new CA to every namespace that has the old one."""
+        for namespace in self.namespaces:
+            try:
+                await self._bring(namespace)
+            except ApiError as error:
+                _not_published(namespace, error)
+
+    async def _bring(self, namespace: str) -> None:
         ca = self._ca()
-        if ca is None or (namespace in self._published and await self._update(namespace, ca)):
+        if ca is None:
             return
+        if namespace not in self._looked or not await self._update(namespace, ca):
+            await self._create(namespace, ca)
+        self._looked[namespace] = self._clock()
+
+    async def _create(self, namespace: str, ca: str) -> None:
         manifest = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -140,12 +169,6 @@ class CaPublisher:
             await self._client.create(CONFIG_MAPS, namespace, manifest)
         except AlreadyExistsError:
             await self._update(namespace, ca)
-        self._published.add(namespace)
-
-    async def keep(self, namespace: str) -> None:
-        """See to it that a namespace with a run that another process made is known here, so that a new CA is brought to it, too."""
-        if namespace not in self._published:
-            await self._try_to_publish(namespace)
 
     async def _update(self, namespace: str, ca: str) -> bool:
         """Bring an existing ConfigMap up to date; an administrator's own is left alone. False: there is none."""
@@ -158,13 +181,6 @@ class CaPublisher:
             await self._client.patch(CONFIG_MAPS, namespace, CA_CONFIGMAP, patch)
         return True
 
-    async def publish_again(self) -> None:
-        """Bring a new CA to every namespace that has the old one."""
-        for namespace in self.namespaces:
-            await self._try_to_publish(namespace)
 
-    async def _try_to_publish(self, namespace: str) -> None:
-        try:
-            await self.publish(namespace)
-        except ApiError as error:
-            log.warning("CA not published", extra={"namespace": namespace, "error": str(error)})
+def _not_published(namespace: str, error: ApiError) -> None:
+    log.warning("CA not published", extra={"namespace": namespace, "error": str(error)})

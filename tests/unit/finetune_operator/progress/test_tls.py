@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from finetune_operator.cluster.client import Client
 from finetune_operator.cluster.errors import ConflictError
 from finetune_operator.progress.certificates import renewed
-from finetune_operator.progress.tls import CaPublisher, TlsKeeper, TlsSettings
+from finetune_operator.progress.tls import FRESH_SECONDS, CaPublisher, TlsKeeper, TlsSettings
 from tests.support.fake_api import Call, FakeApi, unreachable
 
 NAMES = ("localhost",)
@@ -87,18 +88,28 @@ async def test_a_missing_secret_is_no_crash(tmp_path: Path) -> None:
 
 
 async def test_a_namespace_made_again_gets_the_ca_again(api: FakeApi) -> None:
-    publisher = CaPublisher(Client(api), lambda: "CA 1")
+    now = [0.0]
+    publisher = CaPublisher(Client(api), lambda: "CA 1", clock=lambda: now[0])
     await publisher.publish("team-a")
     api.objects.clear()
+    now[0] += FRESH_SECONDS + 1
     await publisher.publish("team-a")
     found = api.get("configmaps", "finetune-ca", "team-a")
     assert found is not None
     assert found["data"] == {"ca.crt": "CA 1"}
 
 
+async def test_a_wave_of_runs_asks_about_their_namespace_once(api: FakeApi) -> None:
+    publisher = CaPublisher(Client(api), lambda: "CA 1", clock=lambda: 0.0)
+    for _ in range(100):
+        await publisher.publish("team-a")
+        await publisher.keep("team-a")
+    assert len(api.calls) == 1
+
+
 async def test_a_new_ca_reaches_every_namespace(api: FakeApi) -> None:
     ca = ["CA 1"]
-    publisher = CaPublisher(Client(api), lambda: ca[0])
+    publisher = CaPublisher(Client(api), lambda: ca[0], clock=time.monotonic)
     for namespace in ("team-a", "team-b"):
         await publisher.publish(namespace)
     ca[0] = "CA 2 and CA 1"
@@ -109,7 +120,7 @@ async def test_a_new_ca_reaches_every_namespace(api: FakeApi) -> None:
 async def test_a_namespace_of_another_process_s_run_is_asked_about_once(api: FakeApi) -> None:
     """Each look at a running job calls it; while there is no CA yet, or the API server does not answer, the next look tries again."""
     ca: list[str | None] = [None]
-    publisher = CaPublisher(Client(api), lambda: ca[0])
+    publisher = CaPublisher(Client(api), lambda: ca[0], clock=time.monotonic)
     await publisher.keep("team-a")
     assert not list(publisher.namespaces)
 
@@ -129,7 +140,7 @@ async def test_a_namespace_of_another_process_s_run_is_asked_about_once(api: Fak
 async def test_an_administrator_s_own_ca_is_left_alone(api: FakeApi) -> None:
     """trust-manager, or by hand: no label of ours."""
     api.add("configmaps", {"kind": "ConfigMap", "metadata": {"name": "finetune-ca", "namespace": "team-a"}, "data": {"ca.crt": "theirs"}})
-    await CaPublisher(Client(api), lambda: "ours").publish("team-a")
+    await CaPublisher(Client(api), lambda: "ours", clock=time.monotonic).publish("team-a")
     found = api.get("configmaps", "finetune-ca", "team-a")
     assert found is not None
     assert found["data"] == {"ca.crt": "theirs"}
@@ -137,5 +148,5 @@ async def test_an_administrator_s_own_ca_is_left_alone(api: FakeApi) -> None:
 
 async def test_without_a_ca_nothing_is_published(api: FakeApi) -> None:
     """Pods start all the same: the mount is optional."""
-    await CaPublisher(Client(api), lambda: None).publish("team-a")
+    await CaPublisher(Client(api), lambda: None, clock=time.monotonic).publish("team-a")
     assert api.calls == []
