@@ -80,6 +80,9 @@ def finetune_job() -> JSON:
     attach_rules(spec, preset=False)
     spec["properties"]["desiredState"]["x-kubernetes-validations"] = [_validation(CANCELLED_IS_FINAL)]
     status = {**structural(FineTuneJobStatus, describe_meaning), "default": NOBODY_LOOKED}
+    for block in status["properties"].values():
+        if block["type"] == "object":
+            block["x-kubernetes-map-type"] = "atomic"  # the operator writes it whole: no manager for each field, which doubled a status
     schema = _root("One training: what to train on what, how and where. The status tells how far it is.", spec, status)
     schema["properties"]["metadata"]["properties"] = {"name": {"type": "string"}}
     schema["x-kubernetes-validations"] = [{"fieldPath": ".metadata.name", **_validation(JOB_NAME)}]
