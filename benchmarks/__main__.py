@@ -8,7 +8,7 @@ import sys
 from benchmarks.environment import NoClusterError, kubeconfig
 
 LOCAL = ("overhead", "checkpoint", "throughput")
-ON_CLUSTER = ("startup", "pause", "wave", "progress")
+ON_CLUSTER = ("startup", "pause", "wave", "progress", "memory")
 
 
 def main() -> int:

@@ -14,7 +14,7 @@ from typing import Any
 from kubernetes import client
 
 from benchmarks.environment import namespace
-from finetune_api.constants import GROUP, LABEL_JOB, PLURAL, VERSION
+from finetune_api.constants import ANNOTATION_ALLOW_DELETE, GROUP, LABEL_JOB, PLURAL, VERSION
 from finetune_api.contract.env import PROGRESS_AUDIENCE, TRAINER_CONTAINER
 from tests.support.jobs import make_job
 from tests.support.platform import Kubectl
@@ -48,6 +48,7 @@ def crowd(kubectl: Kubectl, name: str, jobs: int) -> Iterator[list[Trainer]]:
 
 def _remove(inside: Kubectl) -> None:
     """Delete jobs and pods until none is left: nobody else ends pods of a node without a kubelet."""
+    inside("annotate", "finetunejobs", "--all", f"{ANNOTATION_ALLOW_DELETE}=true")
     inside("delete", "finetunejobs,jobs", "--all", "--wait=false")
     deadline = time.monotonic() + PATIENCE_SECONDS
     while any(inside.items(kind) for kind in ("pods", "jobs", "finetunejobs")):

@@ -167,7 +167,11 @@ def main() -> None:
     options = parser.parse_args()
     kubectl, before = connect(), machine()
     with operator_metrics(kubectl) as metrics, crowd(kubectl, NAMESPACE, options.jobs) as trainers:
-        tally, gained = asyncio.run(load(trainers, find_endpoint(kubectl), options.rate, metrics, options))
+        report(options, *asyncio.run(load(trainers, find_endpoint(kubectl), options.rate, metrics, options)), notes=[before, machine()])
+
+
+def report(options: argparse.Namespace, tally: Tally, gained: dict[str, float], *, notes: list[str]) -> None:
+    """Print the figures beside their bars."""
     refused = {code: count for code, count in tally.codes.items() if code != 200}
     age = max(tally.ages)
     rows = [
@@ -184,7 +188,7 @@ def main() -> None:
         f"{options.jobs} training jobs post {options.rate:g} times a second for {options.seconds:g} s",
         ("", "", "bar"),
         rows,
-        notes=[before, machine()],
+        notes=notes,
     )
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.support import git_server
+from tests.support.git_server import Clone
 from tests.support.install import install_chart
 from tests.support.jobs import make_job
 from tests.support.platform import BUCKET, ROOT, SYSTEM_NAMESPACE, Job, Kubectl, Platform, StoreConnection
@@ -40,6 +42,13 @@ def namespace(platform: Platform, request: pytest.FixtureRequest) -> Iterator[Ku
     prepare_namespace(platform, name)
     yield kubectl
     platform.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+    """A person's clone of a repository with jobs."""
+    with git_server.serve(tmp_path_factory.mktemp("git")) as clone:
+        yield clone
 
 
 def prepare_namespace(platform: Platform, name: str) -> None:

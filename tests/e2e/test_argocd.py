@@ -10,9 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.conftest import prepare_namespace
 from tests.support import argocd as gitops
-from tests.support import git_server
 from tests.support.argocd import ArgoCD
 from tests.support.git_server import Clone
 from tests.support.jobs import make_job
@@ -22,25 +20,10 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(not os.environ.get("FINETUNE_SOAK"), reason="builds Argo CD's controller: many minutes; make soak"),
 ]
-NAMESPACE = "gitops-argocd-jobs"
+NAMESPACE = "e2e-argocd"
 STEPS = 300
 PAUSES = ("/spec/replicas", "/spec/suspend", "/spec/desiredState")
 """What the example leaves to people."""
-
-
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
-    """A person's clone of the repository with the jobs."""
-    with git_server.serve(tmp_path_factory.mktemp("git")) as clone:
-        yield clone
-
-
-@pytest.fixture(scope="module")
-def namespace(platform: Platform) -> Iterator[Kubectl]:
-    """Where Argo CD puts the jobs."""
-    prepare_namespace(platform, NAMESPACE)
-    yield platform.kubectl.within(NAMESPACE)
-    platform.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import prepare_namespace
 from tests.support import flux as gitops
-from tests.support import git_server
 from tests.support.flux import Flux, condition
 from tests.support.git_server import Clone
 from tests.support.jobs import make_job
@@ -23,24 +21,9 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(not os.environ.get("FINETUNE_SOAK"), reason="builds Flux's controllers: many minutes; make soak"),
 ]
-NAMESPACE = "gitops-flux"
+NAMESPACE = "e2e-flux"
 STEPS = 300
 AFTER = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "after"}}
-
-
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
-    """A person's clone of the repository with the jobs."""
-    with git_server.serve(tmp_path_factory.mktemp("git")) as clone:
-        yield clone
-
-
-@pytest.fixture(scope="module")
-def namespace(platform: Platform) -> Iterator[Kubectl]:
-    """Where Flux puts the jobs."""
-    prepare_namespace(platform, NAMESPACE)
-    yield platform.kubectl.within(NAMESPACE)
-    platform.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
 @pytest.fixture(scope="module")

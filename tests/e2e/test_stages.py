@@ -4,70 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
 from tests.e2e.conftest import JobFactory
-from tests.support.platform import ROOT, Kubectl, Platform, eventually
+from tests.support.hub_pod import CODE_DIR, PORT, ROWS_DIR, hub_pod
+from tests.support.platform import Kubectl, Platform, eventually
 
 pytestmark = pytest.mark.e2e
-PORT: Final = 8080
-SERVE: Final = """
+SERVE: Final = f"""
 import pathlib, sys
-sys.path.insert(0, "/hub")
+sys.path.insert(0, "{CODE_DIR}")
 import hub
 from aiohttp import web
 server = hub.HubServer()
-server.add("datasets", "acme/rows", {"train.jsonl": pathlib.Path("/rows/train.jsonl").read_bytes()})
-web.run_app(server.application(), host="0.0.0.0", port=8080)
+server.add("datasets", "acme/rows", {{"train.jsonl": pathlib.Path("{ROWS_DIR}/train.jsonl").read_bytes()}})
+web.run_app(server.application(), host="0.0.0.0", port={PORT})
 """
-RESTRICTED: Final[dict[str, Any]] = {
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
-    "runAsNonRoot": True,
-    "runAsUser": 65532,
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
 
 
 @pytest.fixture
 def hub_secret(platform: Platform, namespace: Kubectl) -> Iterator[str]:
     """A hub in the cluster with a public dataset; returns the Secret that names its address."""
-    labels = {"app": "rows-hub"}
-    container = {
-        "name": "hub",
-        "image": platform.images["trainer"],
-        "command": ["python3", "-c", SERVE],
-        "volumeMounts": [{"name": "code", "mountPath": "/hub"}, {"name": "rows", "mountPath": "/rows"}],
-        "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},
-        "securityContext": RESTRICTED,
-    }
-    volumes = [{"name": "code", "configMap": {"name": "rows-hub"}}, {"name": "rows", "configMap": {"name": "sft"}}]
-    namespace.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": "rows-hub"},
-            "data": {"hub.py": (ROOT / "tests/support/hub.py").read_text()},
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": "rows-hub", "labels": labels},
-            "spec": {"containers": [container], "volumes": volumes},
-        },
-        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "rows-hub"}, "spec": {"selector": labels, "ports": [{"port": PORT}]}},
-        {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": "rows-hub"},
-            "stringData": {"HF_TOKEN": "unused", "HF_ENDPOINT": f"http://rows-hub.{namespace.namespace}.svc:{PORT}"},
-        },
-    )
-    namespace("wait", "--for=condition=Ready", "pod/rows-hub", "--timeout=180s")
-    yield "rows-hub"
-    namespace("delete", "pod/rows-hub", "service/rows-hub", "configmap/rows-hub", "secret/rows-hub", "--wait=false")
+    with hub_pod(namespace, "rows-hub", platform.images["trainer"], ["python3", "-c", SERVE], token="unused") as secret:
+        yield secret
 
 
 def test_a_second_stage(run_job: JobFactory) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 
 from finetune_api.constants import API_VERSION, CLUSTER_PRESET_KIND, KIND, METHOD_KIND, PRESET_KIND
-from finetune_api.contract.custom import VARIABLES
+from finetune_api.contract.custom import method_problems
+from finetune_api.contract.run_config import CustomMethod
 from finetune_api.documents import load_documents, validate_document
 from finetune_api.models.training_method import TrainingMethodSpec
-from finetune_api.parameters import parameter_problems
 from finetune_api.presets import SHIPPED
 from finetune_api.problems import Problem, SpecError
 from finetune_api.resolve import Resolution, chosen_method, resolve
@@ -156,11 +156,9 @@ def judge_document(document: Document, presets: Presets) -> tuple[Resolution, Se
     own = {"resources": method.get("resources") or {}} if method is not None else None
     resolution = resolve(document.spec, preset, own)
     problems = check_resolved(resolution)
-    if method is not None and resolution.spec.method_ref is not None:
-        spec = TrainingMethodSpec.model_validate(method)
-        fields = {variable: made.path for variable, made in VARIABLES.items()}
-        written = resolution.spec.method_ref.parameters or {}
-        problems += parameter_problems(str(name), spec.parameters or (), written, fields)
+    if method is not None:
+        custom = CustomMethod(name=str(name), spec=TrainingMethodSpec.model_validate(method))
+        problems += method_problems(custom, resolution.spec)
     return resolution, problems
 
 

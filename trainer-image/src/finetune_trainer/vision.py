@@ -18,6 +18,9 @@ METHODS: Final = frozenset({"sft"})
 ZIP_FORMAT: Final = "vlm-zip"
 VISION_PATTERN: Final = r"(?:.*\.)?(?:visual|vision_tower|vision_model|multi_modal_projector)\."
 """Begins the name of every weight and module of a vision tower or projector, in files and in the loaded model alike."""
+PROCESSOR_FILES: Final = ("preprocessor_config.json", "processor_config.json")
+"""One of them says how images become numbers."""
+VIDEO_PROCESSOR_FILE: Final = "video_preprocessor_config.json"
 _VISION: Final = re.compile(VISION_PATTERN)
 
 

@@ -13,7 +13,8 @@ from finetune_api.contract.base import ContractModel
 from finetune_api.contract.run_config import CustomMethod, JobIdentity, RunConfig, StoreConfig, Topology
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.models.training_method import MethodRef
-from finetune_api.parameters import ParameterValue, read_parameters
+from finetune_api.parameters import ParameterValue, parameter_problems, read_parameters
+from finetune_api.problems import Problem
 
 JOB_FILE = "/etc/finetune/job.json"
 """Holds :class:`JobDocument`."""
@@ -173,6 +174,13 @@ def job_variables(spec: FineTuneJobSpec) -> dict[str, str]:
     """The variables of source 000 for a job: name -> value, those that are set."""
     found = {name: variable.read(spec) for name, variable in VARIABLES.items()}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def method_problems(method: CustomMethod, spec: FineTuneJobSpec) -> list[Problem]:
+    """What is wrong with the parameters that a resolved job gives to its TrainingMethod."""
+    written = (spec.method_ref.parameters if spec.method_ref is not None else None) or {}
+    fields = {name: variable.path for name, variable in VARIABLES.items()}
+    return parameter_problems(method.name, method.spec.parameters or (), written, fields)
 
 
 def parameter_variables(config: RunConfig) -> dict[str, str]:

@@ -8,6 +8,7 @@ from finetune_api.advice import cpus
 from finetune_api.contract import env
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.models.scheduling import Toleration
+from finetune_api.models.training_method import TrainingMethodSpec
 from finetune_operator.plan.custom_pod import custom_environment, custom_program
 from finetune_operator.plan.observed import Manifest
 from finetune_operator.plan.outside import build_outside_environment
@@ -24,7 +25,7 @@ def build_pod_spec(config: RunConfig, config_map: str, verb: str, settings: Plan
     """Pod spec of ``finetune-trainer <verb>``. Verbs other than train are short and need neither GPU nor the node the training wants."""
     training = verb == "train"
     resources = config.spec.resources
-    custom = config.custom.spec if training and config.custom is not None else None
+    custom = _own_program(config, verb)
     mounted = build_volumes(config, config_map, verb, settings)
     spec: Manifest = {
         "restartPolicy": "Never",
@@ -60,7 +61,7 @@ def build_pod_metadata(config: RunConfig, labels: Mapping[str, str]) -> Manifest
 
 
 def _container(config: RunConfig, verb: str, mounts: list[Manifest], settings: PlanSettings) -> Manifest:
-    custom = config.custom.spec if verb == "train" and config.custom is not None else None
+    custom = _own_program(config, verb)
     program = custom_program(config, settings) if custom is not None else _program(config, verb, settings)
     return {
         "name": env.TRAINER_CONTAINER,
@@ -77,6 +78,11 @@ def _container(config: RunConfig, verb: str, mounts: list[Manifest], settings: P
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts,
     }
+
+
+def _own_program(config: RunConfig, verb: str) -> TrainingMethodSpec | None:
+    """The TrainingMethod whose program the container runs: it trains, everything else is our own trainer's."""
+    return config.custom.spec if verb == "train" and config.custom is not None else None
 
 
 def _program(config: RunConfig, verb: str, settings: PlanSettings) -> Manifest:
@@ -98,7 +104,7 @@ def _environment(config: RunConfig, verb: str, image: str, settings: PlanSetting
     threads = _threads(config)
     if verb == "train" and threads is not None:
         entries.append({"name": "OMP_NUM_THREADS", "value": str(threads)})
-    if verb == "train" and config.custom is not None:
+    if _own_program(config, verb) is not None:
         entries += custom_environment(config, settings)
     template = config.spec.resources.pod_template
     written = (template.env or ()) if template is not None else ()

@@ -10,14 +10,13 @@ from pydantic import ValidationError
 
 from finetune_api.advice import WITHOUT_EFFECT, warnings_for
 from finetune_api.constants import CLUSTER_PRESET_KIND, METHOD_KIND
-from finetune_api.contract.custom import VARIABLES
+from finetune_api.contract.custom import method_problems
 from finetune_api.contract.run_config import CustomMethod
 from finetune_api.defaults import SCHEMA
 from finetune_api.models.partial import validate_job, validate_method, validate_preset
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.models.status import Resolved
 from finetune_api.models.training_method import TrainingMethodSpec
-from finetune_api.parameters import parameter_problems
 from finetune_api.problems import Problem, SpecError
 from finetune_api.resolve import Resolution, chosen_method, flatten, identity, resolve, unflatten
 from finetune_api.rules import check_resolved
@@ -67,7 +66,8 @@ def judge_spec(observed: Observed, settings: PlanSettings) -> Accepted | Refused
         return Refused("Invalid", "; ".join(map(str, error.problems)))
     except ValidationError as error:
         return Refused("Invalid", "; ".join(f"spec.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)))
-    if problems := [*check_resolved(resolution), *_parameter_problems(resolution, custom)]:
+    of_method = method_problems(custom, resolution.spec) if custom is not None else []
+    if problems := [*check_resolved(resolution), *of_method]:
         return Refused("Invalid", "; ".join(map(str, problems)))
     if refusal := code_refusal(resolution.spec, settings.trusted_model_code):
         return Refused("RemoteCodeNotAllowed", refusal)
@@ -123,14 +123,6 @@ def _usable_method(observed: Observed, name: str | None) -> CustomMethod | None:
         says = "; ".join(map(str, error.problems))
         raise SpecError([Problem("spec.methodRef.name", name, f"{METHOD_KIND} {name} itself is not valid: {says}")]) from error
     return CustomMethod(name=name, spec=TrainingMethodSpec.model_validate({k: v for k, v in found.spec.items() if v is not None}))
-
-
-def _parameter_problems(resolution: Resolution, custom: CustomMethod | None) -> list[Problem]:
-    ref = resolution.spec.method_ref
-    if custom is None or ref is None:
-        return []
-    fields = {name: variable.path for name, variable in VARIABLES.items()}
-    return parameter_problems(custom.name, custom.spec.parameters or (), ref.parameters or {}, fields)
 
 
 def _against_last_run(resolution: Resolution, last: LastRun | None, custom: CustomMethod | None) -> Accepted | Refused:

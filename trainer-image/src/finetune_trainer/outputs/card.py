@@ -10,9 +10,9 @@ import yaml
 
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.contract.store import Exported, FinalManifest, Pinned
+from finetune_trainer.vision import PROCESSOR_FILES
 
 CARD = "README.md"
-PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 HIDDEN = ("secrets", "secretRef")
 
 

@@ -13,13 +13,12 @@ from transformers.utils import logging
 
 from finetune_api.contract.failures import FailureClass
 from finetune_trainer.errors import TrainerError
-from finetune_trainer.vision import has_vision, read_config
+from finetune_trainer.vision import PROCESSOR_FILES, VIDEO_PROCESSOR_FILE, has_vision, read_config
 
 SHARD_SIZE: Final = "5GB"
 TOKENIZER_FILES: Final = (
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "merges.txt", "chat_template.jinja", "chat_template.json", "processor_config.json", "preprocessor_config.json",
-    "video_preprocessor_config.json",
+    "merges.txt", "chat_template.jinja", "chat_template.json", *PROCESSOR_FILES, VIDEO_PROCESSOR_FILE,
 )  # fmt: skip
 """Tokenizer and image processor."""
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from finetune_api.contract.failures import FailureClass
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.prepare.tokenizer import load_tokenizer
+from finetune_trainer.vision import PROCESSOR_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from PIL.Image import Image
-
-FILES: Final = ("preprocessor_config.json", "processor_config.json")
-"""One of them says how images are processed."""
 
 
 def load_processor(directory: Path, chat_template: str | None = None, *, runs_code: bool = False) -> Any:
@@ -26,10 +24,9 @@ def load_processor(directory: Path, chat_template: str | None = None, *, runs_co
     """
     from transformers import AutoProcessor
 
-    if not any((directory / name).is_file() for name in FILES):
-        raise TrainerError(
-            FailureClass.MODEL, f"model.uri: a vision-language model needs its image processor, and there is none of {', '.join(FILES)}"
-        )
+    if not any((directory / name).is_file() for name in PROCESSOR_FILES):
+        missing = f"a vision-language model needs its image processor, and there is none of {', '.join(PROCESSOR_FILES)}"
+        raise TrainerError(FailureClass.MODEL, f"model.uri: {missing}")
     try:
         processor = AutoProcessor.from_pretrained(directory, local_files_only=True, trust_remote_code=runs_code)
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:

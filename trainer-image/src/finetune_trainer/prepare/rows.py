@@ -104,11 +104,20 @@ def _lines(file: DataFile, rejects: Rejects) -> Iterator[tuple[int, str]]:
 def _decoded(stream: Iterable[bytes], name: str, rejects: Rejects) -> Iterator[tuple[int, str]]:
     for number, raw in enumerate(stream, start=1):
         try:
-            text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            rejects.add(data_error(f"{name}, line {number}: not UTF-8 text (byte {error.start}); save the file as UTF-8"))
+            text = decoded(raw, name, number)
+        except TrainerError as error:
+            rejects.add(error)
             continue
-        yield number, text.rstrip("\r\n")
+        yield number, text
+
+
+def decoded(raw: bytes, name: str, number: int) -> str:
+    """The text of a line of a file, without its end; raises :class:`TrainerError` (DataError)."""
+    try:
+        text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise data_error(f"{name}, line {number}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from error
+    return text.rstrip("\r\n")
 
 
 def jsonl_rows(stream: Iterable[bytes], name: str, rejects: Rejects) -> Iterator[Row]:
@@ -116,13 +125,21 @@ def jsonl_rows(stream: Iterable[bytes], name: str, rejects: Rejects) -> Iterator
     for number, line in _decoded(stream, name, rejects):
         if not line.strip():
             continue
-        where = f"{name}, line {number}"
         try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            rejects.add(data_error(f"{where}: not valid JSON ({error.msg} at column {error.colno}); expected one object per line"))
+            row = json_row(line, f"{name}, line {number}")
+        except TrainerError as error:
+            rejects.add(error)
             continue
-        yield from _object(where, value, rejects)
+        yield row
+
+
+def json_row(line: str, where: str) -> Row:
+    """The row of a line of JSON; raises :class:`TrainerError` (DataError)."""
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise data_error(f"{where}: not valid JSON ({error.msg} at column {error.colno}); expected one object per line") from error
+    return _object(where, value)
 
 
 def _json(file: DataFile, rejects: Rejects) -> Iterator[Row]:
@@ -133,14 +150,18 @@ def _json(file: DataFile, rejects: Rejects) -> Iterator[Row]:
     if not isinstance(values, list):
         raise data_error(f"{file.name}: expected a list of objects, found {_kind(values)}; for one object per line name the file .jsonl")
     for number, value in enumerate(values, start=1):
-        yield from _object(f"{file.name}, row {number}", value, rejects)
+        try:
+            row = _object(f"{file.name}, row {number}", value)
+        except TrainerError as error:
+            rejects.add(error)
+            continue
+        yield row
 
 
-def _object(where: str, value: object, rejects: Rejects) -> Iterator[Row]:
-    if isinstance(value, dict):
-        yield Row(where, value)
-    else:
-        rejects.add(data_error(f"{where}: expected an object with named fields, found {_kind(value)}"))
+def _object(where: str, value: object) -> Row:
+    if not isinstance(value, dict):
+        raise data_error(f"{where}: expected an object with named fields, found {_kind(value)}")
+    return Row(where, value)
 
 
 def _csv(file: DataFile, rejects: Rejects) -> Iterator[Row]:

@@ -7,7 +7,6 @@ raw rows before its window without reading what is in them, and holds one window
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
@@ -15,7 +14,7 @@ from typing import Any, Final, Protocol, TypeAlias
 import numpy as np
 
 from finetune_trainer.errors import TrainerError
-from finetune_trainer.prepare.rows import JSONL, TEXT, Row, data_error
+from finetune_trainer.prepare.rows import JSONL, TEXT, Row, data_error, decoded, json_row
 from finetune_trainer.protocol import DataStream, StreamFile
 from finetune_trainer.sources.remote_file import open_remote
 
@@ -71,13 +70,10 @@ class LineReader:
     def _row(self, number: int, line: bytes) -> RawRow:
         where = f"{self._name}, line {number}"
         try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-            value = {"text": text} if self._is_text else json.loads(text)
-        except UnicodeDecodeError as error:
-            return data_error(f"{where}: not UTF-8 text (byte {error.start}); save the file as UTF-8")
-        except json.JSONDecodeError as error:
-            return data_error(f"{where}: not valid JSON ({error.msg} at column {error.colno}); expected one object per line")
-        return Row(where, value) if isinstance(value, dict) else data_error(f"{where}: expected an object with named fields")
+            text = decoded(line, self._name, number)
+            return Row(where, {"text": text}) if self._is_text else json_row(text, where)
+        except TrainerError as error:
+            return error
 
 
 class ParquetReader:

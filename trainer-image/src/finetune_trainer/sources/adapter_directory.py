@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
 from finetune_trainer.estimate.shape import ModelShape, tensor_shapes
 from finetune_trainer.sources.context import Source, SourceContext, source_error
 from finetune_trainer.sources.digest import directory_digest
 from finetune_trainer.sources.hub import FilePatterns, fetch_snapshot
-from finetune_trainer.sources.model_directory import ModelFiles, check_header, local_files
+from finetune_trainer.sources.model_directory import ModelFiles, check_header, local_files, read_json
 from finetune_trainer.sources.remote_model import remote_files
 from finetune_trainer.sources.resolve import FetchedModel, fetch_files
 
@@ -83,10 +82,7 @@ def _compare(source: Source, module: str, inner: int, base: tuple[int, ...]) -> 
 
 
 def _config(source: Source, files: ModelFiles) -> dict[str, Any]:
-    try:
-        document = json.loads(files.read(ADAPTER_CONFIG, 0, files.sizes[ADAPTER_CONFIG]))
-    except ValueError as error:
-        raise source_error(source, f"{ADAPTER_CONFIG} is no JSON: {error}.") from error
+    document = read_json(source, files, ADAPTER_CONFIG)
     if not isinstance(document, dict):
         raise source_error(source, f"{ADAPTER_CONFIG} is no object.")
     return document

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 
 from finetune_trainer.sources.context import Source, source_error
-from finetune_trainer.sources.model_directory import CONFIG, ModelFiles
+from finetune_trainer.sources.model_directory import CONFIG, ModelFiles, read_json
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 CONDITION = "ModelCodeRuns"
@@ -27,7 +26,7 @@ def check_code(source: Source, files: ModelFiles) -> dict[str, str]:
     """
     named: dict[str, str] = {}
     for name in (CONFIG, TOKENIZER_CONFIG):
-        for reference in code_references(_read(source, files, name)) if name in files.sizes else ():
+        for reference in code_references(read_json(source, files, name)) if name in files.sizes else ():
             if ELSEWHERE in reference:
                 raise source_error(
                     source,
@@ -39,13 +38,6 @@ def check_code(source: Source, files: ModelFiles) -> dict[str, str]:
         if file not in files.sizes:
             raise source_error(source, f"{file} is missing, {name} names it.")
     return {CONDITION: f"{source.uri}: its own code runs in the pods: {', '.join(sorted(named))}."} if named else {}
-
-
-def _read(source: Source, files: ModelFiles, name: str) -> object:
-    try:
-        return json.loads(files.read(name, 0, files.sizes[name]))
-    except ValueError as error:
-        raise source_error(source, f"{name} is no JSON: {error}.") from error
 
 
 def _texts(value: object) -> Iterator[str]:

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from finetune_trainer.sources.context import Source, source_error
 
@@ -74,11 +75,16 @@ def is_needed(name: str, all_names: frozenset[str]) -> bool:
     return not (has_safetensors and name.endswith((".bin", ".bin.index.json", ".pt")))
 
 
-def _check_config(source: Source, files: ModelFiles) -> None:
+def read_json(source: Source, files: ModelFiles, name: str) -> Any:
+    """Read a JSON file of a model; raises the source's error for what is none."""
     try:
-        config = json.loads(files.read(CONFIG, 0, files.sizes[CONFIG]))
+        return json.loads(files.read(name, 0, files.sizes[name]))
     except ValueError as error:
-        raise source_error(source, f"config.json is no JSON: {error}.") from error
+        raise source_error(source, f"{name} is no JSON: {error}.") from error
+
+
+def _check_config(source: Source, files: ModelFiles) -> None:
+    config = read_json(source, files, CONFIG)
     if not isinstance(config, dict) or not (config.get("model_type") or config.get("architectures")):
         raise source_error(source, "config.json names no model_type.")
 

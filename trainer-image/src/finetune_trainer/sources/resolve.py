@@ -16,10 +16,9 @@ from finetune_trainer.sources.model_code import check_code
 from finetune_trainer.sources.model_directory import CONFIG, TOKENIZER_FILES, check_model, check_tokenizer, is_needed, local_files
 from finetune_trainer.sources.mounted import mounted_path
 from finetune_trainer.sources.objects import fetch_objects, list_objects
+from finetune_trainer.vision import PROCESSOR_FILES, VIDEO_PROCESSOR_FILE
 
 UNUSED_MODEL_FILES = ("*.gguf", "*.onnx", "*.h5", "*.msgpack", "*.pth", "*.md", "*/*")
-PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
-"""What decides how images become numbers."""
 UNUSED_TOKENIZER_FILES = (*UNUSED_MODEL_FILES, "*.safetensors", "*.bin", "*.pt")
 
 
@@ -80,11 +79,8 @@ def fetch_tokenizer(source: Source, context: SourceContext) -> FetchedModel:
 def tokenizer_names(directory: Path) -> list[str]:
     """Files of a directory that decide how text becomes tokens."""
     names = [path.name for path in directory.iterdir() if path.is_file()]
-    return [
-        name
-        for name in names
-        if name in TOKENIZER_FILES or name.endswith(".jinja") or "token" in name or name in ("merges.txt", "config.json", *PROCESSOR_FILES)
-    ]
+    known = {*TOKENIZER_FILES, "merges.txt", "config.json", *PROCESSOR_FILES, VIDEO_PROCESSOR_FILE}
+    return [name for name in names if name in known or name.endswith(".jinja") or "token" in name]
 
 
 def fetch_data(source: Source, context: SourceContext, split: Split, *, with_images: bool = False) -> FetchedData:
