@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from finetune_api import cel
 from finetune_api.rules.rule import Rule
-from finetune_api.written import Written
+from finetune_api.written import OWN, Written
 
 _STREAMING, _LAZY = "dataset.streaming", "dataset.lazyTokenize"
 _NOT_STREAMED = f"!{cel.value(_STREAMING)}"
@@ -91,9 +91,10 @@ STREAM_RULES = (
         id="later-sft",
         requirement="E-13 E-14",
         path="method",
-        message="must be sft with dataset.lazyTokenize or dataset.streaming: the other methods need all rows before the first step",
-        cel=cel.any_of(_BEFOREHAND, f"{cel.value('method')} == 'sft'"),
-        holds=lambda spec: not _is_later(spec) or spec["method"] == "sft",
+        message="must be sft with dataset.lazyTokenize or dataset.streaming: other methods need all rows before the first step, "
+        "and a TrainingMethod reads its own",
+        cel=cel.any_of(_BEFOREHAND, f"{cel.method(OWN)} == 'sft'"),
+        holds=lambda spec: not _is_later(spec) or spec.method == "sft",
         open=("method",),
     ),
     Rule(
