@@ -43,7 +43,7 @@ def settle(url: str, jobs: int) -> dict[tuple[str, ...], float]:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         found = scrape(url)
-        if found.get((names.JOBS_KNOWN.name,), 0) >= jobs and found.get((names.QUEUE_DEPTH.name,), 1) == 0:
+        if found.get((names.JOBS_KNOWN,), 0) >= jobs and found.get((names.QUEUE_DEPTH,), 1) == 0:
             return found
         if time.monotonic() > deadline:
             raise SystemExit(f"the operator has not come to rest with {jobs} jobs within {PATIENCE_SECONDS:.0f} s")
