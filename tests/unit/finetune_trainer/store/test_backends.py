@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
+import minio.time as minio_time
 import pytest
 
 from finetune_api.contract.failures import FailureClass
@@ -120,6 +122,17 @@ def test_wrong_keys_name_bucket_and_secret(minio: MinioServer, bucket: str, tmp_
     store = S3Store(S3Connection(parse_s3_uri(f"s3://{bucket}/x"), secret), patience=5)
     with pytest.raises(StorageAuthError, match=f"SignatureDoesNotMatch.*Secret finetune-storage.*bucket {bucket}"):
         store.get("x")
+
+
+def test_a_wrong_clock_is_said_to_be_one(minio: MinioServer, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3 refuses requests of another time as it refuses wrong keys; nobody should look for the fault in the Secret."""
+    real = minio_time.utcnow
+    monkeypatch.setattr(minio_time, "utcnow", lambda: real() + timedelta(hours=1))
+    secret = SecretFiles(minio.write_secret(tmp_path / "secret"), "finetune-storage")
+    store = S3Store(S3Connection(parse_s3_uri(f"s3://{bucket}/x"), secret), patience=5)
+    with pytest.raises(StorageAuthError, match=r"RequestTimeTooSkewed.*clock") as raised:
+        store.get("x")
+    assert "Secret" not in str(raised.value)
 
 
 def test_rotated_keys_are_read_again(minio: MinioServer, bucket: str, tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ AUTH_CODES = frozenset(
         "InvalidAccessKeyId",
         "InvalidSecurity",
         "InvalidToken",
-        "RequestTimeTooSkewed",
         "SignatureDoesNotMatch",
         "TokenRefreshRequired",
         "Unauthorized",
@@ -84,6 +83,13 @@ def translate_code(code: str, message: str, status: int, place: Place) -> Except
         return configuration_error(
             f"Bucket {place.bucket} does not exist at {place.endpoint}: create it, or correct the URI {place.url} or the key "
             f"AWS_ENDPOINT_URL of Secret {place.secret}."
+        )
+    if code == "RequestTimeTooSkewed":
+        return RefusedError(
+            StorageAuthError(
+                f"{place.endpoint} refuses access to {place.url} ({code}): this node's clock and the store's differ by more than S3 allows "
+                "(15 minutes); set the time of the one that is wrong."
+            )
         )
     if code in AUTH_CODES or status in (401, 403):
         return RefusedError(
