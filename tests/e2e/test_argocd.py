@@ -20,7 +20,6 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(not os.environ.get("FINETUNE_SOAK"), reason="builds Argo CD's controller: many minutes; make soak"),
 ]
-NAMESPACE = "e2e-argocd"
 STEPS = 300
 PAUSES = ("/spec/replicas", "/spec/suspend", "/spec/desiredState")
 """What the example leaves to people."""
@@ -39,7 +38,7 @@ def test_a_job_of_git_is_paused_resumed_and_trained_by_commits(
     """Q-01, L-01: healthy while the job trains; where Git decides on `suspend`, a commit pauses with nothing lost, its revert resumes."""
     job = Job(platform, namespace, "from-git")
     first = clone.push("Train", {"jobs/from-git.yaml": make_job(job.name, {"training": {"maxSteps": STEPS}})})
-    argocd.follow("jobs", clone.url, path="jobs", namespace=NAMESPACE, people_decide_on=["/spec/replicas"])
+    argocd.follow("jobs", clone.url, path="jobs", namespace=namespace.namespace, people_decide_on=["/spec/replicas"])
     argocd.synced("jobs", first, "Healthy", within=300)
     assert job.phase != "Succeeded", "healthy, and not yet trained"
     job.wait_step(3)
@@ -67,7 +66,7 @@ def test_what_people_decide_on_is_neither_healed_nor_synced(argocd: ArgoCD, clon
 
     document = make_job("by-hand", {"suspend": True, "replicas": 2, "training": {"maxSteps": 5}})
     first = clone.push("By hand", {"hand/by-hand.yaml": document})
-    argocd.follow("by-hand", clone.url, path="hand", namespace=NAMESPACE, people_decide_on=PAUSES)
+    argocd.follow("by-hand", clone.url, path="hand", namespace=namespace.namespace, people_decide_on=PAUSES)
     argocd.synced("by-hand", first, "Healthy")
     namespace("scale", "finetunejob/by-hand", "--replicas=0")
     argocd.synced("by-hand", first, "Healthy")
@@ -78,8 +77,8 @@ def test_what_people_decide_on_is_neither_healed_nor_synced(argocd: ArgoCD, clon
     assert (spec()["displayName"], spec()["suspend"], spec()["replicas"]) == ("From a commit", True, 0)
 
 
-def test_a_job_that_cannot_run_degrades_the_application(argocd: ArgoCD, clone: Clone) -> None:
+def test_a_job_that_cannot_run_degrades_the_application(argocd: ArgoCD, clone: Clone, namespace: Kubectl) -> None:
     """The health of deploy/argocd, asked by Argo CD itself."""
     commit = clone.push("Cannot run", {"broken/broken.yaml": make_job("broken", {"presetRef": {"name": "nowhere"}})})
-    argocd.follow("broken", clone.url, path="broken", namespace=NAMESPACE, people_decide_on=PAUSES)
+    argocd.follow("broken", clone.url, path="broken", namespace=namespace.namespace, people_decide_on=PAUSES)
     argocd.synced("broken", commit, "Degraded")

@@ -21,7 +21,6 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(not os.environ.get("FINETUNE_SOAK"), reason="builds Flux's controllers: many minutes; make soak"),
 ]
-NAMESPACE = "e2e-flux"
 STEPS = 300
 AFTER = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "after"}}
 
@@ -45,7 +44,7 @@ def test_a_job_of_git_is_paused_resumed_and_trained_by_commits(flux: Flux, clone
     job = Job(platform, namespace, "from-git")
     first = clone.push("Train", {"jobs/from-git.yaml": make_job(job.name, {"training": {"maxSteps": STEPS}})})
     flux.fetch(first)
-    name = flux.add("kustomization", "jobs", path="./jobs", targetNamespace=NAMESPACE)
+    name = flux.add("kustomization", "jobs", path="./jobs", targetNamespace=namespace.namespace)
     flux.applied(name, first, within=300)
     assert job.phase != "Succeeded", "ready, and not yet trained"
     job.wait_step(3)
@@ -70,7 +69,7 @@ def test_what_flux_makes_of_a_scale_to_zero(flux: Flux, clone: Clone, namespace:
     """Q-10, the table of docs/gitops.md: with replicas in Git the next reconciliation sets them back, without it leaves them."""
     commit = clone.push("Scaled", {"scaled/in.yaml": held("in-git", replicas=2), "scaled/out.yaml": held("not-in-git")})
     flux.fetch(commit)
-    name = flux.add("kustomization", "scaled", path="./scaled", targetNamespace=NAMESPACE)
+    name = flux.add("kustomization", "scaled", path="./scaled", targetNamespace=namespace.namespace)
     flux.applied(name, commit)
     for job in ("in-git", "not-in-git"):
         namespace("scale", f"finetunejob/{job}", "--replicas=0")
@@ -84,8 +83,8 @@ def test_what_waits_for_the_training_waits_through_a_pause(flux: Flux, clone: Cl
     job = Job(platform, namespace, "awaited")
     first = clone.push("Paused at first", {"until/awaited.yaml": held(job.name), "after/after.yaml": AFTER})
     flux.fetch(first)
-    name = flux.add("kustomization-until-trained", "until", path="./until", targetNamespace=NAMESPACE)
-    after = flux.add("kustomization", "after", path="./after", targetNamespace=NAMESPACE, dependsOn=[{"name": name}])
+    name = flux.add("kustomization-until-trained", "until", path="./until", targetNamespace=namespace.namespace)
+    after = flux.add("kustomization", "after", path="./after", targetNamespace=namespace.namespace, dependsOn=[{"name": name}])
     job.wait_phase("Paused")
     eventually(
         lambda: condition(flux.status("kustomization", after), "Ready").get("reason") == "DependencyNotReady", within=120, what="waits"
@@ -105,7 +104,7 @@ def test_a_job_that_cannot_run_fails_what_waits_for_it(flux: Flux, clone: Clone,
     """The expression `failed` ends the wait at once, long before the timeout of a week."""
     commit = clone.push("Cannot run", {"broken/broken.yaml": held("broken", suspend=False, presetRef={"name": "nowhere"})})
     flux.fetch(commit)
-    name = flux.add("kustomization-until-trained", "broken", path="./broken", targetNamespace=NAMESPACE)
+    name = flux.add("kustomization-until-trained", "broken", path="./broken", targetNamespace=namespace.namespace)
     eventually(
         lambda: condition(flux.status("kustomization", name), "Ready").get("reason") == "HealthCheckFailed", within=120, what="fails"
     )
