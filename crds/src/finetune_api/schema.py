@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from finetune_api import cel
-from finetune_api.placement import Placed, place
+from finetune_api.placement import place
 from finetune_api.rules import RULES, Rule
-from finetune_api.written import Written
 
 JSON = dict[str, Any]
 
@@ -130,13 +129,15 @@ def _refuse_unbounded(schema: Mapping[str, Any], path: str) -> None:
 
 
 def attach_rules(schema: JSON, rules: tuple[Rule, ...] = RULES, *, preset: bool) -> None:
-    """Put the rules between fields into the schema of a spec, each where :func:`finetune_api.placement.place` says."""
+    """Put the rules between fields into the schema of a spec, each where :func:`finetune_api.placement.place` says.
+
+    An empty spec keeps every rule, so that none is lost where its field is absent.
+    """
     for rule in rules:
         if preset and rule.job_only:
             continue
         expression = rule.preset_expression() if preset else rule.job_expression()
-        kept_when_absent = (rule.kept_by_preset if preset else rule.kept_by_job)(Written({}))
-        at, expression = place(expression, rule.path) if kept_when_absent else Placed((), expression)
+        at, expression = place(expression, rule.path)
         node = schema
         for step in at:
             node = node["properties"][step]

@@ -10,6 +10,7 @@ from hypothesis import given
 from finetune_api.models.partial import JobInput, PresetInput, leaf_fields
 from finetune_api.resolve import resolve, unflatten
 from finetune_api.rules import RULES, check_job, check_name, check_preset, check_resolved
+from finetune_api.written import Written
 from tests.support.manifests import spec_of
 from tests.support.specs import job_leaves, preset_leaves
 
@@ -34,6 +35,14 @@ def test_rules_speak_of_fields_that_exist(rule: Any) -> None:
     assert set(rule.open) <= KNOWN
     if not rule.job_only:
         assert "presetRef" not in rule.preset_expression()
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_what_is_absent_breaks_no_rule(rule: Any) -> None:
+    """The API server runs a rule only where the field is that it stands at."""
+    nothing = Written({})
+    assert rule.kept_by_job(nothing)
+    assert rule.kept_by_preset(nothing)
 
 
 def test_defaults_alone_keep_every_rule() -> None:
