@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import math
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -131,8 +132,7 @@ class CaPublisher:
 
         Looks again now and then: a namespace may have been deleted and made again under the same name.
         """
-        looked = self._looked.get(namespace)
-        if looked is None or self._clock() - looked > FRESH_SECONDS:
+        if self._clock() - self._looked.get(namespace, -math.inf) > FRESH_SECONDS:
             await self._bring(namespace)
 
     async def keep(self, namespace: str) -> None:
@@ -140,15 +140,13 @@ class CaPublisher:
         try:
             await self.publish(namespace)
         except ApiError as error:
-            _not_published(namespace, error)
+            log.warning("CA not published", extra={"namespace": namespace, "error": str(error)})
 
     async def publish_again(self) -> None:
         """Bring a new CA to every namespace that has the old one."""
+        self._looked = dict.fromkeys(self._looked, -math.inf)
         for namespace in self.namespaces:
-            try:
-                await self._bring(namespace)
-            except ApiError as error:
-                _not_published(namespace, error)
+            await self.keep(namespace)
 
     async def _bring(self, namespace: str) -> None:
         ca = self._ca()
@@ -180,7 +178,3 @@ class CaPublisher:
             patch = {"metadata": {"uid": found["metadata"]["uid"]}, "data": {CA_KEY: ca}}
             await self._client.patch(CONFIG_MAPS, namespace, CA_CONFIGMAP, patch)
         return True
-
-
-def _not_published(namespace: str, error: ApiError) -> None:
-    log.warning("CA not published", extra={"namespace": namespace, "error": str(error)})
