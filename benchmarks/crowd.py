@@ -13,17 +13,15 @@ from typing import Any
 
 from kubernetes import client
 
-from benchmarks.environment import namespace
-from finetune_api.constants import ANNOTATION_ALLOW_DELETE, GROUP, LABEL_JOB, PLURAL, VERSION
+from benchmarks.environment import THREADS, create_jobs, namespace
+from finetune_api.constants import ANNOTATION_ALLOW_DELETE, LABEL_JOB
 from finetune_api.contract.env import PROGRESS_AUDIENCE, TRAINER_CONTAINER
-from tests.support.jobs import make_job
 from tests.support.platform import Kubectl
 
 NODE = "benchmark-nowhere"
 SELECTOR = {"finetune.dev/benchmark": "crowd"}
 TAINT = {"key": "finetune.dev/benchmark", "value": "crowd", "effect": "NoSchedule"}
 HEARTBEAT_SECONDS = 5.0
-THREADS = 8
 PATIENCE_SECONDS = 600.0
 
 
@@ -59,17 +57,11 @@ def _remove(inside: Kubectl) -> None:
 
 
 def _start(name: str, jobs: int) -> Iterator[Trainer]:
-    api = client.CustomObjectsApi()
-    names = [f"crowd-{number}" for number in range(jobs)]
     tolerations = [{"key": TAINT["key"], "operator": "Exists"}]
     resources = {"nodeSelector": SELECTOR, "tolerations": tolerations, "cpu": "1m", "memory": "1Mi"}
-
-    def create(job: str) -> None:
-        api.create_namespaced_custom_object(GROUP, VERSION, name, PLURAL, make_job(job, {"resources": resources}))
-
+    create_jobs(name, [f"crowd-{number}" for number in range(jobs)], {"resources": resources})
+    pods = _scheduled(name, jobs)
     with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(create, names))
-        pods = _scheduled(name, jobs)
         yield from pool.map(_act_as_kubelet, pods)
 
 

@@ -6,7 +6,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,16 @@ from kubernetes import client, config
 from prometheus_client.parser import text_string_to_metric_families
 
 from examples.tiny_model import write_model
-from finetune_api.constants import DEFAULT_STORE_SECRET
+from finetune_api.constants import DEFAULT_STORE_SECRET, GROUP, PLURAL, VERSION
 from tests.support.install import install_chart
+from tests.support.jobs import make_job
 from tests.support.platform import BUCKET, RELEASE, ROOT, SYSTEM_NAMESPACE, Kubectl, Platform, StoreConnection
 
 OPERATOR, STORE = "finetune-operator", "finetune-minio"
 OPERATOR_LABELS = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component=operator"
 MODEL = "tiny-test"
 NAMESPACE_SECONDS = 900.0
+THREADS = 8
 
 
 class NoClusterError(Exception):
@@ -93,6 +96,17 @@ def remove_namespace(kubectl: Kubectl, name: str) -> None:
         if time.monotonic() > deadline:
             raise SystemExit(f"namespace {name} is not gone after {NAMESPACE_SECONDS:.0f} s")
         time.sleep(0.5)
+
+
+def create_jobs(namespace: str, names: Iterable[str], changes: Mapping[str, Any]) -> None:
+    """Create FineTuneJobs made from changes to the base job, several at a time."""
+    api = client.CustomObjectsApi()
+
+    def create(name: str) -> None:
+        api.create_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, make_job(name, changes))
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(create, names))
 
 
 def operator_pod() -> Any:

@@ -7,35 +7,17 @@ from __future__ import annotations
 
 import argparse
 import time
-from concurrent.futures import ThreadPoolExecutor
 
-from kubernetes import client
-
-from benchmarks.environment import OPERATOR, connect, namespace, operator_metrics, operator_pod, scrape
+from benchmarks.environment import OPERATOR, connect, create_jobs, namespace, operator_metrics, operator_pod, scrape
 from benchmarks.report import Verdict, machine, show
-from finetune_api.constants import GROUP, PLURAL, VERSION
 from finetune_api.contract import metrics as names
-from tests.support.jobs import make_job
-from tests.support.platform import SYSTEM_NAMESPACE, Kubectl
+from tests.support.platform import SYSTEM_NAMESPACE
 
 NAMESPACE = "bench-memory"
 BAR_MB = 400.0
-THREADS = 8
 CHUNK = 1000
 PATIENCE_SECONDS = 1800.0
 REST_SECONDS = 30.0
-
-
-def create(inside: Kubectl, first: int, count: int) -> None:
-    """Create suspended jobs."""
-    api = client.CustomObjectsApi()
-
-    def one(number: int) -> None:
-        document = make_job(f"rest-{number}", {"suspend": True})
-        api.create_namespaced_custom_object(GROUP, VERSION, inside.namespace, PLURAL, document)
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(one, range(first, first + count)))
 
 
 def settle(url: str, jobs: int) -> dict[tuple[str, ...], float]:
@@ -76,8 +58,9 @@ def main() -> None:
         with operator_metrics(kubectl) as url:
             rows.append(row("no jobs", scrape(url)))
             for first in range(0, options.jobs, CHUNK):
-                create(inside, first, min(CHUNK, options.jobs - first))
-                print(f"{first + CHUNK} jobs: {scrape(url)[('process_resident_memory_bytes',)] / 1e6:.0f} MB", flush=True)
+                made = min(first + CHUNK, options.jobs)
+                create_jobs(inside.namespace, [f"rest-{number}" for number in range(first, made)], {"suspend": True})
+                print(f"{made} jobs: {scrape(url)[('process_resident_memory_bytes',)] / 1e6:.0f} MB", flush=True)
             rows.append(at_rest(url, f"{options.jobs} jobs", options.jobs))
         kubectl.within(SYSTEM_NAMESPACE)("delete", "pod", operator_pod().metadata.name)
         kubectl.within(SYSTEM_NAMESPACE)("rollout", "status", f"deployment/{OPERATOR}", "--timeout=240s")
