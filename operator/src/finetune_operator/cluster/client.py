@@ -60,7 +60,7 @@ class KubernetesTransport:
             await kubernetes_config.load_kube_config(client_configuration=configuration)
         # Else every request asks the environment and ~/.netrc again, in threads: a quarter of an operator's processor time.
         configuration.client_session_kwargs = {"trust_env": False}
-        configuration.proxy = configuration.proxy or _proxy(configuration.host)
+        configuration.proxy = configuration.proxy or proxy_of(configuration.host)
         return cls(ApiClient(configuration))
 
     async def close(self) -> None:
@@ -82,7 +82,7 @@ class KubernetesTransport:
         return Answer(response.status, response.headers, _decoded(data))
 
 
-def _proxy(url: str) -> str | None:
+def proxy_of(url: str) -> str | None:
     """The proxy that the environment names for the API server, if any."""
     address = urlsplit(url)
     return None if proxy_bypass(address.netloc) else getproxies().get(address.scheme)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from finetune_operator.cluster.client import Answer, Client
+from finetune_operator.cluster.client import Answer, Client, proxy_of
 from finetune_operator.cluster.errors import (
     AlreadyExistsError,
     ApiError,
@@ -140,3 +140,24 @@ async def test_requests_are_counted_also_when_they_fail() -> None:
     with pytest.raises(UnreachableError):
         await Client(Broken(), observer=lambda *call: seen.append(call)).get(JOBS, "default", "x")
     assert seen == [("GET", "configmaps", 404), ("GET", "jobs", 0)]
+
+
+@pytest.mark.parametrize(
+    ("environment", "url", "expected"),
+    [
+        ({}, "https://10.96.0.1:443", None),
+        ({"https_proxy": "http://proxy:3128"}, "https://10.96.0.1:443", "http://proxy:3128"),
+        ({"HTTPS_PROXY": "http://proxy:3128"}, "https://api.example.com:6443", "http://proxy:3128"),
+        ({"http_proxy": "http://proxy:3128"}, "https://10.96.0.1:443", None),
+        ({"https_proxy": "http://proxy:3128", "no_proxy": "10.96.0.1"}, "https://10.96.0.1:443", None),
+        ({"https_proxy": "http://proxy:3128", "no_proxy": ".example.com"}, "https://api.example.com:6443", None),
+        ({"https_proxy": "http://proxy:3128", "no_proxy": "*"}, "https://10.96.0.1:443", None),
+    ],
+)
+def test_the_environments_proxy(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], url: str, expected: str | None) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert proxy_of(url) == expected
