@@ -13,11 +13,20 @@ from typing import Any
 
 import pytest
 
-from finetune_api.contract.env import WORK_DIR
+from finetune_api.contract.env import CONFIGMAP_DIR, WORK_DIR
 from tests.e2e.conftest import JobFactory
-from tests.support.host import address, cut, full_disk, supervisor, told_of_disk, wait_for_checkpoint
+from tests.support.host import (
+    address,
+    clock_library,
+    cut,
+    full_disk,
+    restart_runtime,
+    supervisor,
+    told_of_disk,
+    wait_for_checkpoint,
+)
 from tests.support.jobs import make_job, merge
-from tests.support.platform import SYSTEM_NAMESPACE, Job, Kubectl, Platform, eventually
+from tests.support.platform import ROOT, SYSTEM_NAMESPACE, Job, Kubectl, Platform, eventually
 from tests.support.reliability import Fault
 
 pytestmark = pytest.mark.e2e
@@ -195,6 +204,72 @@ def test_a_disk_that_is_full(run_job: JobFactory, fault: Fault) -> None:
     eventually(lambda: not told_of_disk(job) or None, within=60, what="the condition is gone")
     assert end_by_pause(job)["run"] == 1
     fault.ends("saves skipped with a condition, training went on", 0)
+
+
+@soak
+def test_the_container_runtime_restarts(run_job: JobFactory, untouched: Callable[[int], Job], fault: Fault) -> None:
+    """The runtime is killed and comes back: a container belongs to its shim, trains on meanwhile, and the node finds it again."""
+    reference = untouched(1)
+    job = run_job("runtime-restarts", SPEC)
+    job.wait_step(60)
+    before = uids(job)
+    fault.strikes("container runtime of the node killed and started again during a run")
+    restart_runtime()
+    final = job.wait_phase("Succeeded")
+    fault.recovered()
+    assert uids(job) == before
+    assert (final["run"], len(final["attempts"])) == (1, 1)
+    assert losses(job) == losses(reference)
+    fault.ends_with(final)
+
+
+@pytest.fixture(scope="module")
+def other_clock(namespace: Kubectl) -> Callable[[int], dict[str, Any]]:
+    """Changes to a job whose pods' clock is this many seconds ahead: the library comes beside the rows, in their ConfigMap."""
+    rows = (ROOT / "examples/data/kubernetes-sft.jsonl").read_bytes()
+    files = {"train.jsonl": rows, "libfaketime.so.1": clock_library()}
+    encoded = {name: base64.b64encode(content).decode() for name, content in files.items()}
+    namespace.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "other-clock"}, "binaryData": encoded})
+
+    def changes(seconds: int) -> dict[str, Any]:
+        variables = {
+            "LD_PRELOAD": f"{CONFIGMAP_DIR}/other-clock/libfaketime.so.1",
+            "FAKETIME": f"{seconds:+d}s",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+        env = [{"name": name, "value": value} for name, value in variables.items()]
+        return {"dataset": {"uri": "configmap://other-clock/train.jsonl"}, "resources": {"podTemplate": {"env": env}}}
+
+    return changes
+
+
+@soak
+def test_a_node_whose_clock_is_some_minutes_off(
+    run_job: JobFactory, untouched: Callable[[int], Job], other_clock: Callable[[int], dict[str, Any]], fault: Fault
+) -> None:
+    """Ten minutes ahead, within what S3 allows: nothing of a run depends on the time of day; a pause and a resume are exact, too."""
+    reference = untouched(1)
+    fault.strikes("clock of the pod 10 min ahead")
+    job = run_job("clock-ahead", merge(SPEC, other_clock(600)))
+    job.wait_step(60)
+    job.scale(0)
+    assert job.wait_phase("Paused")["pause"]["saved"] is True
+    job.scale(1)
+    final = job.wait_phase("Succeeded")
+    fault.recovered()
+    assert losses(job) == losses(reference)
+    fault.ends_with(final)
+
+
+@soak
+def test_a_node_whose_clock_is_far_off(run_job: JobFactory, other_clock: Callable[[int], dict[str, Any]], fault: Fault) -> None:
+    """An hour ahead, the store refuses every request: the job says that it is the clock, not the keys."""
+    fault.strikes("clock of the pod 1 h ahead")
+    job = run_job("clock-wrong", merge(SPEC, other_clock(3600)))
+    final = job.wait_phase("Failed", within=240)
+    assert final["failure"]["class"] == "StorageAuth"
+    assert "clock" in final["failure"]["message"], final["failure"]
+    fault.ends_with(final)
 
 
 @soak

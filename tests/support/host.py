@@ -6,6 +6,7 @@ Where pods run elsewhere (kind, a remote cluster) :func:`supervisor_of` finds no
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,10 @@ from pathlib import Path
 import pytest
 
 from finetune_api.contract.env import ENV_POD_UID
+from finetune_cluster.home import Home
+from finetune_cluster.node.cluster import NodeCluster
+from finetune_cluster.node.packages import install_packages
+from tests.support.install import cluster_tool
 from tests.support.platform import Job, eventually
 
 MOUNT = """
@@ -79,6 +84,21 @@ def full_disk(pid: int, path: str) -> Iterator[None]:
         yield
     finally:
         _mount(pid, "umount", path)
+
+
+def restart_runtime() -> None:
+    """Kill the node's container runtime and start it again; skips the test where the node is not this machine."""
+    node = NodeCluster(Home.of(os.environ))
+    if not node.processes.is_alive("containerd"):
+        pytest.skip("the container runtime of this cluster is no process of this machine")
+    node.processes.stop("containerd", grace_seconds=0)
+    cluster_tool("up")
+
+
+def clock_library() -> bytes:
+    """The library that gives a process another time than its machine's (Debian's package faketime)."""
+    install_packages({"faketime": "faketime"})
+    return next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")).read_bytes()
 
 
 def told_of_disk(job: Job) -> bool:
