@@ -25,7 +25,16 @@ demo-down: env ## Remove everything the demo made
 	@$(RUN) python -m finetune_cli.demo --down
 
 .PHONY: test
-test: lint unit exactness integration e2e ## Every test, with all set-up
+test: env ## Every test, with all set-up
+	@$(MAKE) --no-print-directory -j2 platform checks
+	@$(MAKE) --no-print-directory integration e2e
+
+# What needs no cluster runs while the cluster's programs and images are built, with less right to the processors.
+.PHONY: checks
+checks: env
+	@+$(MAKE) --no-print-directory lint
+	@+$(MAKE) --no-print-directory exactness
+	@+$(MAKE) --no-print-directory unit
 
 .PHONY: lint
 lint: env ## Formatting, types, import rules, generated files
@@ -40,7 +49,7 @@ lint: env ## Formatting, types, import rules, generated files
 
 .PHONY: unit
 unit: env tools ## Fast tests without a cluster
-	$(PYTEST) -n auto --dist loadfile tests/unit
+	$(PYTEST) -n 4 --dist loadfile tests/unit
 
 .PHONY: exactness
 exactness: env ## Resumed = never interrupted, on CPU, 1 and 2 ranks
@@ -55,7 +64,7 @@ cluster: env ## A Kubernetes cluster: KUBE_CONTEXT, else kind, else a local node
 	@$(RUN) finetune-cluster up
 
 .PHONY: platform
-platform: cluster tools
+platform: tools cluster
 	@$(RUN) finetune-cluster images all
 
 .PHONY: integration
@@ -64,7 +73,8 @@ integration: platform ## Against a real kube-apiserver
 
 .PHONY: e2e
 e2e: platform ## Real pods: train, pause, resume, fail, recover
-	FINETUNE_REQUIRE_CLUSTER=1 $(PYTEST) tests/e2e
+	FINETUNE_REQUIRE_CLUSTER=1 $(PYTEST) -n 3 --dist loadfile -m "not alone" tests/e2e
+	FINETUNE_REQUIRE_CLUSTER=1 $(PYTEST) -m alone tests/e2e
 
 .PHONY: soak
 soak: platform ## The same tests with more seeds (hours)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from tests.support import git_server
 from tests.support.git_server import Clone
@@ -23,13 +24,14 @@ JobFactory = Callable[..., Job]
 def platform(kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """The chart installed from this checkout, the tiny test model uploaded."""
     kubectl = Kubectl(kubeconfig)
-    images = install_chart(kubectl)
-    connection = StoreConnection(kubectl)
-    platform = Platform(kubectl, connection, images)
     model = tmp_path_factory.mktemp("model") / "tiny-test"
-    subprocess.run([sys.executable, ROOT / "examples/tiny_model.py", model, "--params", "test"], check=True)
-    for file in sorted(model.iterdir()):
-        platform.store.fput_object(BUCKET, f"models/tiny-test/{file.name}", str(file))
+    with FileLock(tmp_path_factory.getbasetemp().parent / "platform.lock"):  # one of pytest's workers after the other
+        images = install_chart(kubectl)
+        connection = StoreConnection(kubectl)
+        platform = Platform(kubectl, connection, images)
+        subprocess.run([sys.executable, ROOT / "examples/tiny_model.py", model, "--params", "test"], check=True)
+        for file in sorted(model.iterdir()):
+            platform.store.fput_object(BUCKET, f"models/tiny-test/{file.name}", str(file))
     yield platform
     connection.close()
 

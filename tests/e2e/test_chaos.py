@@ -95,6 +95,7 @@ def test_a_pod_that_is_asked_to_go(run_job: JobFactory, untouched: Callable[[int
     fault.ends_with(final)
 
 
+@pytest.mark.alone
 def test_the_operator_is_killed_again_and_again(
     run_job: JobFactory, platform: Platform, untouched: Callable[[int], Job], fault: Fault
 ) -> None:
@@ -172,6 +173,7 @@ def keys(platform: Platform, namespace: Kubectl) -> Iterator[Keys]:
         made.restore()
 
 
+@pytest.mark.alone
 def test_the_stores_keys_rotate(run_job: JobFactory, keys: Keys, fault: Fault) -> None:
     """First the server, then the job's Secret: uploads fail and are said to, then go on in the same pod; nothing restarts (design §4)."""
     job = run_job("keys-rotate", ENDLESS)
@@ -206,6 +208,7 @@ def test_a_disk_that_is_full(run_job: JobFactory, fault: Fault) -> None:
     fault.ends("saves skipped with a condition, training went on", 0)
 
 
+@pytest.mark.alone
 @soak
 def test_the_container_runtime_restarts(run_job: JobFactory, untouched: Callable[[int], Job], fault: Fault) -> None:
     """The runtime is killed and comes back: a container belongs to its shim, trains on meanwhile, and the node finds it again."""

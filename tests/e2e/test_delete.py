@@ -44,7 +44,7 @@ def test_a_running_job_is_not_deleted_by_accident(run_job: JobFactory, namespace
     assert job.pods() == []
 
 
-@pytest.fixture(params=["operator-up", "operator-down"])
+@pytest.fixture(params=["operator-up", pytest.param("operator-down", marks=pytest.mark.alone)])
 def operator(platform: Platform, request: pytest.FixtureRequest) -> Iterator[str]:
     """The operator's state during the test; brought back afterwards."""
     yield str(request.param)

@@ -11,7 +11,7 @@ from tests.e2e.conftest import JobFactory
 from tests.support.install import install_chart
 from tests.support.platform import SYSTEM_NAMESPACE, Kubectl, Platform, eventually
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 OPERATOR = "finetune-operator"
 SPEC: dict[str, Any] = {"training": {"maxSteps": 20_000}, "checkpoint": {"steps": 200}}
 """Longer than the test: it ends with a pause."""

@@ -12,7 +12,7 @@ from tests.e2e.conftest import JobFactory
 from tests.support.platform import Kubectl, Platform, eventually
 from tests.support.reliability import Fault
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 LABEL = "finetune.dev/e2e-vanishing"
 NODE = "vanishing"
 

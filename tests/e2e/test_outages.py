@@ -11,7 +11,7 @@ from tests.e2e.conftest import JobFactory
 from tests.support.platform import SYSTEM_NAMESPACE, Job, Platform, eventually
 from tests.support.reliability import Fault
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 SPEC: dict[str, Any] = {"training": {"maxSteps": 900}, "checkpoint": {"steps": 30}}
 
 

@@ -12,7 +12,7 @@ from finetune_operator.cluster.rbac import CLUSTER, JOB_NAMESPACES, OWN_NAMESPAC
 from tests.e2e.conftest import JobFactory
 from tests.support.platform import SYSTEM_NAMESPACE, Kubectl, Platform, eventually
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 METHODS = {"get": "GET", "list": "GET", "create": "POST", "patch": "PATCH", "update": "PUT", "delete": "DELETE"}
 ONCE = {("leases", "POST")}
 """The first operator of a cluster makes the Lease."""
@@ -48,7 +48,7 @@ def test_every_request_is_allowed_and_every_right_is_used(platform: Platform, na
 
     Likewise another CA, which is written into the Secret and brought to the namespace of the job.
     """
-    training = {"epochs": 20, "maxSteps": 500, "gradAccumSteps": 2}  # long enough: the preset has maxSteps as a cap
+    training = {"epochs": 20, "maxSteps": 150, "gradAccumSteps": 2}  # long enough: the preset has maxSteps as a cap
     spec = {"replicas": 2, "training": training, "output": {"retain": "Delete"}}
     job = run_job("rights", {"presetRef": {"name": "quick-test"}, **spec})
     for _ in range(2):  # the second pause clears away what belongs to the first run

@@ -20,6 +20,7 @@ from tests.support.reliability import Fault
 
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.alone,
     pytest.mark.skipif(not os.environ.get("FINETUNE_SOAK"), reason="builds the images of the previous version: many minutes; make soak"),
 ]
 SPEC: dict[str, Any] = {"training": {"maxSteps": 20_000}, "checkpoint": {"steps": 200}}
