@@ -73,7 +73,7 @@ integration: platform ## Against a real kube-apiserver
 
 .PHONY: e2e
 e2e: platform ## Real pods: train, pause, resume, fail, recover
-	FINETUNE_REQUIRE_CLUSTER=1 $(PYTEST) -n 3 --dist loadfile -m "not alone" tests/e2e
+	FINETUNE_REQUIRE_CLUSTER=1 $(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder -m "not alone" tests/e2e
 	FINETUNE_REQUIRE_CLUSTER=1 $(PYTEST) -m alone tests/e2e
 
 .PHONY: soak

@@ -72,6 +72,7 @@ def end_by_pause(job: Job) -> dict[str, Any]:
     return status
 
 
+@pytest.mark.alone  # only for the untouched run, which the next one needs too
 @pytest.mark.parametrize("way", ["evicted", pytest.param("deleted", marks=soak)])
 def test_a_pod_that_is_asked_to_go(run_job: JobFactory, untouched: Callable[[int], Job], way: str, fault: Fault) -> None:
     """A drain's eviction, and kubectl delete pod: saved within the grace period, nothing is lost, nothing counts as a retry."""

@@ -48,7 +48,7 @@ def test_rows_are_read_from_a_hub(run_job: JobFactory, hub_secret: str) -> None:
     """E-14: rows are read while they are trained; a paused job goes on with those it would have trained."""
     spec = {
         "dataset": {"uri": "hf://acme/rows", "streaming": True, "maxSamples": 0, "numWorkers": 2},
-        "training": {"maxSteps": 800},  # the answer to a progress post takes up to 5 s
+        "training": {"maxSteps": 500},  # the answer to a progress post takes up to 5 s
         "secrets": {"huggingface": {"secretRef": {"name": hub_secret}}},
     }
     job = run_job("streamed", spec)
