@@ -6,7 +6,18 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_cluster.gobuild import ARGOCD, GITOPS, KUSTOMIZE_CONTROLLER, MINIO, SOURCE_CONTROLLER, GoProgram, build, link_names
+from finetune_cluster.gobuild import (
+    ARGOCD,
+    GITOPS,
+    HELM,
+    HELM3,
+    KUSTOMIZE_CONTROLLER,
+    MINIO,
+    SOURCE_CONTROLLER,
+    GoProgram,
+    build,
+    link_names,
+)
 from finetune_cluster.home import Home
 from finetune_cluster.progress import step
 from finetune_cluster.shell import CommandError, run
@@ -40,8 +51,8 @@ Tool = GoProgram | GoTool | DebianTool
 TOOLS: dict[str, Tool] = {
     "argocd": ARGOCD,
     "gitops": GITOPS,
-    "helm": GoTool("helm", "helm.sh/helm/v4/cmd/helm", "v4.3.1"),
-    "helm3": GoTool("helm3", "helm.sh/helm/v3/cmd/helm", "v3.22.0"),
+    "helm": HELM,
+    "helm3": HELM3,
     "kind": KIND,
     "kustomize-controller": KUSTOMIZE_CONTROLLER,
     "kwok": GoTool("kwok", "sigs.k8s.io/kwok/cmd/kwok", "v0.8.0"),
