@@ -5,7 +5,6 @@ import pytest
 
 from finetune_cluster.errors import ClusterError
 from finetune_cluster.gobuild import GoProgram, kubernetes_version, link_names
-from finetune_cluster.repository import repository_root
 from finetune_cluster.tools import TOOLS
 
 

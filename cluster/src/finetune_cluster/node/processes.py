@@ -16,6 +16,7 @@ from finetune_cluster.shell import search_path, tail
 _STATE_FIELD = 0
 _START_TIME_FIELD = 19
 """Positions in /proc/<pid>/stat, counted behind the program's name."""
+_KILL_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,7 @@ def _end(record: _Record, grace_seconds: float) -> None:
     except ProcessLookupError:
         return
     try:
-        for number, wait_seconds in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, grace_seconds)):
+        for number, wait_seconds in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, _KILL_SECONDS)):
             signal.pidfd_send_signal(handle, number)
             if select.select([handle], [], [], wait_seconds)[0]:
                 return
