@@ -26,7 +26,7 @@ demo-down: env ## Remove everything the demo made
 
 .PHONY: test
 test: env ## Every test, with all set-up
-	@$(MAKE) --no-print-directory -j2 platform checks
+	@$(MAKE) --no-print-directory -j2 checks platform
 	@$(MAKE) --no-print-directory integration e2e
 
 # What needs no cluster runs while the cluster's programs and images are built, with less right to the processors.
