@@ -12,7 +12,7 @@ from tests.e2e.conftest import JobFactory
 from tests.support.platform import Kubectl, Platform, eventually
 from tests.support.reliability import Fault
 
-pytestmark = [pytest.mark.e2e, pytest.mark.alone]
+pytestmark = pytest.mark.e2e
 LABEL = "finetune.dev/e2e-vanishing"
 NODE = "vanishing"
 
@@ -21,7 +21,8 @@ NODE = "vanishing"
 def vanishing_node(platform: Platform) -> Iterator[Kubectl]:
     """A node that said Ready once and never again."""
     kubectl = platform.kubectl
-    kubectl.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE, "labels": {LABEL: "yes"}}})
+    taint = {"key": LABEL, "value": "yes", "effect": "NoSchedule"}  # pods of other tests must not come here
+    kubectl.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE, "labels": {LABEL: "yes"}}, "spec": {"taints": [taint]}})
     room = {"cpu": "8", "memory": "32Gi", "pods": "10", "ephemeral-storage": "100Gi"}
     ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "was here"}
     kubectl(
@@ -55,7 +56,9 @@ def act_as_kubelet(kubectl: Kubectl, pod: str) -> None:
 
 def test_a_vanished_node_is_left_behind(run_job: JobFactory, namespace: Kubectl, vanishing_node: Kubectl, fault: Fault) -> None:
     """NodeLost: the next run starts elsewhere without waiting for the lost pod, which is never forced away."""
-    job = run_job("on-vanishing", {"resources": {"nodeSelector": {LABEL: "yes"}}, "training": {"maxSteps": 5}})
+    tolerations = [{"key": LABEL, "operator": "Exists"}]
+    resources = {"nodeSelector": {LABEL: "yes"}, "tolerations": tolerations}
+    job = run_job("on-vanishing", {"resources": resources, "training": {"maxSteps": 5}})
     pod = eventually(lambda: next((p for p in job.pods() if p["spec"].get("nodeName") == NODE), None), within=60, what="a pod on the node")
     act_as_kubelet(namespace, pod["metadata"]["name"])
     fault.strikes("a node vanishes (no kubelet answers)")
