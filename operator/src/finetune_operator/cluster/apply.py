@@ -7,7 +7,14 @@ from typing import Any
 
 from finetune_api.models.status import RESTING_PHASES, FineTuneJobStatus
 from finetune_operator.cluster.client import Client
-from finetune_operator.cluster.errors import ForbiddenError, InvalidError, NamespaceTerminatingError, TakenError
+from finetune_operator.cluster.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    NamespaceTerminatingError,
+    NotFoundError,
+    TakenError,
+)
 from finetune_operator.cluster.observe import is_owned_by
 from finetune_operator.cluster.resources import CONFIG_MAPS, FINETUNE_JOBS, JOBS, SERVICES, Resource
 from finetune_operator.plan.decision import CreateRun, CreateVerb, DeleteJob, DeleteLeftover, Operation, PublishCa, SetFinalizers
@@ -95,7 +102,7 @@ def _check_owner(job: JobObject, manifest: Manifest) -> None:
 
 
 async def write_status(client: Client, job: JobObject, status: FineTuneJobStatus) -> bool:
-    """Write what differs from the stored status, refused when the job changed since it was read. False: nothing differs."""
+    """Write what differs from the stored status, refused when the job changed since it was read, or is gone. False: nothing differs."""
     wanted = status_document(status)
     stored = {key: value for key, value in job.stored_status.items() if key != "progress"}
     patch = merge_patch(stored, wanted)
@@ -104,7 +111,10 @@ async def write_status(client: Client, job: JobObject, status: FineTuneJobStatus
     if not patch:
         return False
     metadata = {"uid": job.uid, "resourceVersion": job.resource_version}
-    await client.patch_status(FINETUNE_JOBS, job.namespace, job.name, {"metadata": metadata, "status": patch})
+    try:
+        await client.patch_status(FINETUNE_JOBS, job.namespace, job.name, {"metadata": metadata, "status": patch})
+    except NotFoundError as error:
+        raise ConflictError(error.status, error.reason, "deleted since it was read") from error
     return True
 
 

@@ -142,3 +142,11 @@ def test_the_fields_that_columns_and_scale_read_are_always_there() -> None:
     assert status_document(FineTuneJobStatus()) == {
         "phase": "Pending", "run": 0, "replicas": 0, "lastReplicas": 0, "attemptCount": 0, "observedGeneration": 0,
     }  # fmt: skip
+
+
+async def test_a_job_deleted_meanwhile_is_no_error(api: FakeApi) -> None:
+    """It counts as changed since it was read: the next look finds it gone and ends."""
+    job = read_job(api)
+    api.remove(("finetunejobs", NAMESPACE, "demo"))
+    with pytest.raises(ConflictError, match="deleted since it was read"):
+        await write_status(Client(api), job, job.status.model_copy(update={"phase": Phase.STARTING}))
