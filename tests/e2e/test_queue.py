@@ -104,7 +104,7 @@ def test_queued_admitted_preempted_and_admitted_again(kueue: None, run_job: JobF
         "kueue.x-k8s.io/priority-class": "low",
     }
     eventually(lambda: job.condition("Admitted").get("reason") == "AwaitingQuota", within=60, what="Kueue's words in the status")
-    assert "200m more needed" in job.condition("Ready")["message"]
+    eventually(lambda: "200m more needed" in job.condition("Ready")["message"], within=60, what="why there is no quota")
     assert job.phase == "Queued"
     queue.admit()
     job.wait_step(20)

@@ -57,7 +57,7 @@ def test_rows_are_read_from_a_hub(run_job: JobFactory, hub_secret: str) -> None:
     job.wait_phase("Paused")
     job.scale(1)
     assert "trainRows" not in job.wait_phase("Succeeded")["facts"]
-    assert sorted(job.rows()) == list(range(1, 801))
+    assert sorted(job.rows()) == list(range(1, 501))
 
 
 def test_code_of_a_model_needs_the_administrator(run_job: JobFactory) -> None:
