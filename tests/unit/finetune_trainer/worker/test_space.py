@@ -46,6 +46,7 @@ def test_space(monkeypatch: pytest.MonkeyPatch, free: int, last_save: int, peer:
     session: Any = SimpleNamespace(
         plan=SimpleNamespace(output_dir=Path("/output")),
         last_save_bytes=last_save,
+        saving=None,
         group=Group(peer),
         sharing=sharing_of("none"),
         warn=lambda condition, message: warnings.append((condition, message)),

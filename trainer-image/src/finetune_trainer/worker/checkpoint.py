@@ -1,4 +1,8 @@
-"""Saving: plain Trainer files on local disk, our own state beside them, then a barrier, then the supervisor takes over."""
+"""Saving: plain Trainer files on local disk, our own state beside them, then a barrier, then the supervisor takes over.
+
+Where rank 0 has weights and optimizer whole, their files are written from copies while the training goes on, and the barrier comes after
+the step by which they are there.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,12 +19,13 @@ from safetensors import SafetensorError
 
 from finetune_api.contract.base import ContractModel
 from finetune_api.contract.failures import FailureClass
-from finetune_api.contract.store import BestCheckpoint, EarlyStoppingState
+from finetune_api.contract.store import BestCheckpoint, EarlyStoppingState, Trigger
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.protocol import Saved
 from finetune_trainer.worker.orders import Bit
 
 if TYPE_CHECKING:
+    from finetune_trainer.worker.behind import Writing
     from finetune_trainer.worker.session import Session
     from finetune_trainer.worker.trainer import FineTuneTrainer
 
@@ -29,6 +35,8 @@ FILE_MODE: Final = 0o644
 MARGIN_BYTES: Final = 64 * 2**20
 """Local space that must stay free beside a checkpoint."""
 TORCH_WRITE_ERROR: Final = re.compile(r"PytorchStreamWriter|inline_container|iostream error|unexpected pos")
+LAST: Final[frozenset[Trigger]] = frozenset({"pause", "stop", "signal", "final"})
+"""Saves after which no step comes."""
 BYTES_PER_PARAMETER: Final = 12
 """Upper bound for the first save: a float32 weight and two moments for each trained parameter. Later saves go by the one before."""
 
@@ -74,6 +82,7 @@ def directory_of(session: Session, step: int) -> Path:
 
 def has_space(session: Session, trainer: FineTuneTrainer) -> bool:
     """Whether every rank has local space for one more checkpoint; if not, this save is skipped with a warning. Collective."""
+    settle(session)
     count = session.sharing.parameter_count
     needed = session.last_save_bytes or BYTES_PER_PARAMETER * sum(count(p) for p in trainer.model.parameters() if p.requires_grad)
     free = shutil.disk_usage(session.plan.output_dir).free
@@ -89,39 +98,79 @@ def has_space(session: Session, trainer: FineTuneTrainer) -> bool:
     return False
 
 
-def save(session: Session, trainer: FineTuneTrainer, write_trainer_files: Callable[[], None]) -> None:
-    """Save the current step on all ranks and wait until this pod's supervisor has it. Collective.
+@dataclass(frozen=True)
+class Save:
+    """A checkpoint whose files are being written."""
+
+    directory: Path
+    message: Saved
+    """What the supervisor is told when all of it is there."""
+    started: float
+    writing: Writing | None
+    """Rank 0's large files, where the training does not wait for them."""
+    failure: Exception | None
+    """Why this rank could not write its part."""
+
+
+def save(session: Session, trainer: FineTuneTrainer, write_trainer_files: Callable[[], Writing | None]) -> None:
+    """Save the current step on all ranks. Collective.
+
+    Where rank 0 writes behind the training, :func:`settle` ends the save after a later step; else, and where the training ends here, it
+    is complete, and this pod's supervisor has it, when this returns.
 
     Raises :class:`TrainerError`: LossDiverged when weights are not finite (nothing is written then), PeerLost when a peer is gone.
     """
+    settle(session)
     started = time.monotonic()
     step = trainer.state.global_step
     directory = directory_of(session, step)
     refuse_broken_weights(session, trainer, step)
+    writing = None
+    failure = None
     try:
-        write_trainer_files()
+        writing = write_trainer_files()
         trainer.save_rank_state(directory)
         if session.rank.is_first:
             (directory / STATE_FILE).write_text(_state(session, step).to_json())
-        _open_to_readers(directory)
-        failure = None
     except (OSError, SafetensorError, RuntimeError) as error:
-        # torch and safetensors have errors of their own for a disk that is full; any other RuntimeError is none of ours.
-        if isinstance(error, RuntimeError) and not TORCH_WRITE_ERROR.search(str(error)):
-            raise
-        failure = error
-    if Bit.FAILED in session.group.agree(Bit.FAILED if failure is not None else Bit.NONE):
-        shutil.rmtree(directory, ignore_errors=True)
-        session.warn("CheckpointSkipped", f"the checkpoint of step {step} could not be written: {failure or 'a peer failed'}")
-        return
-    session.last_save_bytes = sum(file.stat().st_size for file in directory.rglob("*"))
+        failure = _disk_error(error)
     session.last_save = time.monotonic()
     session.stopwatch.lap("checkpointing")
+    session.saving = Save(directory, _saved(session, trainer, directory), started, writing, failure)
+    if trainer.save_trigger in LAST or not session.sharing.gathers_nothing:
+        settle(session)
+
+
+def progress_bit(session: Session) -> Bit:
+    """Tell the group, with the bits of a step, that rank 0 has written its files: only it has any that the training does not wait for."""
+    save = session.saving
+    if save is None or not session.rank.is_first:
+        return Bit.NONE
+    return Bit.WRITTEN if save.writing is None or save.writing.has_ended else Bit.NONE
+
+
+def settle(session: Session) -> None:
+    """Wait until the checkpoint under way, if any, is written on all ranks and this pod's supervisor has it. Collective."""
+    save, session.saving = session.saving, None
+    if save is None:
+        return
+    step, failure = save.message.step, save.failure
+    try:
+        if save.writing is not None:
+            save.writing.wait()
+        _open_to_readers(save.directory)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        failure = failure or _disk_error(error)
+    if Bit.FAILED in session.group.agree(Bit.FAILED if failure is not None else Bit.NONE):
+        shutil.rmtree(save.directory, ignore_errors=True)
+        session.warn("CheckpointSkipped", f"the checkpoint of step {step} could not be written: {failure or 'a peer failed'}")
+        return
+    session.last_save_bytes = sum(file.stat().st_size for file in save.directory.rglob("*"))
     if session.rank.is_first_of_pod:
         session.staging.clear(step)
-        session.link.send(_saved(session, trainer, directory, seconds=time.monotonic() - started))
+        session.link.send(save.message.model_copy(update={"seconds": time.monotonic() - save.started}))
         session.staging.wait(step)
-        session.stopwatch.lap("checkpointing")
+    session.stopwatch.lap("checkpointing")
 
 
 def refuse_broken_weights(session: Session, trainer: FineTuneTrainer, step: int) -> None:
@@ -155,7 +204,14 @@ def _state(session: Session, step: int) -> CommonState:
     )
 
 
-def _saved(session: Session, trainer: FineTuneTrainer, directory: Path, *, seconds: float) -> Saved:
+def _disk_error(error: OSError | SafetensorError | RuntimeError) -> Exception:
+    """Return an error of writing; torch and safetensors have their own for a disk that is full, any other RuntimeError is raised again."""
+    if isinstance(error, RuntimeError) and not TORCH_WRITE_ERROR.search(str(error)):
+        raise error
+    return error
+
+
+def _saved(session: Session, trainer: FineTuneTrainer, directory: Path) -> Saved:
     progress, step = session.progress, trainer.state.global_step
     best = progress.ledger.best
     return Saved(
@@ -170,7 +226,7 @@ def _saved(session: Session, trainer: FineTuneTrainer, directory: Path, *, secon
         evaluation_due=progress.evaluation_due,
         metrics=progress.metrics,
         usage=session.stopwatch.usage,
-        seconds=seconds,
+        seconds=0.0,
     )
 
 

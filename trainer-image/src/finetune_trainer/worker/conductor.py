@@ -90,7 +90,10 @@ class Conductor(TrainerCallback):  # type: ignore[misc]  # transformers is not t
             tokens=self.trainer.step_tokens,
             metrics=self.trainer.take_metrics("train"),
         )
-        decision = decide(step, session.group.agree(session.orders.take() | self._interval_bit()), session.schedule)
+        agreed = session.group.agree(session.orders.take() | self._interval_bit() | checkpoint.progress_bit(session))
+        if Bit.WRITTEN in agreed:
+            checkpoint.settle(session)
+        decision = decide(step, agreed, session.schedule)
         self._read(
             state,
             is_log_due=step % session.spec.logging.steps == 0 or decision.finish,

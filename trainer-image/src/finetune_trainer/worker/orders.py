@@ -28,6 +28,8 @@ class Bit(IntFlag):
     """A rank has no local space for another checkpoint."""
     FAILED = 64
     """A rank could not write its part of a checkpoint, or found weights that are not finite."""
+    WRITTEN = 128
+    """Rank 0 has ended writing, while the training went on, the checkpoint that is under way."""
 
 
 STOP_BITS: dict[StopTrigger, Bit] = {"pause": Bit.PAUSE, "stop": Bit.STOP, "signal": Bit.SIGNAL}

@@ -11,8 +11,9 @@ import torch
 from datasets import Dataset, load_from_disk
 from transformers import set_seed
 
-from finetune_api.contract.failures import EXIT_DONE, EXIT_STOPPED
+from finetune_api.contract.failures import EXIT_DONE, EXIT_STOPPED, FailureClass
 from finetune_api.strategies import effective_strategy
+from finetune_trainer.errors import TrainerError
 from finetune_trainer.prepare.later import LaterRows, StreamedRows
 from finetune_trainer.prepare.preparation import open_preparation
 from finetune_trainer.prepare.processor import load_processor
@@ -25,6 +26,7 @@ from finetune_trainer.worker import resume
 from finetune_trainer.worker.adapter import add_adapter, attach_weights, lora_config, public_name
 from finetune_trainer.worker.arguments import training_arguments
 from finetune_trainer.worker.backend import optimize
+from finetune_trainer.worker.checkpoint import settle
 from finetune_trainer.worker.conductor import Conductor
 from finetune_trainer.worker.facts import facts, parameter_counts, pinned
 from finetune_trainer.worker.final import save_final
@@ -79,7 +81,13 @@ def run(start: Start, started: float) -> int:
     if checkpoint is not None:
         session.sharing.load_weights(trainer, checkpoint)
     with open_trackers(session):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
+        except TrainerError as error:
+            if error.failure_class is FailureClass.LOSS_DIVERGED:  # of which all ranks know: the last good checkpoint is not lost
+                settle(session)
+            raise
+        settle(session)
         recorder.close()
         if session.stopped is None:
             save_final(session, trainer)

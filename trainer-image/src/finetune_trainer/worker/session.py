@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.models.sources import ModelType
@@ -23,6 +24,9 @@ from finetune_trainer.worker.staging import Staging
 from finetune_trainer.worker.strategies.base import Sharing
 from finetune_trainer.worker.trackers.feed import Feed
 from finetune_trainer.worker.usage import Stopwatch
+
+if TYPE_CHECKING:
+    from finetune_trainer.worker.checkpoint import Save
 
 
 @dataclass
@@ -60,6 +64,8 @@ class Session:
     last_save: float = field(default_factory=time.monotonic)
     """Rank 0's clock at the last save, for interval saves."""
     last_save_bytes: int = 0
+    saving: Save | None = None
+    """The checkpoint whose files are being written while the training goes on."""
     stopped: StopTrigger | None = None
     """Set once the group has agreed to stop before the last step."""
     early_stopped: bool = False

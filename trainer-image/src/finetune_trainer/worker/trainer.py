@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from finetune_api.contract.store import Trigger
 from finetune_trainer.worker import checkpoint, resume
+from finetune_trainer.worker.behind import Copies, Writing
 from finetune_trainer.worker.conductor import Conductor
 from finetune_trainer.worker.evaluation import Evaluation, evaluate_batches
 from finetune_trainer.worker.loader import EpochBatches, Rows, TokenisedLater, make_loader
@@ -77,7 +77,8 @@ class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
             self._evaluation_rows = self.rows_class(material.evaluation)
         self.later_rows = material.later_train
         self._hyperparameters: list[dict[str, Any]] = []
-        self._optimizer_writing: Future[None] | None = None
+        self._copies = Copies()
+        self._writes_small_files_only = False
         session.sharing.before_trainer()
         super().__init__(
             model=material.model, train_dataset=material.train, processing_class=material.tokenizer, callbacks=[conductor], **options
@@ -217,6 +218,8 @@ class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:  # noqa: FBT001, FBT002  # the base's
         """Write plain weights. Collective where the ranks share them."""
         directory = output_dir or self.args.output_dir
+        if self._writes_small_files_only:
+            return
         self._session.sharing.save_model(self, directory, lambda: super(FineTuneTrainer, self).save_model(directory, _internal_call))
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
@@ -260,8 +263,8 @@ class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
                 parameter.data = parameter.data.to(formats[name])
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if self._optimizer_writing is not None:
-            self._optimizer_writing.result()
+        if self._writes_small_files_only:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
             return
         self._session.sharing.save_optimizer(
             self, Path(output_dir), lambda: super(FineTuneTrainer, self)._save_optimizer_and_scheduler(output_dir)
@@ -271,20 +274,39 @@ class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
         with self._session.heartbeat.during("Saving"):
             checkpoint.save(self._session, self, lambda: self._write_checkpoint(model, trial))
 
-    def _write_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
-        """Write the stock one's files; where nothing has to be gathered, the optimizer's while the weights are written."""
-        if not self._session.sharing.gathers_nothing:
+    def _write_checkpoint(self, model: torch.nn.Module, trial: object) -> Writing | None:
+        """Write the stock one's files: the large ones behind the training, where rank 0 has them whole and there is memory for a copy."""
+        copied = self._copied_state() if self.args.should_save and self._session.sharing.gathers_nothing else None
+        if copied is None:
             super()._save_checkpoint(model, trial)
-            return
+            return None
         directory = checkpoint.directory_of(self._session, self.state.global_step)
-        with ThreadPoolExecutor(max_workers=1) as writer:
-            if self.args.should_save:
-                directory.mkdir(parents=True, exist_ok=True)
-            self._optimizer_writing = writer.submit(super()._save_optimizer_and_scheduler, str(directory))
-            try:
-                super()._save_checkpoint(model, trial)
-            finally:
-                self._optimizer_writing = None
+        directory.mkdir(parents=True, exist_ok=True)
+        self._writes_small_files_only = True
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self._writes_small_files_only = False
+        return Writing(
+            [
+                lambda: self.write_weights(str(directory), copied["weights"]),
+                lambda: torch.save(copied["optimizer"], directory / "optimizer.pt"),
+            ]
+        )
+
+    def _copied_state(self) -> dict[str, Any] | None:
+        """Copy weights and optimizer as they are now; None where there is no memory for that. What is frozen need not be copied."""
+        if isinstance(self.model, PeftModel):  # whose state_dict would pack a base in 4 bits anew each time
+            weights = {name: parameter.detach() for name, parameter in self.model.named_parameters(remove_duplicate=False)}
+        else:
+            weights = dict(self.model.state_dict())
+        frozen = {name for name, parameter in self.model.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
+        changing = {name: tensor for name, tensor in weights.items() if name not in frozen}
+        state = {"weights": changing, "optimizer": self.optimizer.state_dict()}
+        if not self._copies.have_room_for(state):
+            return None
+        copied = self._copies.take(state)
+        return {**copied, "weights": {**weights, **copied["weights"]}}
 
     def save_rank_state(self, directory: Path) -> None:
         """Write what this rank alone knows and a resumed run needs (``finetune_rank_<rank>.*``) into a checkpoint."""

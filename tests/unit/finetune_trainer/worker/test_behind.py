@@ -1,0 +1,100 @@
+"""Copies a checkpoint is written from, and the writing."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from finetune_trainer.worker import behind
+from finetune_trainer.worker.behind import Copies, Writing, free_memory
+
+KB = 1024
+
+
+def test_copies_keep_what_was_while_the_tensors_change() -> None:
+    state: dict[str, Any] = {"weights": {"a": torch.ones(3)}, "optimizer": {"state": {0: {"step": torch.tensor(4.0)}}, "lr": (0.1, 0.2)}}
+    copied = Copies().take(state)
+    state["weights"]["a"].zero_()
+    state["optimizer"]["state"][0]["step"].add_(1)
+    assert copied["weights"]["a"].tolist() == [1, 1, 1]
+    assert float(copied["optimizer"]["state"][0]["step"]) == 4
+    assert copied["optimizer"]["lr"] == (0.1, 0.2)
+
+
+def test_what_is_tied_stays_tied() -> None:
+    """A head that shares the embedding's weights is one tensor in the file, too."""
+    shared = torch.ones(2, 2)
+    copied = Copies().take({"embed": shared, "head": shared, "other": torch.ones(2, 2)})
+    assert copied["embed"].data_ptr() == copied["head"].data_ptr() != copied["other"].data_ptr()
+
+
+def test_memory_is_used_again_and_given_up_when_shapes_change() -> None:
+    copies = Copies()
+    first = copies.take({"a": torch.ones(5), "b": torch.zeros(5)})
+    second = copies.take({"a": torch.full((5,), 2.0), "b": torch.full((5,), 3.0)})
+    assert {t.data_ptr() for t in first.values()} == {t.data_ptr() for t in second.values()}
+    assert (second["a"].tolist(), second["b"].tolist()) == ([2] * 5, [3] * 5)
+    assert copies.take({"c": torch.ones(7)})["c"].tolist() == [1] * 7
+
+
+def test_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice the size must be free; what is kept from the last time counts."""
+    copies = Copies()
+    state = {"a": torch.zeros(256)}
+    monkeypatch.setattr(behind, "free_memory", lambda: 2 * KB)
+    assert copies.have_room_for(state)
+    monkeypatch.setattr(behind, "free_memory", lambda: 2 * KB - 1)
+    assert not copies.have_room_for(state)
+    copies.take(state)
+    assert copies.have_room_for(state)
+
+
+@pytest.mark.parametrize(
+    ("limit", "free"),
+    [(None, 9000 * KB), ("max", 9000 * KB), (str(3000 * KB), (3000 - 2500 + 500) * KB), (str(90000 * KB), 9000 * KB)],
+)
+def test_free_memory(tmp_path: Path, limit: str | None, free: int) -> None:
+    """The machine's, or what the pod's limit leaves; files in the cache make way."""
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal:       16000 kB\nMemAvailable:    9000 kB\n")
+    if limit is not None:
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        (tmp_path / "memory.current").write_text(f"{2500 * KB}\n")
+        (tmp_path / "memory.stat").write_text(f"anon 5\ninactive_file {500 * KB}\n")
+    assert free_memory(meminfo, tmp_path) == free
+
+
+def test_writing_ends_when_all_parts_have(tmp_path: Path) -> None:
+    go_on = threading.Event()
+    writing = Writing([lambda: (tmp_path / "a").touch(), lambda: assert_set(go_on)])
+    assert not writing.has_ended
+    go_on.set()
+    writing.wait()
+    assert writing.has_ended
+    assert (tmp_path / "a").exists()
+
+
+def test_a_part_that_failed_is_told_after_all_have_ended(tmp_path: Path) -> None:
+    go_on = threading.Event()
+
+    def fail() -> None:
+        raise OSError(28, "No space left on device")
+
+    def last() -> None:
+        assert_set(go_on)
+        (tmp_path / "b").touch()
+
+    writing = Writing([fail, last])
+    go_on.set()
+    with pytest.raises(OSError, match="No space"):
+        writing.wait()
+    assert (tmp_path / "b").exists()
+
+
+def assert_set(event: threading.Event) -> None:
+    """Wait until the test lets a part go on."""
+    assert event.wait(10)
