@@ -70,7 +70,7 @@ def test_free_memory(tmp_path: Path, limit: str | None, free: int) -> None:
 
 def test_writing_ends_when_all_parts_have(tmp_path: Path) -> None:
     go_on = threading.Event()
-    writing = Writing([lambda: (tmp_path / "a").touch(), lambda: assert_set(go_on)])
+    writing = Writing([(tmp_path / "a").touch, lambda: assert_set(go_on)])
     assert not writing.has_ended
     go_on.set()
     writing.wait()
