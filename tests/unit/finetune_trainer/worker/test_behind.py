@@ -53,18 +53,27 @@ def test_room(monkeypatch: pytest.MonkeyPatch) -> None:
     assert copies.have_room_for(state)
 
 
+VERSIONS = {
+    2: ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    1: ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(
     ("limit", "free"),
     [(None, 9000 * KB), ("max", 9000 * KB), (str(3000 * KB), (3000 - 2500 + 500) * KB), (str(90000 * KB), 9000 * KB)],
 )
-def test_free_memory(tmp_path: Path, limit: str | None, free: int) -> None:
+def test_free_memory(tmp_path: Path, version: int, limit: str | None, free: int) -> None:
     """The machine's, or what the pod's limit leaves; files in the cache make way."""
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal:       16000 kB\nMemAvailable:    9000 kB\n")
     if limit is not None:
-        (tmp_path / "memory.max").write_text(f"{limit}\n")
-        (tmp_path / "memory.current").write_text(f"{2500 * KB}\n")
-        (tmp_path / "memory.stat").write_text(f"anon 5\ninactive_file {500 * KB}\n")
+        most, used, stat, cached = VERSIONS[version]
+        (tmp_path / most).parent.mkdir(exist_ok=True)
+        (tmp_path / most).write_text(f"{limit}\n")
+        (tmp_path / used).write_text(f"{2500 * KB}\n")
+        (tmp_path / stat).write_text(f"anon 5\n{cached} {500 * KB}\n")
     assert free_memory(meminfo, tmp_path) == free
 
 

@@ -64,19 +64,18 @@ class Writing:
 
 
 def free_memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = CGROUP) -> int:
-    """Bytes this pod can still take: the machine's, or fewer where the pod has a limit. Cached files count as free."""
+    """Bytes this pod can still take: the machine's, or fewer where the pod has a limit (cgroup v2, v1). Cached files count as free."""
     found = re.search(r"^MemAvailable:\s+(\d+) kB$", meminfo.read_text(), re.MULTILINE)
     free = int(found[1]) * 1024 if found else 0
-    limit = _read(cgroup / "memory.max")
-    if limit.isdigit():
-        cached = re.search(r"^inactive_file (\d+)$", _read(cgroup / "memory.stat"), re.MULTILINE)
-        used = int(_read(cgroup / "memory.current")) - (int(cached[1]) if cached else 0)
-        free = min(free, int(limit) - used)
+    for limit, used, cached in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        if (cgroup / limit).is_file() and (most := (cgroup / limit).read_text().strip()).isdigit():
+            file = cgroup / used
+            stat = re.search(rf"^{cached} (\d+)$", (file.parent / "memory.stat").read_text(), re.MULTILINE)
+            free = min(free, int(most) - int(file.read_text()) + (int(stat[1]) if stat else 0))
     return free
-
-
-def _read(file: Path) -> str:
-    return file.read_text().strip() if file.is_file() else ""
 
 
 def _distinct(state: Any) -> dict[tuple[Any, ...], torch.Tensor]:
