@@ -219,6 +219,7 @@ def test_the_container_runtime_restarts(run_job: JobFactory, untouched: Callable
     before = uids(job)
     fault.strikes("container runtime of the node killed and started again during a run")
     restart_runtime()
+    job.platform.reconnect()  # what kubectl forwards goes through the runtime
     final = job.wait_phase("Succeeded")
     fault.recovered()
     assert uids(job) == before
