@@ -80,10 +80,10 @@ def test_free_memory(tmp_path: Path, version: int, limit: str | None, free: int)
 def test_writing_ends_when_all_parts_have(tmp_path: Path) -> None:
     go_on = threading.Event()
     writing = Writing([(tmp_path / "a").touch, lambda: assert_set(go_on)])
-    assert not writing.has_ended
+    had_ended = writing.has_ended
     go_on.set()
     writing.wait()
-    assert writing.has_ended
+    assert (had_ended, writing.has_ended) == (False, True)
     assert (tmp_path / "a").exists()
 
 

@@ -30,9 +30,9 @@ class Copies:
     def take(self, state: Any) -> Any:
         """Return the same structure with copies of its tensors; those that are one tensor stay one."""
         originals = _distinct(state)
-        kept = {_form(tensor): [] for tensor in self._kept}
+        kept: dict[tuple[Any, ...], list[torch.Tensor]] = {}
         for tensor in self._kept:
-            kept[_form(tensor)].append(tensor)
+            kept.setdefault(_form(tensor), []).append(tensor)
         copies = {}
         for identity, tensor in originals.items():
             spare = kept.get(_form(tensor))
