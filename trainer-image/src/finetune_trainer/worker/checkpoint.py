@@ -134,7 +134,6 @@ def save(session: Session, trainer: FineTuneTrainer, write_trainer_files: Callab
             (directory / STATE_FILE).write_text(_state(session, step).to_json())
     except (OSError, SafetensorError, RuntimeError) as error:
         failure = _disk_error(error)
-    session.last_save = time.monotonic()
     session.stopwatch.lap("checkpointing")
     session.saving = Save(directory, _saved(session, trainer, directory), started, writing, failure)
     if trainer.save_trigger in LAST or not session.sharing.gathers_nothing:
@@ -166,6 +165,7 @@ def settle(session: Session) -> None:
         session.warn("CheckpointSkipped", f"the checkpoint of step {step} could not be written: {failure or 'a peer failed'}")
         return
     session.last_save_bytes = sum(file.stat().st_size for file in save.directory.rglob("*"))
+    session.last_save = time.monotonic()
     if session.rank.is_first_of_pod:
         session.staging.clear(step)
         session.link.send(save.message.model_copy(update={"seconds": time.monotonic() - save.started}))

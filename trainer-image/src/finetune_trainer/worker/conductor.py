@@ -177,7 +177,7 @@ class Conductor(TrainerCallback):  # type: ignore[misc]  # transformers is not t
     def _interval_bit(self) -> Bit:
         """Rank 0 alone looks at the clock, so that no two ranks can disagree."""
         session = self._session
-        if not session.rank.is_first or session.spec.checkpoint.strategy == "no":
+        if not session.rank.is_first or session.spec.checkpoint.strategy == "no" or session.saving is not None:
             return Bit.NONE
         is_due = time.monotonic() - session.last_save >= 60 * session.spec.checkpoint.interval_minutes
         return Bit.INTERVAL if is_due else Bit.NONE
