@@ -6,6 +6,8 @@ SHELL := /bin/bash
 UV := $(shell command -v uv 2>/dev/null || echo $(HOME)/.cache/finetune/uv/bin/uv)
 RUN := $(UV) run --no-sync
 PYTEST := $(RUN) pytest
+# Unit tests wait for processes of their own half of the time.
+UNIT_WORKERS := $(shell expr 2 \* $$(nproc))
 
 .PHONY: help
 help: ## This list
@@ -32,9 +34,9 @@ test: env ## Every test, with all set-up
 # What needs no cluster runs while the cluster's programs and images are built, with less right to the processors.
 .PHONY: checks
 checks: env
-	@+$(MAKE) --no-print-directory lint
-	@+$(MAKE) --no-print-directory exactness
-	@+$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory exactness
+	@$(MAKE) --no-print-directory unit
 
 .PHONY: lint
 lint: env ## Formatting, types, import rules, generated files
@@ -49,7 +51,7 @@ lint: env ## Formatting, types, import rules, generated files
 
 .PHONY: unit
 unit: env tools ## Fast tests without a cluster
-	$(PYTEST) -n 4 --dist loadfile tests/unit
+	$(PYTEST) -n $(UNIT_WORKERS) --dist loadfile tests/unit
 
 .PHONY: exactness
 exactness: env ## Resumed = never interrupted, on CPU, 1 and 2 ranks
