@@ -51,7 +51,7 @@ lint: env ## Formatting, types, import rules, generated files
 
 .PHONY: unit
 unit: env tools ## Fast tests without a cluster
-	$(PYTEST) -n $(UNIT_WORKERS) --dist loadfile tests/unit
+	$(PYTEST) -n $(UNIT_WORKERS) --dist loadfile --durations 12 tests/unit
 
 .PHONY: exactness
 exactness: env ## Resumed = never interrupted, on CPU, 1 and 2 ranks
@@ -75,8 +75,8 @@ integration: platform ## Against a real kube-apiserver
 
 .PHONY: e2e
 e2e: platform ## Real pods: train, pause, resume, fail, recover
-	FINETUNE_REQUIRE_CLUSTER=1 $(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder -m "not alone" tests/e2e
-	FINETUNE_REQUIRE_CLUSTER=1 $(PYTEST) -m alone tests/e2e
+	FINETUNE_REQUIRE_CLUSTER=1 $(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder --durations 12 -m "not alone" tests/e2e
+	FINETUNE_REQUIRE_CLUSTER=1 $(PYTEST) --durations 12 -m alone tests/e2e
 
 .PHONY: soak
 soak: platform ## The same tests with more seeds (hours)

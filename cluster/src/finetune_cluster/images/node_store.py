@@ -96,6 +96,10 @@ def _host_caches(base: Base) -> tuple[dict[str, str], list[tuple[Path, str]]]:
             for folder in (modules, builds):
                 folder.mkdir(parents=True, exist_ok=True)
             return (
-                {"GOMODCACHE": f"{_HOST_CACHE}/go-modules", "GOCACHE": f"{_HOST_CACHE}/go-builds"},
+                {
+                    "GOFLAGS": " ".join(gobuild.COMPILE_FLAGS),
+                    "GOMODCACHE": f"{_HOST_CACHE}/go-modules",
+                    "GOCACHE": f"{_HOST_CACHE}/go-builds",
+                },
                 [(root, "/usr/local/go"), (modules, f"{_HOST_CACHE}/go-modules"), (builds, f"{_HOST_CACHE}/go-builds")],
             )
