@@ -29,6 +29,7 @@ def make_save(directory: Path, *names: str, step: int = 10) -> Save:
 
 
 def test_only_all_parts_make_a_checkpoint(store: Store, tmp_path: Path) -> None:
+    """R-11."""
     first, second = make_save(tmp_path / "0", "optimizer.pt", "rng_state_0.pth"), make_save(tmp_path / "1", "rng_state_1.pth")
     upload_part(store, first, FACTS, {})
     assert read_parts(store, 10, FACTS) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -75,6 +76,16 @@ def test_sigkill_of_a_rank_is_that_ranks_failure(cluster: Cluster, operator: Pro
     assert "SIGKILL" in pod.message.message
     assert "lost a peer" not in pod.message.log_lines
     fault.ends("both ended, blamed on the killed rank")
+
+
+def test_the_rows_of_a_checkpoint_are_there_when_it_is(cluster: Cluster) -> None:
+    """Killed the moment a checkpoint is complete: no later attempt trains its steps again, so their rows are in the store already."""
+    (pod,) = cluster.start_run(TEST_HANG_AT_COMMIT="1", **SLOW)
+    eventually(lambda: read_ledger(cluster.store).checkpoints, within=30, what="a complete checkpoint")
+    pod.kill()
+    (checkpoint,) = read_ledger(cluster.store).checkpoints
+    rows = [json.loads(line) for line in cluster.store.get("metrics/attempt-1.jsonl").decode().splitlines()]
+    assert {row["step"] for row in rows} >= set(range(1, checkpoint.step + 1))
 
 
 def test_the_log_of_a_failed_attempt_is_kept_to_its_last_line(cluster: Cluster) -> None:

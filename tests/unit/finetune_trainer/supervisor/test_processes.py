@@ -70,6 +70,7 @@ def start(code: str, archive: LogArchive, tmp_path: Path) -> Process:
 
 
 def test_last_lines_and_archive(archive: LogArchive, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """T-05."""
     caplog.set_level(logging.INFO)
     structured = 'print(\'{"level": "warning", "message": "structured"}\')'
     code = f'for i in range(300): print("line", i)\n{structured}\nprint("a\\rb")'
@@ -91,6 +92,7 @@ def test_children_of_a_dead_worker_are_ended(archive: LogArchive, tmp_path: Path
 
 
 def test_exits_are_reported_with_code_and_signal(archive: LogArchive, tmp_path: Path) -> None:
+    """T-06."""
     exits: list[WorkerExited] = []
     group = WorkerGroup(exits.append)
     environments = [{**os.environ, "RANK": str(rank)} for rank in range(2)]

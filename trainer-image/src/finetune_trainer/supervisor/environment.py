@@ -6,11 +6,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from finetune_api.constants import DEFAULT_STORE_SECRET
 from finetune_api.contract import ACCEPTED_CONTRACT_VERSIONS, env
+from finetune_api.contract.look import LookConfig
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.resolve import ATTACHED
@@ -23,6 +25,7 @@ from finetune_trainer.store.base import Store
 from finetune_trainer.store.credentials import SecretFiles
 from finetune_trainer.store.opening import open_store
 
+Config = TypeVar("Config", RunConfig, LookConfig)
 GROUP_PORT = 29400
 """Pod 0's supervisor answers the other pods here."""
 
@@ -89,8 +92,31 @@ def pod_environment(variables: Mapping[str, str]) -> PodEnvironment:
 
 def load_run_config(path: Path) -> RunConfig:
     """Read the run config. Raises TrainerError (ConfigurationError) that names what does not fit."""
+    config = _read(path, RunConfig)
+    if config.contract_version not in ACCEPTED_CONTRACT_VERSIONS:
+        accepted = " and ".join(map(str, ACCEPTED_CONTRACT_VERSIONS))
+        raise configuration_error(
+            f"The operator speaks contract version {config.contract_version}, this trainer image {accepted}: set resources.image to an "
+            "image of the operator's version."
+        )
+    return config
+
+
+def load_look_config(path: Path) -> LookConfig:
+    """Read what a look at a Dataset is told. Raises TrainerError (ConfigurationError) that names what does not fit."""
+    config = _read(path, LookConfig)
+    if config.contract_version not in ACCEPTED_CONTRACT_VERSIONS:
+        accepted = " and ".join(map(str, ACCEPTED_CONTRACT_VERSIONS))
+        raise configuration_error(
+            f"The operator speaks contract version {config.contract_version}, this trainer image {accepted}: install a chart whose two "
+            "images are of one version."
+        )
+    return config
+
+
+def _read(path: Path, document: type[Config]) -> Config:
     try:
-        config = RunConfig.model_validate_json(path.read_bytes())
+        return document.model_validate_json(path.read_bytes())
     except OSError as error:
         raise configuration_error(f"The run config {path} cannot be read: {error.strerror}.") from error
     except ValidationError as error:
@@ -99,13 +125,6 @@ def load_run_config(path: Path) -> RunConfig:
         raise configuration_error(
             f"The run config does not fit this trainer: {field}: {first['msg']}. Use the operator's own trainer image."
         ) from error
-    if config.contract_version not in ACCEPTED_CONTRACT_VERSIONS:
-        accepted = " and ".join(map(str, ACCEPTED_CONTRACT_VERSIONS))
-        raise configuration_error(
-            f"The operator speaks contract version {config.contract_version}, this trainer image {accepted}: set resources.image to an "
-            "image of the operator's version."
-        )
-    return config
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class UploadHooks:
 
     emit: Callable[[Event], None]
     attachments: Callable[[], Mapping[str, bytes]]
-    """Small objects (metrics, logs) that go up beside each checkpoint."""
+    """Small objects (metrics, logs) that go up with each checkpoint."""
     on_skipped: Callable[[int], None]
     """A waiting save was replaced."""
     on_begin: Callable[[int], None]
@@ -178,17 +178,18 @@ class Uploader:
                 raise PartsMissingError(save.step)
             if self._abandoned.wait(PART_POLL_SECONDS):
                 return
+        # Before the manifest: a run that goes on from this checkpoint never trains its steps again, so that their rows must be there.
+        self._attach()
         manifest = commit(self._store, save, parts, self._facts, now=datetime.now(UTC))
         self._board.measure(names.CHECKPOINT_UPLOAD_DURATION, time.monotonic() - started)
         self._board.update(upload_seconds=time.monotonic() - started)
         self._board.observe(names.CHECKPOINT_UPLOAD_SECONDS, time.monotonic() - started)
         self._board.warn(FAILING_CONDITION, "")
         self._hooks.emit(CheckpointCommitted(save.step, manifest))
-        self._attach()
         self._rotate_store(manifest)
 
     def _attach(self) -> None:
-        """Upload metrics and logs beside a checkpoint; a failure is made good at the next one."""
+        """Upload metrics and logs with a checkpoint; a failure is made good at the next one."""
         try:
             for key, content in self._hooks.attachments().items():
                 self._store.put(key, content)
