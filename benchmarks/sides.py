@@ -36,7 +36,7 @@ class Measured:
     steps: list[float]
     """Seconds of each optimizer step, without waits for saves."""
     stalls: list[float]
-    """Seconds training waited for each save; our side knows only their mean."""
+    """Seconds training waited for each save while it went on, the last step's not among them; our side knows only their mean."""
     cpu: list[float]
     """CPU seconds of rank 0's process per step, saves excluded."""
     trainable: int
@@ -103,6 +103,18 @@ def local_bench() -> Iterator[tuple[Bench, Path]]:
         yield Bench(Path(name), minio, url), Path(name)
 
 
+def _stalls(manifests: list[Manifest], save_every: int) -> list[float]:
+    """The mean wait for a save, once for each save between the first and the last manifest.
+
+    A manifest counts what all saves before it took, to their ends, and of its own what training waited for at once.
+    """
+    if len(manifests) < 2:
+        return []
+    first, *_, last = sorted(manifests, key=lambda manifest: manifest.step)
+    saves = (last.step - first.step) // save_every
+    return [(last.usage.checkpointing - first.usage.checkpointing) / saves] * saves
+
+
 class Bench:
     """Runs workloads in numbered directories, against one MinIO."""
 
@@ -136,11 +148,9 @@ class Bench:
         marks, resident = _run([sys.executable, "-m", "benchmarks.pod"], environment, directory)
         rows = [json.loads(line) for line in (directory / "work/metrics.jsonl").read_text().splitlines()]
         manifests = self._manifests(prefix)
-        saves = workload.steps // workload.save_every
         return Measured(
             steps=[row["seconds"] for row in rows],
-            # The last save's manifest: later the seconds of the last uploads, for which nothing waits any more, are booked there too.
-            stalls=[max(manifests, key=lambda m: m.step).usage.checkpointing / saves] * saves if saves else [],
+            stalls=_stalls([manifest for manifest in manifests if manifest.trigger == "steps"], workload.save_every),
             cpu=per_step(marks, workload.save_every),
             trainable=self._trainable(prefix),
             checkpoint_bytes=[manifest.size_bytes for manifest in manifests],

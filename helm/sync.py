@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Copy into the chart what is made elsewhere.
 
-CRDs and presets come from ``crds/``, the tiny model of the Helm test from ``examples/``, dashboards and alerts from ``monitoring/``.
+CRDs, presets and base models come from ``crds/``, the tiny model of the Helm test from ``examples/``, dashboards and alerts from
+``monitoring/``.
 
 A CRD becomes a template, because files in a chart's ``crds/`` folder are never upgraded::
 
@@ -42,19 +43,22 @@ metadata:
 {{- end }}
 """
 
-PRESET_TEMPLATE: Final = """\
-{{- if .Values.presets.install }}
+SHIPPED_TEMPLATE: Final = """\
+{{- if .Values.%(value)s.install }}
 apiVersion: %(api_version)s
 kind: %(kind)s
 metadata:
   name: %(name)s
   labels:
-    {{- include "finetune-operator.labels" (dict "root" . "component" "presets") | nindent 4 }}
+    {{- include "finetune-operator.labels" (dict "root" . "component" "%(component)s") | nindent 4 }}
   annotations:
-    {{- include "finetune-operator.presetAnnotations" . | nindent 4 }}
+    {{- include "finetune-operator.shippedAnnotations" (dict "root" . "kind" "%(kind)s") | nindent 4 }}
 %(annotations)s%(body)s\
 {{- end }}
 """
+
+SHIPPED: Final = {"presets": "presets", "basemodels": "baseModels"}
+"""Folder of objects below ``crds/`` and ``templates/`` -> value of the chart whose ``install`` switches them."""
 
 
 def escaped(text: str) -> str:
@@ -73,15 +77,17 @@ def crd_template(crd: Mapping[str, Any]) -> str:
     return CRD_TEMPLATE % {"name": crd["metadata"]["name"], "body": dumped({"spec": crd["spec"]})}
 
 
-def preset_template(preset: Mapping[str, Any]) -> str:
-    """Template of a ClusterFineTunePreset with the chart's labels; its own annotations stay."""
-    annotations = preset["metadata"].get("annotations", {})
-    return PRESET_TEMPLATE % {
-        "api_version": preset["apiVersion"],
-        "kind": preset["kind"],
-        "name": preset["metadata"]["name"],
+def shipped_template(shipped: Mapping[str, Any], folder: str) -> str:
+    """Template of an object of ours with the chart's labels; its own annotations stay."""
+    annotations = shipped["metadata"].get("annotations", {})
+    return SHIPPED_TEMPLATE % {
+        "value": SHIPPED[folder],
+        "component": folder,
+        "api_version": shipped["apiVersion"],
+        "kind": shipped["kind"],
+        "name": shipped["metadata"]["name"],
         "annotations": dumped(annotations, 4) if annotations else "",
-        "body": dumped({"spec": preset["spec"]}),
+        "body": dumped({"spec": shipped["spec"]}),
     }
 
 
@@ -90,9 +96,10 @@ def copies(root: Path = ROOT) -> Iterator[tuple[str, str]]:
     for source in sorted((root / "crds").glob("*.yaml")):
         crd = yaml.safe_load(source.read_text(encoding="utf-8"))
         yield f"templates/crds/{source.name}", GENERATED % f"crds/{source.name}" + crd_template(crd)
-    for source in sorted((root / "crds" / "presets").glob("*.yaml")):
-        preset = yaml.safe_load(source.read_text(encoding="utf-8"))
-        yield f"templates/presets/{source.name}", GENERATED % f"crds/presets/{source.name}" + preset_template(preset)
+    for folder in SHIPPED:
+        for source in sorted((root / "crds" / folder).glob("*.yaml")):
+            shipped = yaml.safe_load(source.read_text(encoding="utf-8"))
+            yield f"templates/{folder}/{source.name}", GENERATED % f"crds/{folder}/{source.name}" + shipped_template(shipped, folder)
     tiny_model = (root / "examples" / "tiny_model.py").read_text(encoding="utf-8")
     yield "files/test/tiny_model.py", COPIED % "examples/tiny_model.py" + tiny_model
     yield from documents().items()
@@ -101,7 +108,7 @@ def copies(root: Path = ROOT) -> Iterator[tuple[str, str]]:
 def differences(chart: Path = CHART, root: Path = ROOT) -> list[str]:
     """Paths in the chart that are missing, stale, or have lost their source."""
     wanted = dict(copies(root))
-    folders = ("templates/crds", "templates/presets", FOLDER, f"{FOLDER}/dashboards")
+    folders = ("templates/crds", *(f"templates/{folder}" for folder in SHIPPED), FOLDER, f"{FOLDER}/dashboards")
     present = {f"{folder}/{file.name}" for folder in folders for file in (chart / folder).glob("*.*")}
     stale = {path for path, text in wanted.items() if not (chart / path).exists() or (chart / path).read_text(encoding="utf-8") != text}
     return sorted(stale | (present - wanted.keys()))

@@ -7,7 +7,7 @@ import urllib.request
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from finetune_api.constants import TLS_SECRET
+from finetune_api.constants import API_VERSION, DATASET_KIND, TLS_SECRET
 from finetune_operator.cluster.rbac import CLUSTER, JOB_NAMESPACES, OWN_NAMESPACE
 from tests.e2e.conftest import JobFactory
 from tests.support.platform import SYSTEM_NAMESPACE, Kubectl, Platform, eventually
@@ -44,7 +44,7 @@ def granted() -> set[tuple[str, str]]:
 
 
 def test_every_request_is_allowed_and_every_right_is_used(platform: Platform, namespace: Kubectl, run_job: JobFactory) -> None:
-    """A life with a preset, pauses, a progress report, a queue nobody serves, a method nobody made and a clean-up needs all of the table.
+    """A life with a preset, pauses, a progress report, a queue nobody serves, things nobody made and a clean-up needs all of the table.
 
     Likewise another CA, which is written into the Secret and brought to the namespace of the job.
     """
@@ -60,6 +60,11 @@ def test_every_request_is_allowed_and_every_right_is_used(platform: Platform, na
     eventually(lambda: queued.condition("Admitted").get("reason") == "AwaitingQueue", within=60, what="a run that waits for its queue")
     missing = run_job("of-method", {"methodRef": {"name": "nobody-made-it"}})
     eventually(lambda: missing.status.get("reason") == "MethodUnavailable", within=60, what="a job whose method is looked for")
+    unknown = run_job("of-model", {"model": {"uri": "ref:nobody-made-it"}})
+    eventually(lambda: unknown.status.get("reason") == "BaseModelNotFound", within=60, what="a job whose model is looked for")
+    rows = {"apiVersion": API_VERSION, "kind": DATASET_KIND, "metadata": {"name": "rows"}, "spec": {"uri": "configmap://sft/train.jsonl"}}
+    namespace.apply(rows)
+    namespace("wait", "--for=condition=Ready", "dataset.finetune.dev/rows", "--timeout=180s")
     job.wait_phase("Succeeded")
     platform.kubectl.within(SYSTEM_NAMESPACE)("patch", "secret", TLS_SECRET, "--type=merge", "-p", '{"data":{"ca.key":null}}')
     eventually(lambda: ("configmaps", "PATCH") in requests(platform), within=120, what="the new CA is published", every=5)

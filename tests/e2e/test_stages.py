@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Final
 
@@ -10,7 +12,7 @@ import pytest
 
 from tests.e2e.conftest import JobFactory
 from tests.support.hub_pod import CODE_DIR, PORT, ROWS_DIR, hub_pod
-from tests.support.platform import Kubectl, Platform, eventually
+from tests.support.platform import Job, Kubectl, Platform, eventually
 
 pytestmark = pytest.mark.e2e
 SERVE: Final = f"""
@@ -42,6 +44,29 @@ def test_a_second_stage(run_job: JobFactory) -> None:
     assert lineage["spec"]["adapter"]["attach"]["uri"] == uri
     assert lineage["pinned"]["companions"]["adapter.attach.uri"]
     assert "adapter.attach.uri" in second.condition("OutsideRecommended")["message"]
+
+
+def test_a_checkpoint_is_evaluated_again(run_job: JobFactory, namespace: Kubectl) -> None:
+    """S-09: as a job of its own, which trains nothing and finds the loss that the training found."""
+    spec = {
+        "dataset": {"evalRatio": 0.1},
+        "training": {"maxSteps": 200},
+        "evaluation": {"strategy": "steps", "steps": 100, "batchSize": 8},
+        "checkpoint": {"steps": 100},
+    }
+    job = run_job("judged", spec)
+    found = {entry["step"]: entry for entry in job.wait_phase("Succeeded")["checkpoints"]["recent"]}
+    command = [sys.executable, "-m", "finetune_cli", "evaluate", job.name, "--checkpoint", "100", "-n", namespace.namespace]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=namespace.environment | {"COLUMNS": "200"}, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = [line.split() for line in done.stdout.splitlines() if line.startswith("checkpoint-")]
+    checkpoint, again, before, name = row
+    assert (checkpoint, again) == ("checkpoint-100", before)
+    evaluation = namespace.get("finetunejob", name)
+    assert evaluation is not None
+    assert evaluation["status"]["artifacts"]["evalLoss"] == found[100]["evalLoss"]
+    assert Job(job.platform, namespace, name).rows() == {}
+    namespace("delete", "finetunejob", name, "--wait=true", "--timeout=120s")
 
 
 def test_rows_are_read_from_a_hub(run_job: JobFactory, hub_secret: str) -> None:

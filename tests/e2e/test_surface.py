@@ -49,5 +49,8 @@ def test_gpus_are_asked_for(run_job: JobFactory, namespace: Kubectl) -> None:
     limits = pod["spec"]["containers"][0]["resources"]["limits"]  # type: ignore[index]
     assert limits["nvidia.com/gpu"] == "2"
     assert namespace.items("pods", "finetune.dev/job=gpus,finetune.dev/component=preflight") is not None
+    foretold = job.status["estimate"]["training"]
+    assert (foretold["steps"], foretold["stopBy"], foretold["checkpoints"]) == (5, "steps", 1), "O-15: said before a GPU is asked for"
+    assert foretold["keptBytes"] == foretold["checkpointBytes"] > 0, "J-06"
     status = job.wait_phase("Failed", within=240)
     assert "0 GPUs" in status["failure"]["message"], "no GPU here: said by name, not retried"

@@ -109,6 +109,21 @@ def test_resumed_at_its_end_a_run_trains_nothing(make_run: MakeRun, spec: dict[s
     assert weights(again) == weights(whole)
 
 
+def test_a_run_that_ends_at_its_checkpoint_is_evaluated_there(make_run: MakeRun) -> None:
+    """S-04, S-09: paused before its end, then shortened to it: nothing is trained, and the evaluation of its end is made."""
+    spec = {**EVALUATED, "evaluation": {"strategy": "no", "batchSize": 1}}
+    whole = make_run(spec | {"training": {"maxSteps": 4}}).attempt()
+    run = make_run(spec)
+    step = stopped_step(run.attempt(hook=stop_at(3)))
+    run.edit({"training": {"maxSteps": step}})
+    ended = run.attempt(resume=step)
+    assert ended.codes == [0], ended.log
+    assert not ended.metrics
+    (evaluated,) = ended.of(Evaluated)
+    assert evaluated.step == step
+    assert len(whole.of(Evaluated)) == 1
+
+
 def test_two_stops_are_one(make_run: MakeRun) -> None:
     """A second order and a SIGTERM after it change nothing."""
 

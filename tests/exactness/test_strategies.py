@@ -58,7 +58,7 @@ def references(make_sharded: MakeRun) -> dict[str, Result]:
 @pytest.mark.matrix
 @pytest.mark.parametrize(("strategy", "adapter"), CHOSEN, ids=lambda value: value)
 def test_trains_alike_and_resumes_exactly(make_sharded: MakeRun, references: dict[str, Result], strategy: str, adapter: str) -> None:
-    """Losses are ddp's within rounding; a stopped and resumed run has the very numbers of one never stopped (R-08, R-14)."""
+    """M-03, M-04, M-07, R-08, R-14: losses are ddp's within rounding; a stopped and resumed run has the numbers of one never stopped."""
     spec = spec_of(strategy, adapter)
     whole = make_sharded(spec).attempt(2)
     assert whole.codes == [0, 0], whole.log

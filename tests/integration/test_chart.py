@@ -30,9 +30,13 @@ from tests.support.platform import Kubectl, eventually
 from tests.unit.helm.chart import CHART, MATRIX, RELEASE, Helm, HelmError, Values, helm_programs, of_kind
 
 pytestmark = pytest.mark.integration
-KINDS = ("finetunejobs", "finetunepresets", "clusterfinetunepresets")
+KINDS = ("finetunejobs", "finetunepresets", "datasets", "clusterfinetunepresets", "basemodels")
 CRDS = [f"{plural}.finetune.dev" for plural in KINDS]
-PRESETS = {path.stem for path in (CHART / "templates" / "presets").glob("*.yaml")}
+SHIPPED = {
+    plural: {path.stem for path in (CHART / "templates" / folder).glob("*.yaml")}
+    for plural, folder in (("clusterfinetunepresets", "presets"), ("basemodels", "basemodels"))
+}
+"""Objects that the chart brings, by the plural of their kind."""
 GUARDED = {Phase.STARTING, Phase.TRAINING, Phase.EVALUATING, Phase.EXPORTING, Phase.PAUSING, Phase.RESUMING, Phase.STOPPING}
 TAKE_OVER = {"helm": ("--take-ownership", "--force-conflicts"), "helm3": ("--take-ownership",)}
 """CRDs and presets of the cluster may belong to another release, and other tests may have written to them."""
@@ -85,21 +89,21 @@ def admin(kubeconfig: Path) -> Kubectl:
 
 @pytest.fixture(scope="module")
 def kinds(admin: Kubectl, crds: None) -> Iterator[Values]:
-    """Values by which a release brings CRDs and presets, unless they belong to a release of somebody else.
+    """Values by which a release brings CRDs, presets and base models, unless they belong to a release of somebody else.
 
     What was taken over is let go at the end.
     """
 
     def owners() -> dict[tuple[str, str], str]:
         found = [("crd", item) for item in admin.items("crd") if item["metadata"]["name"] in CRDS]
-        found += [("clusterfinetunepreset", item) for item in admin.items("clusterfinetunepresets")]
+        found += [(plural, item) for plural in SHIPPED for item in admin.items(plural)]
         return {(kind, item["metadata"]["name"]): item["metadata"].get("annotations", {}).get(OWNER, "") for kind, item in found}
 
     before = owners()
     free = all(not owner or owner.startswith("chart-") for owner in before.values())
-    yield {"crds": {"install": free}, "presets": {"install": free}}
+    yield {"crds": {"install": free}, "presets": {"install": free}, "baseModels": {"install": free}}
     for (kind, name), owner in owners().items():
-        if owner.startswith("chart-") and kind == "clusterfinetunepreset" and (kind, name) not in before:
+        if owner.startswith("chart-") and kind in SHIPPED and (kind, name) not in before:
             admin("delete", kind, name)
         elif owner.startswith("chart-"):
             admin("annotate", kind, name, f"{OWNER}-", f"{OWNER_NAME}-")
@@ -145,11 +149,17 @@ def release(
     admin("delete", "namespace", kubectl.namespace, "--wait=false")
 
 
+def assert_shipped(kubectl: Kubectl) -> None:
+    """All that the chart brings is there."""
+    for plural, names in SHIPPED.items():
+        assert {item["metadata"]["name"] for item in kubectl.items(plural)} >= names
+
+
 def test_installs_and_runs(release: Release) -> None:
     """Operator and store are ready under Pod Security restricted; the operator has filled the one Secret it may."""
     assert set(release.pods()) == {"operator", "store"}
     assert {"tls.crt", "tls.key"} <= release.data("finetune-operator-tls").keys()
-    assert {item["metadata"]["name"] for item in release.kubectl.items("clusterfinetunepresets")} >= PRESETS
+    assert_shipped(release.kubectl)
 
 
 def test_store_has_its_bucket_and_keeps_what_is_in_it(release: Release) -> None:
@@ -228,7 +238,15 @@ def test_operator_reads_no_secret_but_its_own(release: Release) -> None:
 
     assert may("patch", "secrets/finetune-operator-tls")
     assert may("patch", "finetunejobs", "--subresource=status")
-    assert may("get", "clusterfinetunepresets") == may("create", "tokenreviews") == release.values["rbac"]["clusterReads"]
+    assert all(may(verb, "datasets.finetune.dev") for verb in ("get", "list", "watch"))
+    assert may("patch", "datasets.finetune.dev", "--subresource=status")
+    assert not any(may(verb, "datasets.finetune.dev") for verb in ("create", "update", "delete"))
+    assert (
+        may("get", "clusterfinetunepresets")
+        == may("get", "basemodels")
+        == may("create", "tokenreviews")
+        == release.values["rbac"]["clusterReads"]
+    )
     assert not any(may(verb, "secrets") for verb in ("list", "watch", "create"))
     assert not may("get", "secrets/finetune-storage")
     assert not may("list", "finetunejobs", "--all-namespaces")
@@ -240,7 +258,7 @@ def test_uninstall_keeps_jobs_presets_and_data(release: Release) -> None:
     release.kubectl.apply(make_job("survivor", {"suspend": True}))
     release.uninstall()
     assert {item["metadata"]["name"] for item in release.kubectl.items("crd")} >= set(CRDS)
-    assert {item["metadata"]["name"] for item in release.kubectl.items("clusterfinetunepresets")} >= PRESETS
+    assert_shipped(release.kubectl)
     assert [item["metadata"]["name"] for item in release.kubectl.items("persistentvolumeclaims")] == ["finetune-minio"]
     assert [item["metadata"]["name"] for item in release.kubectl.items("finetunejobs")] == ["survivor"]
     assert (
@@ -282,9 +300,9 @@ def is_judged(jobs: Kubectl, phase: str, *, refused: bool) -> bool:
     return bool(deleted(jobs, phase)) == refused
 
 
-def test_first_installation_brings_the_presets(policy: Kubectl) -> None:
-    """Kinds and objects of these kinds come with one command (K-08)."""
-    assert {item["metadata"]["name"] for item in policy.items("clusterfinetunepresets")} >= PRESETS
+def test_first_installation_brings_presets_and_base_models(policy: Kubectl) -> None:
+    """Kinds and objects of these kinds come with one command (K-08, C-08, AC-33)."""
+    assert_shipped(policy)
 
 
 def test_running_jobs_cannot_be_deleted(policy: Kubectl) -> None:
@@ -326,7 +344,7 @@ def test_users_get_what_their_namespace_role_says(policy: Kubectl) -> None:
     eventually(lambda: may("editer", "create", "finetunejobs"), within=60, what="roles are aggregated")
     assert may("editer", "update", "finetunejobs", "--subresource=scale")
     assert not may("editer", "patch", "finetunejobs", "--subresource=status")
-    assert not may("editer", "create", "clusterfinetunepresets")
+    assert not any(may("editer", "create", plural) for plural in SHIPPED)
 
 
 @pytest.mark.parametrize("case", MATRIX)

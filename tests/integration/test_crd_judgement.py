@@ -7,14 +7,17 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from finetune_api.constants import API_VERSION, PRESET_KIND
+from finetune_api.constants import API_VERSION, BASE_MODEL_KIND, DATASET_KIND, PRESET_KIND
 from finetune_api.documents import validate_document
 from finetune_api.problems import SpecError
 from finetune_api.resolve import unflatten
 from finetune_api.rules import RULES
+from finetune_api.rules.base_model import DEFAULT_RULES, ENTRY_RULES
+from finetune_api.rules.dataset import DATASET_RULES
+from finetune_api.rules.rule import Rule
 from tests.support.apiserver import ApiServer
 from tests.support.manifests import EXAMPLES, INVALID, SHIPPED, VALID, Accepted, Refused, accepted, job_of, refused
-from tests.support.specs import job_leaves, preset_leaves
+from tests.support.specs import base_model_leaves, dataset_leaves, job_leaves, preset_leaves
 
 pytestmark = pytest.mark.integration
 
@@ -31,7 +34,7 @@ def test_refused_with_the_expected_sentence(api: ApiServer, case: Refused) -> No
     assert case.expect in api.judge(case.document)
 
 
-@given(leaves=job_leaves())
+@given(leaves=job_leaves(references=True))
 @thorough
 def test_rules_in_cel_and_in_python_agree_on_jobs(api: ApiServer, leaves: dict[str, Any]) -> None:
     document = job_of("drawn", leaves)
@@ -43,6 +46,30 @@ def test_rules_in_cel_and_in_python_agree_on_jobs(api: ApiServer, leaves: dict[s
 def test_rules_in_cel_and_in_python_agree_on_presets(api: ApiServer, leaves: dict[str, Any]) -> None:
     document = {"apiVersion": API_VERSION, "kind": PRESET_KIND, "metadata": {"name": "drawn"}, "spec": unflatten(leaves)}
     _same_judgement(api.judge(document), document)
+
+
+@given(leaves=base_model_leaves())
+@thorough
+def test_rules_in_cel_and_in_python_agree_on_base_models(api: ApiServer, leaves: dict[str, Any]) -> None:
+    document = {"apiVersion": API_VERSION, "kind": BASE_MODEL_KIND, "metadata": {"name": "drawn"}, "spec": unflatten(leaves)}
+    _same_messages(api.judge(document), document, ENTRY_RULES + DEFAULT_RULES)
+
+
+@given(leaves=dataset_leaves())
+@thorough
+def test_rules_in_cel_and_in_python_agree_on_datasets(api: ApiServer, leaves: dict[str, Any]) -> None:
+    document = {"apiVersion": API_VERSION, "kind": DATASET_KIND, "metadata": {"name": "drawn"}, "spec": unflatten(leaves)}
+    _same_messages(api.judge(document), document, DATASET_RULES)
+
+
+def _same_messages(message: str, document: dict[str, Any], rules: tuple[Rule, ...]) -> None:
+    try:
+        validate_document(document)
+    except SpecError as error:
+        ours = {problem.message for problem in error.problems}
+        assert ours == {rule.message for rule in rules if f": {rule.message}" in message}
+    else:
+        assert message == ""
 
 
 def _same_judgement(message: str, document: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from finetune_api.models.training_method import TrainingMethodSpec
 from finetune_api.resolve import resolve
 from finetune_operator.plan.configmap import build_config_map
 from finetune_operator.plan.observed import COMPONENT_TRAINER, JobObject
-from finetune_operator.plan.run_config import build_run_config
+from finetune_operator.plan.run_config import Chosen, build_run_config
 from finetune_operator.plan.workload import build_job
 from tests.support.apiserver import ApiServer
 from tests.support.crds import explain, get_table
@@ -72,7 +72,7 @@ def test_the_api_server_takes_the_objects_of_a_run(api: ApiServer, replicas: int
     job = JobObject.from_manifest({**stored.body, "status": {}})
     spec = resolve({**job.spec, "replicas": replicas}, None, {"resources": METHODS["own-cuda"]["spec"]["resources"]}).spec
     custom = CustomMethod(name="own-cuda", spec=TrainingMethodSpec.model_validate(METHODS["own-cuda"]["spec"]))
-    config = build_run_config(job, spec, 1, SETTINGS, custom)
+    config = build_run_config(job, spec, 1, SETTINGS, Chosen(custom))
     manifest = build_job(job, config, SETTINGS, reason="Created")
     name = manifest["metadata"]["name"]
     made = {

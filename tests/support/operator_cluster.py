@@ -21,6 +21,7 @@ from finetune_operator.cluster.observe import JobKey
 from finetune_operator.feed import read_known
 from finetune_operator.plan.commands import commands_of
 from finetune_operator.plan.conditions import format_time
+from finetune_operator.plan.names import run_of
 from finetune_operator.progress.numbers import patch_of, progress_of
 from finetune_operator.queue import RetryLater
 from finetune_operator.reconcile import Reconciler
@@ -479,7 +480,7 @@ class FakeCluster:
 
     def _obey(self, name: str, trainer: TrainerModel) -> None:
         known = read_known(self.manifest)
-        for command in commands_of(known.pause, known.request, known.pause_policy):
+        for command in commands_of(known.pause, known.request, known.pause_policy, run_of(self.key.name, name)):
             if command.action in ("pause", "stop") and trainer.stopped is None and self.posts_arrive:
                 self._save(trainer, "pause" if command.action == "pause" else "stop")
                 trainer.stopped = Stopped(command_id=command.id, step=trainer.step, saved=True, checkpoint=self.store.newest)

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from finetune_api.contract.failures import EXIT_USER_ERROR, FailureClass
-from finetune_api.crd import NOBODY_LOOKED
+from finetune_api.crd import nobody_looked
 from finetune_api.models.status import Phase
 from finetune_operator.plan.document import status_document
 from finetune_operator.plan.draft import Draft
@@ -47,7 +47,7 @@ async def lived() -> dict[str, Manifest]:
 
     cluster = FakeCluster()
     cluster.create()
-    records["new"] = {**_stored(cluster), "status": duplicate(NOBODY_LOOKED)}
+    records["new"] = {**_stored(cluster), "status": nobody_looked("job")}
     await cluster.settle()
     record("starting", cluster)
     await cluster.until(lambda: cluster.phase == "Training", train=1)

@@ -2,7 +2,7 @@
 
 ``TEST_DISK_FULL`` names a file: while it exists, nothing can be put aside for upload. ``TEST_CLOCK_JUMP`` names a file with the seconds the
 wall clock is off. ``TEST_STALL_SECONDS`` is a limit of stalls that the API does not allow, ``TEST_PATIENCE_SECONDS`` how long an upload
-tries before it says so.
+tries before it says so. With ``TEST_HANG_AT_COMMIT`` nothing is uploaded any more once a checkpoint is complete.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import dataclasses
 import errno
 import os
 import sys
+import threading
 import time
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Any, NoReturn
 from unittest import mock
 
 from finetune_trainer.supervisor.signals import StopSignals
@@ -63,6 +65,19 @@ def hurry_uploads(seconds: float) -> None:
     mock.patch.object(uploads, "LONGEST_RETRY_SECONDS", seconds).start()
 
 
+def hang_at_commit() -> None:
+    """Do nothing more in the uploader's thread when a manifest is written."""
+    from finetune_trainer.store.checkpoints import commit  # noqa: PLC0415 - likewise
+    from finetune_trainer.supervisor import uploads  # noqa: PLC0415 - likewise
+
+    def last(*arguments: Any, **options: Any) -> NoReturn:
+        commit(*arguments, **options)
+        while True:
+            threading.Event().wait()
+
+    mock.patch.object(uploads, "commit", last).start()
+
+
 if __name__ == "__main__":
     signals = StopSignals()
     signals.install()
@@ -77,6 +92,8 @@ if __name__ == "__main__":
         hurry_stalls(float(limit))
     if patience := os.environ.get("TEST_PATIENCE_SECONDS"):
         hurry_uploads(float(patience))
+    if os.environ.get("TEST_HANG_AT_COMMIT"):
+        hang_at_commit()
     fake = (sys.executable, "-P", str(Path(__file__).with_name("fake_program.py")))
     environment = dataclasses.replace(
         pod_environment(os.environ), program=fake, progress_token=Path(os.environ["TEST_TOKEN"]), progress_ca=Path(os.environ["TEST_CA"])

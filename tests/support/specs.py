@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from finetune_api.describe import describe_meaning
-from finetune_api.models.partial import JobInput, PresetInput
+from finetune_api.models.partial import BaseModelInput, DatasetInput, JobInput, PresetInput
 from finetune_api.schema import JSON, structural
 from tests.support.manifests import REQUIRED
 
@@ -25,6 +25,8 @@ _ADDRESSES = (
     "configmap://name",
     "pvc://models/x.gguf",
 )
+REFERENCES = ("ref:tiny", "ref:qwen2.5-3b-instruct", "ref:No", "ref:a/../b")
+"""Names of BaseModels and Datasets, good and bad."""
 _MODES = ("requiredDuringSchedulingIgnoredDuringExecution", "preferredDuringSchedulingIgnoredDuringExecution")
 _NODE_TERMS: tuple[Any, ...] = (
     [{"matchExpressions": [{"key": "pool", "operator": "In", "values": ["gpu"]}]}],
@@ -149,9 +151,15 @@ _TEXTS = {
 _WITH_ADAPTER = ("adapter.attach.region", "adapter.attach.secretRef.name")
 
 
-def job_leaves(max_fields: int = 8) -> st.SearchStrategy[dict[str, Any]]:
-    """Leaves of a FineTuneJob's spec: model and dataset, and up to ``max_fields`` others; each in range by itself."""
+def job_leaves(max_fields: int = 8, *, references: bool = False) -> st.SearchStrategy[dict[str, Any]]:
+    """Leaves of a FineTuneJob's spec: model and dataset, and up to ``max_fields`` others; each in range by itself.
+
+    ``references``: some name a BaseModel or Dataset, which nothing can be resolved without.
+    """
     choices = candidates(structural(JobInput, describe_meaning))
+    if references:
+        choices["model.uri"] += REFERENCES
+        choices["dataset.uri"] += REFERENCES
     for path in (
         "presetRef.kind",
         "resources.topology.ranks",
@@ -169,6 +177,24 @@ def preset_leaves(max_fields: int = 8) -> st.SearchStrategy[dict[str, Any]]:
     for path in ("resources.topology.ranks", *_WITH_ADAPTER, *OF_METHOD_REF):  # mean nothing without a name, key or address
         del choices[path]
     return _some(choices, max_fields)
+
+
+def base_model_leaves(max_fields: int = 8) -> st.SearchStrategy[dict[str, Any]]:
+    """Leaves of a BaseModel's spec: address and type, and up to ``max_fields`` others; each in range by itself."""
+    choices = candidates(structural(BaseModelInput, describe_meaning))
+    choices |= {path: _WRITTEN_BY_PEOPLE.get(path.removeprefix("defaults."), values) for path, values in choices.items()}
+    choices["uri"] = (*_WRITTEN_BY_PEOPLE["model.uri"], f"hf://org/name@{'0' * 40}")
+    required = st.fixed_dictionaries({path: st.sampled_from(choices.pop(path)) for path in ("uri", "type")})
+    return st.builds(lambda own, others: {**others, **own}, required, _some(choices, max_fields))
+
+
+def dataset_leaves(max_fields: int = 8) -> st.SearchStrategy[dict[str, Any]]:
+    """Leaves of a Dataset's spec: its address, and up to ``max_fields`` other fields; each in range by itself."""
+    choices = candidates(structural(DatasetInput, describe_meaning))
+    choices |= {path: _WRITTEN_BY_PEOPLE.get(f"dataset.{path}", values) for path, values in choices.items()}
+    choices["tokenizer.uri"] = _WRITTEN_BY_PEOPLE["model.uri"]
+    required = st.fixed_dictionaries({"uri": st.sampled_from(choices.pop("uri"))})
+    return st.builds(lambda own, others: {**others, **own}, required, _some(choices, max_fields))
 
 
 def candidates(schema: JSON, prefix: str = "") -> dict[str, tuple[Any, ...]]:

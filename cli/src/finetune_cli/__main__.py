@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from finetune_cli.commands import act, check, dataset, local, look, results
+from finetune_cli.commands import act, check, dataset, evaluate, local, look, results
 from finetune_cli.errors import CliError
 
 app = typer.Typer(
@@ -20,14 +20,14 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Look": (look.watch, look.describe, look.curve, results.artifacts, results.download),
+    "Look": (look.watch, look.describe, look.curve, look.models, look.datasets, results.artifacts, results.download, evaluate.evaluate),
     "Change": (act.pause, act.resume, act.stop, act.cancel, act.retry, act.checkpoint, act.promote),
     "Without a cluster": (check.validate, check.plan, local.run_local),
 }
 for panel, commands in PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
-app.add_typer(dataset.app, name="dataset", rich_help_panel="Without a cluster")
+app.add_typer(dataset.app, name="dataset", rich_help_panel="Data")
 
 
 def main() -> None:

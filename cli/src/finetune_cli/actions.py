@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from finetune_api.constants import ANNOTATION_PROMOTED, ANNOTATION_REQUEST
-from finetune_api.models.status import FINAL_PHASES, Phase
+from finetune_api.models.status import FINAL_PHASES, CheckpointStatus, Phase
 from finetune_cli.errors import CliError
 from finetune_cli.job import Job
 
@@ -56,15 +56,18 @@ def checkpoint_uri(other: Job, step: int | None) -> str:
     Raises:
         CliError: it is not known; the message names those that are.
     """
-    ledger = other.status.checkpoints
-    known = {
-        checkpoint.step: checkpoint for checkpoint in (*ledger.recent, *filter(None, (ledger.best, ledger.latest))) if checkpoint.resumable
-    }
+    ledger, known = other.status.checkpoints, known_checkpoints(other)
     found = ledger.latest if step is None else known.get(step)
     if found is None or not found.resumable:
         steps = ", ".join(f"checkpoint-{number}" for number in sorted(known)) or "none"
         raise CliError(f"{other.ref} has no resumable {'checkpoint' if step is None else f'checkpoint-{step}'}; its status knows {steps}")
     return found.uri
+
+
+def known_checkpoints(job: Job) -> dict[int, CheckpointStatus]:
+    """Checkpoints that training can go on from, as far as the status knows them, by step."""
+    ledger = job.status.checkpoints
+    return {found.step: found for found in (*ledger.recent, *filter(None, (ledger.best, ledger.latest))) if found.resumable}
 
 
 def build_stop(job: Job) -> Patch:

@@ -13,7 +13,7 @@ import urllib3
 from kubernetes import client, watch
 from kubernetes.client.exceptions import ApiException
 
-from finetune_api.constants import GROUP, LABEL_JOB, PLURAL, VERSION
+from finetune_api.constants import BASE_MODEL_PLURAL, DATASET_PLURAL, GROUP, LABEL_JOB, PLURAL, VERSION
 from finetune_cli.access import Access
 from finetune_cli.errors import CliError, JobGoneError
 from finetune_cli.job import Job, JobRef, where_it_is
@@ -65,6 +65,49 @@ class Cluster:
         except ApiException as error:
             raise _as_sentence(error, f"changing {ref}") from error
         return Job.of(changed)
+
+    def create(self, manifest: Mapping[str, Any]) -> Job:
+        """Create a job; one of the same name that exists already is returned as it is."""
+        ref = JobRef(manifest["metadata"]["name"], manifest["metadata"]["namespace"])
+        try:
+            created: Any = self._custom.create_namespaced_custom_object(GROUP, VERSION, ref.namespace, PLURAL, dict(manifest))
+        except ApiException as error:
+            if error.status == 409:
+                return self.job(ref)
+            raise _as_sentence(error, f"creating {ref}") from error
+        return Job.of(created)
+
+    def base_models(self) -> list[dict[str, Any]]:
+        """The catalogue."""
+        listed = self._call(
+            lambda: self._custom.list_cluster_custom_object(GROUP, VERSION, BASE_MODEL_PLURAL), "listing the BaseModels of the cluster"
+        )
+        return list(listed["items"])
+
+    def datasets(self, namespace: str) -> list[dict[str, Any]]:
+        """The Datasets of a namespace."""
+        listed = self._call(
+            lambda: self._custom.list_namespaced_custom_object(GROUP, VERSION, namespace, DATASET_PLURAL),
+            f"listing the Datasets of namespace {namespace}",
+        )
+        return list(listed["items"])
+
+    def put_dataset(self, manifest: Mapping[str, Any]) -> bool:
+        """Create a Dataset, or merge its spec into that of the one there is. True: created."""
+        name, namespace = manifest["metadata"]["name"], manifest["metadata"]["namespace"]
+        what = f"dataset/{name} in namespace {namespace}"
+        try:
+            self._custom.create_namespaced_custom_object(GROUP, VERSION, namespace, DATASET_PLURAL, dict(manifest))
+        except ApiException as error:
+            if error.status != 409:
+                raise _as_sentence(error, f"creating {what}") from error
+        else:
+            return True
+        try:
+            self._custom.patch_namespaced_custom_object(GROUP, VERSION, namespace, DATASET_PLURAL, name, {"spec": manifest["spec"]})
+        except ApiException as error:
+            raise _as_sentence(error, f"changing {what}") from error
+        return False
 
     def secret(self, name: str, namespace: str) -> dict[str, str]:
         """Decoded values of a Secret."""

@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from finetune_api.models.estimate import MemoryEstimate
+from finetune_api.models.estimate import MemoryEstimate, TrainingEstimate
 from finetune_api.models.status import AttemptStatus, CheckpointStatus, Condition, FailureStatus, Phase, UsageStatus
 from finetune_cli.job import Job
 from finetune_cli.terminal import format_bytes, format_duration
@@ -76,6 +76,8 @@ def _render_head(job: Job) -> Table:
     head.add_row("Pods", f"{status.replicas} of {spec.get('replicas', 1)}")
     if status.estimate is not None and status.estimate.memory is not None:
         head.add_row("Memory", _memory(status.estimate.memory))
+    if status.estimate is not None and status.estimate.training is not None:
+        head.add_row("Length", _length(status.estimate.training))
     if status.output_uri:
         head.add_row("Output", status.output_uri)
     if status.artifacts.final_uri:
@@ -93,6 +95,15 @@ def _memory(estimate: MemoryEstimate) -> str:
         f"about {estimate.total_bytes / GIB:.1f}{of_gpu} GiB per GPU ({estimate.strategy}{base}); "
         f"{estimate.trainable_parameters:,} of {estimate.parameters:,} parameters train"
     )
+
+
+def _length(estimate: TrainingEstimate) -> str:
+    """How long the training was estimated to be, and what its checkpoints take."""
+    parts = [f"{estimate.steps} optimizer steps (training.{'maxSteps' if estimate.stop_by == 'steps' else 'epochs'})"]
+    if estimate.checkpoints is not None:
+        size = f" of {format_bytes(estimate.checkpoint_bytes)}" if estimate.checkpoint_bytes is not None else ""
+        parts.append(f"{estimate.checkpoints} checkpoints{size}")
+    return ", ".join(parts)
 
 
 def _training_summary(job: Job) -> str:

@@ -10,19 +10,21 @@ from typing import Any
 
 import yaml
 
-from finetune_api.constants import API_VERSION, CLUSTER_PRESET_KIND, KIND, METHOD_KIND, PRESET_KIND
+from finetune_api.base_models import SHIPPED_BASE_MODELS
+from finetune_api.catalogue import ineligible
+from finetune_api.constants import API_VERSION, BASE_MODEL_KIND, CLUSTER_PRESET_KIND, DATASET_KIND, KIND, METHOD_KIND, PRESET_KIND
 from finetune_api.contract.custom import method_problems
 from finetune_api.contract.run_config import CustomMethod
 from finetune_api.documents import load_documents, validate_document
 from finetune_api.models.training_method import TrainingMethodSpec
 from finetune_api.presets import SHIPPED
 from finetune_api.problems import Problem, SpecError
-from finetune_api.resolve import Resolution, chosen_method, resolve
+from finetune_api.resolve import Resolution, chosen_dataset, chosen_method, chosen_model, resolve
 from finetune_api.rules import check_resolved
 from finetune_cli.errors import CliError
 
 STANDARD_INPUT = Path("-")
-PRESET_KINDS = frozenset({PRESET_KIND, CLUSTER_PRESET_KIND, METHOD_KIND})
+PRESET_KINDS = frozenset({PRESET_KIND, CLUSTER_PRESET_KIND, METHOD_KIND, BASE_MODEL_KIND, DATASET_KIND})
 """Kinds of objects that jobs name."""
 
 
@@ -55,7 +57,7 @@ class Document:
 
 
 Presets = Mapping[tuple[str, str], Mapping[str, Any]]
-"""(kind, name) -> spec of a preset or TrainingMethod that jobs may name."""
+"""(kind, name) -> spec of a preset, TrainingMethod, BaseModel or Dataset that jobs may name."""
 
 
 def read_documents(path: Path) -> list[Document]:
@@ -84,7 +86,12 @@ def read_job(path: Path) -> Document:
     Raises:
         CliError: there is none, or more than one.
     """
-    jobs = [document for document in read_documents(path) if document.kind == KIND]
+    return the_job(read_documents(path), path)
+
+
+def the_job(documents: Iterable[Document], path: Path) -> Document:
+    """The one FineTuneJob among the documents of a file, likewise."""
+    jobs = [document for document in documents if document.kind == KIND]
     if len(jobs) != 1:
         names = ", ".join(job.name for job in jobs)
         raise CliError(f"{path} has {len(jobs)} FineTuneJobs{f' ({names})' if names else ''}; this command takes a file with one")
@@ -92,16 +99,22 @@ def read_job(path: Path) -> Document:
 
 
 def read_presets(paths: Iterable[Path]) -> Presets:
-    """The shipped presets, and the presets and TrainingMethods in files before them."""
+    """The shipped presets and BaseModels, and the presets, TrainingMethods, BaseModels and Datasets in files before them."""
     presets = {(CLUSTER_PRESET_KIND, name): preset.spec for name, preset in SHIPPED.items()}
+    presets |= {(BASE_MODEL_KIND, name): spec for name, spec in SHIPPED_BASE_MODELS.items()}
     for path in paths:
         found = [document for document in read_documents(path) if document.kind in PRESET_KINDS]
         if not found:
-            raise CliError(f"{path} has no preset and no {METHOD_KIND}")
+            raise CliError(f"{path} has no preset, no {METHOD_KIND}, no {BASE_MODEL_KIND} and no {DATASET_KIND}")
         for document in found:
             raise_problems(document, problems_of_document(document))
             presets[document.kind, document.name] = document.spec
     return presets
+
+
+def named_beside(documents: Iterable[Document]) -> Presets:
+    """What jobs may name among some documents; those that are not valid are left out."""
+    return {(each.kind, each.name): each.spec for each in documents if each.kind in PRESET_KINDS and not problems_of_document(each)}
 
 
 def problems_of_document(document: Document) -> Sequence[Problem]:
@@ -133,11 +146,47 @@ def find_preset(document: Document, presets: Presets) -> Mapping[str, Any] | Non
     )
 
 
+def find_base_model(document: Document, presets: Presets) -> tuple[str, Mapping[str, Any]] | None:
+    """Name and spec of the BaseModel a job, or its preset, chooses; None when it chooses none.
+
+    Raises:
+        CliError: it chooses one that is not known here.
+    """
+    name = chosen_model(document.spec, find_preset(document, presets))
+    if name is None:
+        return None
+    if (BASE_MODEL_KIND, name) not in presets:
+        known = ", ".join(sorted(known for kind, known in presets if kind == BASE_MODEL_KIND))
+        raise CliError(
+            f"{document}: spec.model.uri: ref:{name}: there is no {BASE_MODEL_KIND} {name}; known: {known}",
+            advice="Name its manifest with --base-model-file; a cluster's own come from: kubectl get basemodels -o yaml.",
+        )
+    return name, presets[BASE_MODEL_KIND, name]
+
+
+def find_dataset(document: Document, presets: Presets) -> tuple[str, Mapping[str, Any]] | None:
+    """Name and spec of the Dataset a job chooses; None when it names an address.
+
+    Raises:
+        CliError: it chooses one that is not known here.
+    """
+    name = chosen_dataset(document.spec, find_preset(document, presets))
+    if name is None:
+        return None
+    if (DATASET_KIND, name) not in presets:
+        known = ", ".join(sorted(known for kind, known in presets if kind == DATASET_KIND)) or "none"
+        raise CliError(
+            f"{document}: spec.dataset.uri: ref:{name}: the {DATASET_KIND} {name} is not known here; known: {known}",
+            advice=f"Write it beside the job, or name its manifest with --dataset-file: kubectl get dataset {name} -o yaml prints it.",
+        )
+    return name, presets[DATASET_KIND, name]
+
+
 def resolve_document(document: Document, presets: Presets) -> Resolution:
     """Complete a job's spec as the operator does.
 
     Raises:
-        CliError: with every problem of the job, or of job and preset together.
+        CliError: with every problem of the job, or of the job and what it names together.
     """
     raise_problems(document, problems_of_document(document))
     resolution, problems = judge_document(document, presets)
@@ -146,7 +195,7 @@ def resolve_document(document: Document, presets: Presets) -> Resolution:
 
 
 def judge_document(document: Document, presets: Presets) -> tuple[Resolution, Sequence[Problem]]:
-    """The completed spec of a job that is valid by itself, and what is wrong with job, preset and TrainingMethod together.
+    """The completed spec of a job that is valid by itself, and what is wrong with the job and what it names together.
 
     A TrainingMethod that is not known here is not judged: it is the cluster's.
     """
@@ -154,8 +203,12 @@ def judge_document(document: Document, presets: Presets) -> tuple[Resolution, Se
     name = chosen_method(document.spec, preset)
     method = presets.get((METHOD_KIND, name)) if name is not None else None
     own = {"resources": method.get("resources") or {}} if method is not None else None
-    resolution = resolve(document.spec, preset, own)
+    chosen = find_base_model(document, presets)
+    dataset = find_dataset(document, presets)
+    resolution = resolve(document.spec, preset, own, chosen[1] if chosen is not None else None, dataset[1] if dataset is not None else None)
     problems = check_resolved(resolution)
+    if chosen is not None and (refused := ineligible(*chosen)) is not None:
+        problems.append(refused)
     if method is not None:
         custom = CustomMethod(name=str(name), spec=TrainingMethodSpec.model_validate(method))
         problems += method_problems(custom, resolution.spec)

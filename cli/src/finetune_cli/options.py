@@ -22,7 +22,9 @@ PresetFiles = Annotated[
     list[Path] | None,
     typer.Option(
         "--preset-file",
-        help="Manifest with presets and TrainingMethods that the job names; before the shipped presets. Repeatable.",
+        "--base-model-file",
+        "--dataset-file",
+        help="Manifest with presets, TrainingMethods, BaseModels and Datasets that the job names; before the shipped ones. Repeatable.",
         metavar="FILE",
     ),
 ]

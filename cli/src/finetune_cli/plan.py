@@ -3,30 +3,63 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from finetune_api.advice import warnings_for
-from finetune_api.models.spec import Training
-from finetune_api.resolve import Resolution, flatten, processes_per_replica
+from finetune_api.length import length_of, trained_rows
+from finetune_api.models.spec import FineTuneJobSpec, Training
+from finetune_api.resolve import Resolution, Source, flatten, processes_per_replica
+from finetune_api.suggestions import batch_suggestion, unusual_for_rows
+from finetune_cli.errors import CliError
 from finetune_cli.manifest import Document
+from finetune_cli.models import summarise_model
 
-SOURCE_STYLE = {"job": "bold", "preset": "cyan", "adapter": "magenta", "method": "magenta", "default": "dim"}
+SOURCE_STYLE: Mapping[Source, str] = {
+    "job": "bold",
+    "preset": "cyan",
+    "dataset": "green",
+    "model": "green",
+    "backend": "magenta",
+    "adapter": "magenta",
+    "method": "magenta",
+    "default": "dim",
+}
 
 
-def render_plan(document: Document, resolution: Resolution) -> RenderableType:
-    """A table of all fields: value and source; below it what follows from them."""
+class Named(NamedTuple):
+    """What a job names, with its spec."""
+
+    base_model: tuple[str, Mapping[str, Any]] | None = None
+    dataset: tuple[str, Mapping[str, Any]] | None = None
+
+
+NOTHING = Named()
+
+
+def render_plan(document: Document, resolution: Resolution, named: Named = NOTHING, rows: int | None = None) -> RenderableType:
+    """A table of all fields: value and source; below it what follows from them, and from BaseModel and number of rows where known."""
+    words = {"model": ("BaseModel", named.base_model), "dataset": ("Dataset", named.dataset)}
     table = Table(box=None, header_style="dim", padding=(0, 3, 0, 0))
     for column in ("field", "value", "set by"):
         table.add_column(column, overflow="fold")
     for path, value in resolved_values(resolution).items():
         source = resolution.sources.get(path, "default")
-        table.add_row(path, Text(_shown(value)), Text(source, style=SOURCE_STYLE[source]))
-    advice = [Text(sentence, style="yellow") for sentence in warnings_for(resolution).values()]
-    return Group(Text(f"{document.kind} {document.name}", style="bold"), table, Text(), Text(summarise(resolution)), *advice)
+        kind, found = words.get(source, ("", None))
+        word = f"{kind} {found[0]}" if found is not None else source
+        table.add_row(path, Text(_shown(value)), Text(word, style=SOURCE_STYLE[source]))
+    model = summarise_model(*named.base_model) if named.base_model is not None else ""
+    told = [Text(sentence) for sentence in (summarise(resolution, rows), model, batch_suggestion(resolution.spec)) if sentence]
+    advice = [Text(sentence, style="yellow") for sentence in (*warnings_for(resolution).values(), _for_rows(resolution, rows)) if sentence]
+    return Group(Text(f"{document.kind} {document.name}", style="bold"), table, Text(), *told, *advice)
+
+
+def _for_rows(resolution: Resolution, rows: int | None) -> str:
+    return unusual_for_rows(resolution.spec, rows) if rows is not None and resolution.spec.method is not None else ""
 
 
 def resolved_values(resolution: Resolution) -> dict[str, Any]:
@@ -43,18 +76,30 @@ def to_json(resolution: Resolution) -> str:
     )
 
 
-def summarise(resolution: Resolution) -> str:
-    """Ranks, effective batch and how long the training is, as far as it is known without the data."""
+def summarise(resolution: Resolution, rows: int | None = None) -> str:
+    """Ranks, effective batch, how long the training is and how many checkpoints it leaves, as far as that is known (O-15)."""
     spec = resolution.spec
     ranks = spec.replicas * processes_per_replica(spec)
     batch = spec.training.batch_size * spec.training.grad_accum_steps * max(ranks, 1)
     where = f"{_count(spec.resources.gpus_per_replica, 'GPU')} each" if spec.resources.device == "gpu" else "on CPU"
     held = " (paused: replicas is 0)" if spec.replicas == 0 else ""
     pods = f"{_count(spec.replicas, 'pod')} {where}, {_count(ranks, 'rank')}{held}"
-    return f"{pods}; {_count(batch, 'row')} per optimizer step; {_length(spec.training)}"
+    return f"{pods}; {_count(batch, 'row')} per optimizer step; {_length(spec, rows, max(ranks, 1))}"
 
 
-def _length(training: Training) -> str:
+def _length(spec: FineTuneJobSpec, rows: int | None, ranks: int) -> str:
+    try:
+        known = trained_rows(spec, rows) if rows is not None else None
+        length = length_of(spec, rows=known, world_size=ranks) if spec.method is not None else None
+    except ValueError as error:
+        raise CliError(str(error)) from error
+    if length is None:
+        return _limits(spec.training)
+    checkpoints = f"; {_count(length.checkpoints, 'checkpoint')}" if length.checkpoints is not None else ""
+    return f"{_count(length.steps, 'optimizer step')}{checkpoints}"
+
+
+def _limits(training: Training) -> str:
     epochs, steps = _count(training.epochs, "epoch"), _count(training.max_steps, "optimizer step")
     if training.max_steps <= 0:
         return epochs

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from rich.console import Console
+
 from finetune_api.models.status import Phase
 
 PHASE_STYLE: Final = {
@@ -24,6 +26,16 @@ PHASE_STYLE: Final = {
     Phase.FAILED: "bold red",
 }
 """The same colours as on the dashboards: waiting blue, running and done green, held orange, failed red."""
+
+
+LIST_WIDTH: Final = 240
+"""Characters of a line of a list that is no terminal's."""
+
+
+def list_console() -> Console:
+    """A console for lists: where they go to a file or another program, names are not cut to a terminal's width."""
+    console = Console()
+    return console if console.is_terminal else Console(width=max(console.width, LIST_WIDTH))
 
 
 def format_duration(seconds: float) -> str:

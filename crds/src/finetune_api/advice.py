@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from finetune_api.describe import plain
 from finetune_api.exports import exports
+from finetune_api.quantities import number_of
 from finetune_api.resolve import ADAPTER_SHAPE, ATTACHED, Resolution, flatten
 
 OUTSIDE_RECOMMENDED = "OutsideRecommended"
@@ -54,17 +55,8 @@ def _warms_up_by_ratio(job: Leaves) -> bool:
     return bool(job["training.warmupSteps"] == 0 and job["training.lrScheduler"] != "constant")
 
 
-_SCALES = {"m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
-
-
-def cpus(quantity: str) -> float:
-    """The number a Kubernetes quantity stands for: ``500m`` is 0.5."""
-    number = quantity.rstrip("mkMGTPi")
-    return float(number) * _SCALES.get(quantity[len(number) :], 1)
-
-
 def _loaders_exceed_cpus(job: Leaves) -> bool:
-    return "resources.cpu" in job and job["dataset.numWorkers"] > cpus(job["resources.cpu"])
+    return "resources.cpu" in job and job["dataset.numWorkers"] > number_of(job["resources.cpu"])
 
 
 def _on_cpu(job: Leaves) -> bool:
@@ -208,8 +200,8 @@ WITHOUT_EFFECT = (
 def warnings_for(resolution: Resolution) -> dict[str, str]:
     """Condition type -> message, for each kind of advice there is something of.
 
-    A setting without effect is told to who wrote it, the job; FP16 of a preset counts as well, for it would decide the numbers. What a
-    TrainingMethod's program makes of a value is not known here: its jobs get no such advice.
+    A setting without effect is told to who wrote it, the job; FP16 of a preset or BaseModel counts as well, for it would decide the
+    numbers. What a TrainingMethod's program makes of a value is not known here: its jobs get no such advice.
     """
     if resolution.spec.method is None:
         return {}
@@ -229,7 +221,7 @@ def warnings_for(resolution: Resolution) -> dict[str, str]:
 
 def _is_told(path: str, resolution: Resolution) -> bool:
     source = resolution.sources.get(path)
-    return source == "job" or (source == "preset" and path == "precision.fp16")
+    return source == "job" or (source in ("preset", "model") and path == "precision.fp16")
 
 
 def _shorten(message: str) -> str:

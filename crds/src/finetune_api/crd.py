@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from finetune_api.constants import (
+    BASE_MODEL_KIND,
+    BASE_MODEL_PLURAL,
     CLUSTER_PRESET_KIND,
     CLUSTER_PRESET_PLURAL,
+    DATASET_KIND,
+    DATASET_PLURAL,
     GROUP,
     KIND,
     METHOD_KIND,
@@ -17,9 +21,12 @@ from finetune_api.constants import (
     VERSION,
 )
 from finetune_api.describe import describe, describe_meaning, describe_range
-from finetune_api.models.partial import JobInput, MethodInput, PresetInput
+from finetune_api.models.dataset import DatasetStatus
+from finetune_api.models.partial import BaseModelInput, DatasetInput, JobInput, MethodInput, PresetInput
 from finetune_api.models.status import FineTuneJobStatus, Phase
 from finetune_api.rules import CANCELLED_IS_FINAL, JOB_NAME, SchemaRule
+from finetune_api.rules.base_model import DEFAULT_RULES, ENTRY_RULES
+from finetune_api.rules.dataset import DATASET_NAME, DATASET_RULES
 from finetune_api.rules.training_method import NAME_RULES, PARAMETER_RULES, UNIQUE_NAMES, EntryRule
 from finetune_api.schema import JSON, attach_rules, structural
 
@@ -61,17 +68,42 @@ METHOD_COLUMNS = [
     column("Age", "date", ".metadata.creationTimestamp"),
     column("Description", "string", ".spec.description", wide=True),
 ]
+BASE_MODEL_COLUMNS = [
+    column("URI", "string", ".spec.uri"),
+    column("Type", "string", ".spec.type"),
+    column("Parameters", "integer", ".spec.parameters"),
+    column("Eligible", "boolean", ".spec.eligible"),
+    column("Age", "date", ".metadata.creationTimestamp"),
+    column("Context", "integer", ".spec.contextLength", wide=True),
+    column("Description", "string", ".spec.description", wide=True),
+]
+DATASET_COLUMNS = [
+    column("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
+    column("Phase", "string", ".status.phase"),
+    column("Examples", "integer", ".status.examples"),
+    column("Format", "string", ".status.format"),
+    column("Age", "date", ".metadata.creationTimestamp"),
+    column("Origin", "string", ".spec.origin", wide=True),
+    column("URI", "string", ".spec.uri", wide=True),
+    column("Validated", "date", ".status.lastValidated", wide=True),
+    column("Description", "string", ".spec.description", wide=True),
+]
 
 
 _NEVER = {"lastTransitionTime": "1970-01-01T00:00:00Z", "reason": "Unseen"}
-NOBODY_LOOKED: JSON = {
-    "phase": Phase.PENDING.value,
-    "conditions": [
-        {"type": "Ready", "status": "Unknown", "message": "Waiting for the operator to look at this job", **_NEVER},
-        {"type": "Reconciling", "status": "True", "message": "Waiting for the operator to look at this job", **_NEVER},
-    ],
-}
-"""Status of a new job, from the schema: without it kstatus takes a job that nobody looks at, the operator being away, for a healthy one."""
+
+
+def nobody_looked(thing: str) -> JSON:
+    """Status of a new object, from the schema.
+
+    Without it kstatus takes one that nobody looks at, the operator being away, for a healthy one.
+    """
+    message = f"Waiting for the operator to look at this {thing}"
+    told = (("Ready", "Unknown"), ("Reconciling", "True"))
+    return {
+        "phase": Phase.PENDING.value,
+        "conditions": [{"type": kind, "status": status, "message": message, **_NEVER} for kind, status in told],
+    }
 
 
 def finetune_job() -> JSON:
@@ -79,7 +111,7 @@ def finetune_job() -> JSON:
     spec = structural(JobInput, describe)
     attach_rules(spec, preset=False)
     spec["properties"]["desiredState"]["x-kubernetes-validations"] = [_validation(CANCELLED_IS_FINAL)]
-    status = {**structural(FineTuneJobStatus, describe_meaning), "default": NOBODY_LOOKED}
+    status = {**structural(FineTuneJobStatus, describe_meaning), "default": nobody_looked("job")}
     for block in status["properties"].values():
         if block["type"] == "object":
             block["x-kubernetes-map-type"] = "atomic"  # the operator writes it whole: no manager for each field, which doubled a status
@@ -122,9 +154,34 @@ def training_method() -> JSON:
     return _definition("Cluster", METHOD_KIND, METHOD_PLURAL, "trm", _version(schema, METHOD_COLUMNS))
 
 
+def base_model() -> JSON:
+    """BaseModel: an entry of the catalogue of models, for jobs to choose."""
+    spec = structural(BaseModelInput, describe_range)
+    attach_rules(spec, ENTRY_RULES, preset=False)
+    attach_rules(spec["properties"]["defaults"], DEFAULT_RULES, preset=True)
+    schema = _root("A model to start from, as the administrators offer it. Jobs choose it by model.uri ref:name.", spec)
+    return _definition("Cluster", BASE_MODEL_KIND, BASE_MODEL_PLURAL, "ftbm", _version(schema, BASE_MODEL_COLUMNS))
+
+
+def dataset() -> JSON:
+    """Dataset: data that is looked at once, for jobs to choose."""
+    spec = structural(DatasetInput, describe_range)
+    attach_rules(spec, DATASET_RULES, preset=False)
+    status = {**structural(DatasetStatus, describe_meaning), "default": nobody_looked("dataset")}
+    schema = _root("Data that is looked at before anything is trained on it. Jobs choose it by dataset.uri ref:name.", spec, status)
+    schema["properties"]["metadata"]["properties"] = {"name": {"type": "string"}}
+    schema["x-kubernetes-validations"] = [{"fieldPath": ".metadata.name", **_validation(DATASET_NAME)}]
+    version: JSON = {
+        **_version(schema, DATASET_COLUMNS),
+        "selectableFields": [{"jsonPath": ".status.phase"}],
+        "subresources": {"status": {}},
+    }
+    return _definition("Namespaced", DATASET_KIND, DATASET_PLURAL, "ftds", version)
+
+
 def definitions() -> dict[str, JSON]:
     """Every CustomResourceDefinition by its name."""
-    documents = (finetune_job(), finetune_preset(), cluster_finetune_preset(), training_method())
+    documents = (finetune_job(), finetune_preset(), cluster_finetune_preset(), training_method(), base_model(), dataset())
     return {document["metadata"]["name"]: document for document in documents}
 
 

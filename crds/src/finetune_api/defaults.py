@@ -1,6 +1,6 @@
 """The one table of defaults. Nothing here is ever written into a job's ``spec``; ``status.resolved`` shows what was used and why.
 
-Precedence: job > preset > backend > method > adapter type > base table. Values a rule derives from others
+Precedence: job > preset > Dataset > BaseModel > backend > method > adapter type > base table. Values a rule derives from others
 (``adapter.alpha`` = rank) stay unset here.
 """
 

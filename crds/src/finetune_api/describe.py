@@ -17,9 +17,9 @@ def describe_meaning(_path: str, node: Mapping[str, Any]) -> str:
 
 
 def describe_range(path: str, node: Mapping[str, Any]) -> str:
-    """The docstring and the range: for objects whose defaults are their schema's."""
-    allowed = value_range(node)
-    return f"{describe_meaning(path, node)} Range: {allowed}." if allowed else describe_meaning(path, node)
+    """The docstring, unit and range: for objects whose defaults are their schema's."""
+    known = {"Unit": node.get("x-unit", ""), "Range": value_range(node)}
+    return " ".join([describe_meaning(path, node), *(f"{label}: {text}." for label, text in known.items() if text)])
 
 
 def describe(path: str, node: Mapping[str, Any]) -> str:

@@ -8,10 +8,11 @@ from typing import Any
 
 import yaml
 
-from finetune_api.constants import API_VERSION, CLUSTER_PRESET_KIND, KIND, METHOD_KIND, PRESET_KIND
-from finetune_api.models.partial import validate_job, validate_method, validate_preset
+from finetune_api.constants import API_VERSION, BASE_MODEL_KIND, CLUSTER_PRESET_KIND, DATASET_KIND, KIND, METHOD_KIND, PRESET_KIND
+from finetune_api.models.partial import validate_base_model, validate_dataset, validate_job, validate_method, validate_preset
 from finetune_api.problems import Problem, SpecError
 from finetune_api.rules import check_name
+from finetune_api.rules.dataset import check_dataset_name
 
 
 class _Loader(yaml.SafeLoader):
@@ -31,11 +32,15 @@ def load_documents(text: str) -> Iterator[Any]:
     return (document for document in yaml.load_all(text, Loader=_Loader) if document is not None)
 
 
+_NAMES: Mapping[Any, Callable[[str], list[Problem]]] = {KIND: check_name, DATASET_KIND: check_dataset_name}
+"""Kind -> what finds the name of its objects wrong."""
 _JUDGES: Mapping[Any, Callable[[object], None]] = {
     KIND: validate_job,
     PRESET_KIND: validate_preset,
     CLUSTER_PRESET_KIND: validate_preset,
     METHOD_KIND: validate_method,
+    BASE_MODEL_KIND: validate_base_model,
+    DATASET_KIND: validate_dataset,
 }
 """Kind -> what raises :class:`SpecError` for its spec."""
 
@@ -52,8 +57,8 @@ def validate_document(document: object) -> None:
         raise SpecError([Problem("kind", kind, f"{version} {kind} is unknown; write apiVersion: {API_VERSION} and kind: {KIND}")])
     problems: list[Problem] = []
     metadata = document.get("metadata")
-    if kind == KIND and isinstance(metadata, Mapping) and "name" in metadata:
-        problems += check_name(str(metadata["name"]))
+    if kind in _NAMES and isinstance(metadata, Mapping) and "name" in metadata:
+        problems += _NAMES[kind](str(metadata["name"]))
     unknown = sorted(set(document) - {"apiVersion", "kind", "metadata", "spec", "status"})
     problems += [Problem(name, document[name], "unknown field; did you mean spec?") for name in unknown]
     try:

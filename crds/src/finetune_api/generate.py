@@ -8,8 +8,11 @@ from typing import Any
 
 import yaml
 
-from finetune_api.constants import API_VERSION, CLUSTER_PRESET_KIND, GROUP
+from finetune_api.base_model_reference import base_model_reference
+from finetune_api.base_models import SHIPPED_BASE_MODELS
+from finetune_api.constants import API_VERSION, BASE_MODEL_KIND, CLUSTER_PRESET_KIND, GROUP
 from finetune_api.crd import definitions
+from finetune_api.dataset_reference import dataset_reference
 from finetune_api.lifecycle_reference import lifecycle_reference
 from finetune_api.method_reference import method_reference
 from finetune_api.metrics_reference import metrics_reference
@@ -25,8 +28,12 @@ def generated_files() -> dict[PurePosixPath, str]:
     files = {PurePosixPath(f"crds/{name}.yaml"): _yaml(document) for name, document in definitions().items()}
     for name, preset in SHIPPED.items():
         files[PurePosixPath(f"crds/presets/{name}.yaml")] = _yaml(preset_document(name, preset))
+    for name, spec in SHIPPED_BASE_MODELS.items():
+        files[PurePosixPath(f"crds/basemodels/{name}.yaml")] = _yaml(base_model_document(name, spec))
     files[PurePosixPath("docs/reference/finetunejob.md")] = job_reference()
     files[PurePosixPath("docs/reference/trainingmethod.md")] = method_reference()
+    files[PurePosixPath("docs/reference/basemodel.md")] = base_model_reference()
+    files[PurePosixPath("docs/reference/dataset.md")] = dataset_reference()
     files[PurePosixPath("docs/reference/lifecycle.md")] = lifecycle_reference()
     files[PurePosixPath("docs/reference/metrics.md")] = metrics_reference()
     return files
@@ -36,6 +43,11 @@ def preset_document(name: str, preset: ShippedPreset) -> dict[str, Any]:
     """A shipped preset as a ClusterFineTunePreset."""
     metadata = {"name": name, "annotations": {ANNOTATION_DESCRIPTION: preset.description}}
     return {"apiVersion": API_VERSION, "kind": CLUSTER_PRESET_KIND, "metadata": metadata, "spec": preset.spec}
+
+
+def base_model_document(name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A shipped BaseModel."""
+    return {"apiVersion": API_VERSION, "kind": BASE_MODEL_KIND, "metadata": {"name": name}, "spec": spec}
 
 
 class _Dumper(yaml.SafeDumper):

@@ -38,6 +38,12 @@ def place(expression: str, field: str) -> Placed:
     return Placed((), expression)
 
 
+def fields_read(expression: str) -> frozenset[str]:
+    """Dotted paths of the fields that an expression on a spec reads; of the blocks around them it may ask whether they are there."""
+    paths = {".".join(_steps(found[1])) for found in _READ.finditer(expression)}
+    return frozenset(path for path in paths if not any(other.startswith(f"{path}.") for other in paths))
+
+
 def _move(expression: str, at: Steps) -> str | None:
     """The expression with ``self`` being the value of a field; None if it reads something else, or asks whether that field is there."""
     inner = _ABSENT_OR.sub(lambda found: "" if _is_above(_steps(found[1]), at) else found[0], expression)

@@ -11,7 +11,15 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from finetune_api.models.base import NAME_PATTERN, QUANTITY_PATTERN, ApiModel, nested_model
-from finetune_api.models.sources import CONFIG_PATTERN, DATA_PATTERN, MODEL_PATTERN, RESUME_PATTERN, STORE_PATTERN
+from finetune_api.models.sources import (
+    CONFIG_PATTERN,
+    DATA_OR_REF_PATTERN,
+    DATA_PATTERN,
+    MODEL_OR_REF_PATTERN,
+    MODEL_PATTERN,
+    RESUME_PATTERN,
+    STORE_PATTERN,
+)
 
 MAX_VALUE = 80
 """Characters of a value that a message repeats."""
@@ -81,8 +89,12 @@ _PATTERNS = {
     NAME_PATTERN: "the name of an object: lower case letters, digits, - and .",
     QUANTITY_PATTERN: "a quantity such as 500m, 4 or 16Gi",
     MODEL_PATTERN: "an address: hf://org/name@revision, s3://bucket/path, gs://bucket/path, pvc://claim/path or https://host/file.tar",
+    MODEL_OR_REF_PATTERN: "an address: hf://org/name@revision, s3://bucket/path, gs://bucket/path, pvc://claim/path or "
+    "https://host/file.tar; or ref:name, a BaseModel",
     DATA_PATTERN: "an address: hf://org/name@revision, s3://bucket/key, gs://bucket/key, pvc://claim/path, https://host/path "
     "or configmap://name/key",
+    DATA_OR_REF_PATTERN: "an address: hf://org/name@revision, s3://bucket/key, gs://bucket/key, pvc://claim/path, https://host/path "
+    "or configmap://name/key; or ref:name, a Dataset",
     CONFIG_PATTERN: "an address: s3://bucket/key, gs://bucket/key, pvc://claim/path, https://host/path or configmap://name/key",
     STORE_PATTERN: "a prefix in a store: s3://bucket/prefix or gs://bucket/prefix",
     RESUME_PATTERN: "latest, none, checkpoint-<step> or the address of a checkpoint directory (s3://, gs://, pvc://)",

@@ -20,8 +20,9 @@ _INTRODUCTION = """\
 # FineTuneJob
 
 `apiVersion: finetune.dev/v1alpha1`, short name `ftj`. Required are `model.uri` and `dataset.uri`; everything else has a default or may
-stay away. Precedence: job, preset, method, adapter type, table of defaults. Only fields marked *stored* get their default written into
-the object by the API server; all others stay as written, and `status.resolved` shows what was used and who decided.
+stay away. Precedence: job, preset, Dataset, BaseModel, backend, method, adapter type, table of defaults. Only fields marked *stored* get
+their default written into the object by the API server; all others stay as written, and `status.resolved` shows what was used and who
+decided.
 
 *Resume* says what an edit means for a job that has already run: `free` takes effect at the next start, `schedule` applies from the resumed
 step on, `identity` would make it another training and is refused.

@@ -1,4 +1,4 @@
-"""From what the user wrote to what is run: presets and defaults merged in, each value with its source."""
+"""From what the user wrote to what is run: presets, Datasets, BaseModels and defaults merged in, each value with its source."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from finetune_api.models.base import ApiModel, ResumeClass, is_list, nested_mode
 from finetune_api.models.methods import METHOD_BLOCKS
 from finetune_api.models.spec import FineTuneJobSpec
 
-Source = Literal["job", "preset", "backend", "adapter", "method", "default"]
+Source = Literal["job", "preset", "dataset", "model", "backend", "adapter", "method", "default"]
 
 
 ADAPTER_SHAPE = tuple(f"adapter.{name}" for name in ("rank", "alpha", "dropout", "targetModules", "allowCustomModules", "peftConfig"))
@@ -64,15 +64,34 @@ def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def resolve(job: Mapping[str, Any], preset: Mapping[str, Any] | None = None, own: Mapping[str, Any] | None = None) -> Resolution:
+def resolve(
+    job: Mapping[str, Any],
+    preset: Mapping[str, Any] | None = None,
+    own: Mapping[str, Any] | None = None,
+    base_model: Mapping[str, Any] | None = None,
+    dataset: Mapping[str, Any] | None = None,
+) -> Resolution:
     """Complete a job's spec.
 
     ``job`` and ``preset`` are specs as users write them (camelCase trees, already validated), ``own`` what the TrainingMethod they choose
-    (:func:`chosen_method`) gives defaults for. Raises :class:`pydantic.ValidationError` when the result is no valid spec, for example when
-    preset and job contradict each other.
+    (:func:`chosen_method`) gives defaults for, ``base_model`` and ``dataset`` the specs of the BaseModel and the Dataset they choose
+    (:func:`chosen_model`, :func:`chosen_dataset`). Raises :class:`pydantic.ValidationError` when the result is no valid
+    spec, for example when preset and job contradict each other.
     """
     job_leaves = flatten(job)
     preset_leaves = _of_same_method(flatten(preset or {}), job_leaves)
+    of_model: dict[str, Any] = {}
+    if chosen_model(job, preset) is not None:
+        assert base_model is not None, "whoever resolves a job has looked for the BaseModel it chooses"
+        job_leaves, preset_leaves = without(job_leaves, (MODEL_URI,)), without(preset_leaves, (MODEL_URI,))
+        of_model = _without_contradictions(model_leaves(base_model), {**preset_leaves, **job_leaves})
+    of_dataset: dict[str, Any] = {}
+    if chosen_dataset(job, preset) is not None:
+        assert dataset is not None, "whoever resolves a job has looked for the Dataset it chooses"
+        job_leaves, preset_leaves = without(job_leaves, (DATASET_URI,)), without(preset_leaves, DATASET_FIELDS)
+        of_dataset = dataset_leaves(dataset)
+        if {**preset_leaves, **job_leaves}.get("dataset.evalRatio"):
+            of_dataset.pop("dataset.evalUri", None)  # a share of the rows is wanted instead
     is_custom = _METHOD_NAME in {**preset_leaves, **job_leaves}
     method = None if is_custom else {**preset_leaves, **job_leaves}.get("method", BASE["method"])
     of_method = flatten(own or {}) if is_custom else METHOD[str(method)]
@@ -82,9 +101,11 @@ def resolve(job: Mapping[str, Any], preset: Mapping[str, Any] | None = None, own
     preset_leaves = _without_other_blocks(preset_leaves, blocks)
     adapter_type = {**BASE, **of_method, **preset_leaves, **job_leaves}["adapter.type"]
     if adapter_type == "full":
-        preset_leaves = _without(preset_leaves, (*ADAPTER_SHAPE, "adapter.attach"))
+        preset_leaves = without(preset_leaves, (*ADAPTER_SHAPE, "adapter.attach"))
     elif ATTACHED in job_leaves:
-        preset_leaves = _without(preset_leaves, ADAPTER_SHAPE)
+        preset_leaves = without(preset_leaves, ADAPTER_SHAPE)
+    if adapter_type == "full" or ATTACHED in {**preset_leaves, **job_leaves}:
+        of_model = without(of_model, ADAPTER_SHAPE)  # as a preset's
     backend = {**BASE, **of_method, **preset_leaves, **job_leaves}["training.backend"]
     layers: Sequence[tuple[Source, Mapping[str, Any]]] = (
         ("default", SCHEMA),
@@ -92,6 +113,8 @@ def resolve(job: Mapping[str, Any], preset: Mapping[str, Any] | None = None, own
         ("adapter", ADAPTER.get(adapter_type, {})),
         ("method", of_method),
         ("backend", BACKEND.get(backend, {})),
+        ("model", of_model),
+        ("dataset", of_dataset),
         ("preset", preset_leaves),
         ("job", job_leaves),
     )
@@ -104,10 +127,50 @@ def resolve(job: Mapping[str, Any], preset: Mapping[str, Any] | None = None, own
     return Resolution(FineTuneJobSpec.model_validate(unflatten(leaves)), sources)
 
 
-def _without(leaves: Mapping[str, Any], dropped: Sequence[str]) -> dict[str, Any]:
+def without(leaves: Mapping[str, Any], dropped: Sequence[str]) -> dict[str, Any]:
     """Leave out fields and all below them."""
     below = tuple(f"{path}." for path in dropped)
     return {path: value for path, value in leaves.items() if path not in dropped and not path.startswith(below)}
+
+
+def model_leaves(base_model: Mapping[str, Any]) -> dict[str, Any]:
+    """What a BaseModel sets in a job that chooses it, by path."""
+    own = {"uri": base_model["uri"], "type": base_model.get("type"), "trustRemoteCode": base_model.get("trustRemoteCode") or None}
+    return flatten({**(base_model.get("defaults") or {}), "model": own})
+
+
+def _without_contradictions(of_model: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model prefers, but where job or preset go another way: number formats count as a whole, one template replaces the other."""
+    dropped = ["precision"] if any(path.startswith("precision.") for path in others) else []
+    if "dataset.promptTemplate" in others:
+        dropped.append("dataset.chatTemplate")
+    return without(of_model, dropped)
+
+
+def dataset_leaves(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """What a Dataset sets in a job that chooses it, by path."""
+    own = {name: dataset.get(name) for name in ("uri", *OF_DATASET, "onError")}
+    return flatten({"dataset": own, "secrets": dataset.get("secrets")})
+
+
+OF_DATASET = ("split", "config", "format", "promptColumn", "outputColumn", "secretRef", "region", "evalUri")
+"""Fields of a job's block dataset that a Dataset it names says for it."""
+DATASET_URI = "dataset.uri"
+DATASET_FIELDS = (DATASET_URI, *(f"dataset.{name}" for name in OF_DATASET))
+MODEL_URI = "model.uri"
+_REFERENCE = "ref:"
+
+
+def chosen_model(job: Mapping[str, Any], preset: Mapping[str, Any] | None = None) -> str | None:
+    """Name of the BaseModel that a job, or its preset, chooses; None: an address."""
+    uri = {**flatten(preset or {}), **flatten(job)}.get(MODEL_URI)
+    return str(uri).removeprefix(_REFERENCE) if uri is not None and str(uri).startswith(_REFERENCE) else None
+
+
+def chosen_dataset(job: Mapping[str, Any], preset: Mapping[str, Any] | None = None) -> str | None:
+    """Name of the Dataset that a job, or its preset, chooses; None: an address."""
+    uri = {**flatten(preset or {}), **flatten(job)}.get(DATASET_URI)
+    return str(uri).removeprefix(_REFERENCE) if uri is not None and str(uri).startswith(_REFERENCE) else None
 
 
 def chosen_method(job: Mapping[str, Any], preset: Mapping[str, Any] | None = None) -> str | None:

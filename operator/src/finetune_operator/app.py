@@ -19,16 +19,18 @@ from urllib.parse import urlsplit
 import kopf
 from aiohttp import web
 
-from finetune_api.constants import GROUP, PLURAL, VERSION
+from finetune_api.constants import DATASET_PLURAL, GROUP, PLURAL, VERSION
 from finetune_api.contract import metrics as names
 from finetune_operator import health
 from finetune_operator.clocks import Clocks, system_clocks
 from finetune_operator.cluster.client import Client, KubernetesTransport
+from finetune_operator.cluster.datasets import DatasetKey
 from finetune_operator.cluster.errors import ApiError, NotFoundError
 from finetune_operator.cluster.events import EventWriter
 from finetune_operator.cluster.lease import Election, LeaseLock, LeaseSettings
 from finetune_operator.cluster.observe import JobKey
 from finetune_operator.feed import JobFeed, JobLookup
+from finetune_operator.feed_datasets import DatasetFeed
 from finetune_operator.handlers import build_registry
 from finetune_operator.job_metrics import JobCollector, JobHistory
 from finetune_operator.metrics import OperatorMetrics
@@ -41,6 +43,7 @@ from finetune_operator.progress.tokens import Authenticator, PosterLookup, Token
 from finetune_operator.progress.writer import ProgressWriter
 from finetune_operator.queue import WorkQueue
 from finetune_operator.reconcile import Reconciler
+from finetune_operator.reconcile_dataset import DatasetReconciler
 from finetune_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -48,6 +51,7 @@ log = logging.getLogger(__name__)
 STUCK_SECONDS = 300.0
 """A look at a job takes well under a second; one that takes this long hangs."""
 CRD_LOOK_SECONDS = 2.0
+WATCHED = frozenset({PLURAL, DATASET_PLURAL})
 FIRST_LOOKS_PER_SECOND = 100.0
 """A new leader looks at every job once, at this pace."""
 
@@ -67,6 +71,7 @@ class Operator:
         self._leading = False
         history = JobHistory(self._metrics.registry, is_leader=self._lock.is_leader, now=clocks.now)
         self._feed = JobFeed(self._mark, self._forget, on_change=history.changed, lag=lambda: self._queue.oldest_seconds)
+        self._datasets = DatasetFeed(self._mark, self._forget_dataset, waiting_for=self._feed.waiting_for)
         self._tls = TlsKeeper(self._client, _tls_settings(settings, directory), may_write=self._may_issue, now=clocks.now)
         self._publisher = CaPublisher(self._fenced, lambda: self._tls.ca, clock=self._clocks.monotonic)
         self._events = EventWriter(self._fenced, identity=settings.identity, now=clocks.now)
@@ -81,8 +86,8 @@ class Operator:
 
     # --- parts ---
 
-    def _build_queue(self) -> WorkQueue[JobKey]:
-        reconciler = Reconciler(
+    def _build_queue(self) -> WorkQueue[JobKey | DatasetKey]:
+        jobs = Reconciler(
             self._fenced,
             self._events,
             ca=self._publisher,
@@ -90,8 +95,19 @@ class Operator:
             now=self._clocks.now,
             forget=self._feed.drop,
         )
+        datasets = DatasetReconciler(
+            self._fenced,
+            self._events,
+            settings=self._settings.for_plan(self._version),
+            now=self._clocks.now,
+            forget=self._datasets.drop,
+        )
+
+        async def reconcile(key: JobKey | DatasetKey) -> float | None:
+            return await (jobs.reconcile(key) if isinstance(key, JobKey) else datasets.reconcile(key))
+
         return WorkQueue(
-            reconciler.reconcile,
+            reconcile,
             clock=self._clocks.monotonic,
             rng=random.Random(),  # noqa: S311 - spreads load
             resync_seconds=self._settings.resync_seconds,
@@ -119,13 +135,16 @@ class Operator:
     def _may_issue(self) -> bool:
         return self._settings.tls_source == "self" and self._lock.is_leader()
 
-    def _mark(self, key: JobKey, delay: float) -> None:
+    def _mark(self, key: JobKey | DatasetKey, delay: float) -> None:
         if self._leading:
             self._queue.add(key, delay)
 
     def _forget(self, key: JobKey) -> None:
         self._queue.forget(key)
         self._writer.forget(key)
+
+    def _forget_dataset(self, key: DatasetKey) -> None:
+        self._queue.forget(key)
 
     def _act_on_news(self, key: JobKey, news: News) -> None:
         """News this replica stored: as the leader it acts on them now, and their watch event is none."""
@@ -136,7 +155,8 @@ class Operator:
     async def _lead(self) -> None:
         """What only the leader does."""
         self._leading = True
-        self._queue.spread(self._feed.unsettled(), over_seconds=len(self._feed) / FIRST_LOOKS_PER_SECOND)
+        known = len(self._feed) + len(self._datasets)
+        self._queue.spread([*self._feed.unsettled(), *self._datasets.keys()], over_seconds=known / FIRST_LOOKS_PER_SECOND)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._queue.run(self._settings.workers), name="queue")
@@ -180,7 +200,7 @@ class Operator:
         await self._await_crd()
         listening = asyncio.create_task(self._listen_again(), name="signals")
         await kopf.operator(
-            registry=build_registry(self._feed, lambda resource, kind: self._metrics.events.labels(resource, kind).inc()),
+            registry=build_registry(self._feed, self._datasets, lambda resource, kind: self._metrics.events.labels(resource, kind).inc()),
             clusterwide=not self._settings.watch_namespaces,
             namespaces=self._settings.watch_namespaces,
             standalone=True,
@@ -194,17 +214,21 @@ class Operator:
         self._listen()
 
     async def _await_crd(self) -> None:
-        """Kopf looks for resources once: do not let it look before the CRD is served."""
+        """Kopf looks for resources once: do not let it look before the CRDs are served."""
         while True:
+            missing = WATCHED
             try:
                 found = await self._client.raw(f"/apis/{GROUP}/{VERSION}")
-                if any(resource["name"] == PLURAL for resource in found.get("resources") or ()):
+                missing = WATCHED - {resource["name"] for resource in found.get("resources") or ()}
+                if not missing:
                     return
-                log.info("waiting for the CRD", extra={"crd": f"{PLURAL}.{GROUP}"})
             except NotFoundError:
-                log.info("waiting for the CRD", extra={"crd": f"{PLURAL}.{GROUP}"})
+                pass  # none of them: said below
             except ApiError as error:
                 log.warning("API server not usable yet", extra={"error": str(error)})
+                await asyncio.sleep(CRD_LOOK_SECONDS)
+                continue
+            log.info("waiting for the CRDs", extra={"crds": ", ".join(f"{plural}.{GROUP}" for plural in sorted(missing))})
             await asyncio.sleep(CRD_LOOK_SECONDS)
 
     @asynccontextmanager

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from finetune_api.constants import LABEL_JOB
 from finetune_api.models.status import FINAL_PHASES, PauseStatus, StatusProgress
+from finetune_api.resolve import chosen_dataset
 from finetune_operator.cluster.client import Client
 from finetune_operator.cluster.observe import JobKey
 from finetune_operator.cluster.resources import FINETUNE_JOBS
@@ -46,6 +47,8 @@ class Known:
     pause_policy: Mapping[str, Any]
     merged: Merged
     shown: Shown
+    dataset: str | None = None
+    """The Dataset it names itself, while it waits for its first run."""
 
     @property
     def updated_at(self) -> datetime | None:
@@ -116,6 +119,10 @@ class JobFeed:
         if known is not None:
             self._known[key] = replace(known, news=known.news | news)
 
+    def waiting_for(self, namespace: str, dataset: str) -> list[JobKey]:
+        """Jobs that name a Dataset and have not run yet."""
+        return [key for key, known in self._known.items() if known.dataset == dataset and key.namespace == namespace and not known.settled]
+
     def drop(self, key: JobKey) -> None:
         """A job is gone."""
         self._on_change(key, self._known.pop(key, None), None)
@@ -160,7 +167,7 @@ def read_known(manifest: Manifest) -> Known:
     recent = (status.get("checkpoints") or {}).get("recent") or ()
     return Known(
         uid=metadata["uid"],
-        trigger=_trigger(metadata),
+        trigger=trigger_of(metadata),
         news=news_in(progress),
         phase=status.get("phase", ""),
         reason=status.get("reason", ""),
@@ -178,10 +185,12 @@ def read_known(manifest: Manifest) -> Known:
         if final
         else Merged(frozenset((c["attempt"], c["step"], c.get("resumable", True)) for c in recent), dict(status.get("facts") or {})),
         shown=read_shown(manifest),
+        dataset=chosen_dataset({"dataset": spec.get("dataset") or {}}) if not status.get("run") else None,
     )
 
 
-def _trigger(metadata: Mapping[str, Any]) -> int:
+def trigger_of(metadata: Mapping[str, Any]) -> int:
+    """Hash of what makes an object worth a reconcile: generation, labels, annotations, finalizers, deletion."""
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
     return hash(
         (

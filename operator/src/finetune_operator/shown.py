@@ -83,6 +83,8 @@ def read_shown(manifest: Manifest) -> Shown:
 
 def _label(spec: Mapping[str, Any], resolved: Mapping[str, Any], label: str) -> str:
     own = _configured(spec, resolved, "methodRef.name") if label == "method" else ""
+    if label in ("model", "dataset"):  # an address, also where the job names a BaseModel or Dataset
+        own = _resolved(resolved, CONFIG_PATHS[label])[:MAX_LABEL_CHARS]
     return own or _configured(spec, resolved, CONFIG_PATHS[label])
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from finetune_api.advice import MAX_MESSAGE, OUTSIDE_RECOMMENDED, SETTING_IGNORED, cpus, warnings_for
+from finetune_api.advice import MAX_MESSAGE, OUTSIDE_RECOMMENDED, SETTING_IGNORED, warnings_for
 from finetune_api.presets import SHIPPED
+from finetune_api.quantities import number_of
 from finetune_api.resolve import resolve, unflatten
 from tests.support.manifests import spec_of
 
@@ -110,4 +111,4 @@ def test_messages_fit_into_a_condition() -> None:
 
 @pytest.mark.parametrize(("quantity", "number"), [("500m", 0.5), ("4", 4.0), ("1.5", 1.5), ("2k", 2000.0)])
 def test_quantities(quantity: str, number: float) -> None:
-    assert cpus(quantity) == number
+    assert number_of(quantity) == number

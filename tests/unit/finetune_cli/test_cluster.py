@@ -29,6 +29,9 @@ class FakeApi:
             raise answer
         return answer
 
+    def list_cluster_custom_object(self, *_: Any) -> Any:
+        return self.get_namespaced_custom_object()
+
     def list_namespaced_custom_object(self, *_: Any) -> Any:
         raise AssertionError("the fake watch does not call it")
 
@@ -88,6 +91,14 @@ def test_a_server_that_stays_away_is_an_error(monkeypatch: pytest.MonkeyPatch) -
     cluster = make_cluster(monkeypatch, FakeApi(*[urllib3.exceptions.ProtocolError("refused")] * 3))
     with pytest.raises(CliError, match="reading finetunejob/demo in namespace team: the API server does not answer"):
         cluster.job(REF)
+
+
+def test_the_catalogue_is_read_again_while_the_server_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """C-03."""
+    cluster = make_cluster(monkeypatch, FakeApi(error(503), {"items": [{"metadata": {"name": "own"}}]}), [])
+    assert cluster.base_models() == [{"metadata": {"name": "own"}}]
+    with pytest.raises(CliError, match="listing the BaseModels of the cluster: not allowed"):
+        make_cluster(monkeypatch, FakeApi(error(403))).base_models()
 
 
 def test_refusals_come_out_as_sentences(monkeypatch: pytest.MonkeyPatch) -> None:

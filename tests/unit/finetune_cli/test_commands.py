@@ -21,6 +21,7 @@ class FakeCluster:
     def __init__(self, *jobs: Job) -> None:
         self.jobs = list(jobs)
         self.patches: list[Any] = []
+        self.created: list[Any] = []
 
     def job(self, ref: JobRef) -> Job:
         if ref != JobRef("demo", "team"):
@@ -29,6 +30,10 @@ class FakeCluster:
 
     def follow(self, _: JobRef) -> Iterator[Job]:
         return iter(self.jobs)
+
+    def create(self, manifest: Any) -> Job:
+        self.created.append(manifest)
+        return self.jobs[0]
 
     def patch(self, _: JobRef, patch: Any) -> Job:
         self.patches.append(patch)
@@ -128,3 +133,23 @@ def test_a_status_of_a_newer_operator_is_no_traceback() -> None:
     with pytest.raises(CliError, match="cannot be read") as unreadable:
         Job.of(make_document("Teleporting"))
     assert "Update kubectl-finetune" in unreadable.value.advice
+
+
+def test_evaluate_compares_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S-09: one job for each, the losses side by side."""
+    ledger = {"latest": make_checkpoint(40), "recent": [make_checkpoint(20, evalLoss=4.5), make_checkpoint(40)]}
+    done = make_job("Succeeded", spec={"dataset": {"uri": "hf://a/b", "evalRatio": 0.1}}, checkpoints=ledger, artifacts={"evalLoss": 4.25})
+    cluster = FakeCluster(done)
+    code, output = run(monkeypatch, cluster, "evaluate", "demo")
+    assert code == 0
+    assert [manifest["spec"]["training"]["maxSteps"] for manifest in cluster.created] == [20, 40]
+    assert [line.split()[:3] for line in output.splitlines() if line.startswith("checkpoint-")] == [
+        ["checkpoint-20", "4.25", "4.5"],
+        ["checkpoint-40", "4.25", "demo"],
+    ]
+
+
+def test_evaluate_says_which_evaluation_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = make_job("Failed", spec={"dataset": {"uri": "hf://a/b", "evalUri": "hf://a/c"}}, checkpoints={"latest": make_checkpoint(40)})
+    with pytest.raises(CliError, match="finetunejob/demo in namespace team is Failed"):
+        run(monkeypatch, FakeCluster(failed), "evaluate", "demo", "--checkpoint", "40")

@@ -9,7 +9,7 @@ def shown(job: object) -> str:
 
 
 def test_describe_tells_the_whole_story() -> None:
-    """A-07: what is trained, how far, which checkpoints, which attempts, which conditions, what next."""
+    """A-06, R-13, A-07: what is trained, how far, which checkpoints, which attempts, which conditions, what next."""
     job = make_job(
         "Paused",
         reason="UserRequested",
@@ -86,3 +86,13 @@ def test_the_estimated_memory_is_shown() -> None:
     }
     text = shown(make_job("Starting", estimate={"memory": memory}))
     assert "about 9.0 of 16.0 GiB per GPU (ddp, 4-bit base); 6,815,744 of 8,030,261,248 parameters train" in text
+
+
+def test_the_estimated_length_is_shown() -> None:
+    """O-15, J-06: steps, checkpoints and their size."""
+    training = {"steps": 1000, "stopBy": "steps", "checkpoints": 10, "checkpointBytes": 81_788_928}
+    assert "1000 optimizer steps (training.maxSteps), 10 checkpoints of 81.8 MB" in shown(
+        make_job("Starting", estimate={"training": training})
+    )
+    unknown = {"steps": 250, "stopBy": "epochs"}
+    assert "250 optimizer steps (training.epochs)" in shown(make_job("Starting", estimate={"training": unknown}))

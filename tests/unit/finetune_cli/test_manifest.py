@@ -177,3 +177,11 @@ def test_a_method_in_a_file_of_its_own(tmp_path: Path) -> None:
     assert (resolution.spec.resources.gpus_per_replica, resolution.sources["resources.gpusPerReplica"]) == (2, "method")
     job.write_text(OWN_JOB.replace("  resources: {processesPerReplica: 2}\n", ""))
     assert resolve_document(read_job(job), read_presets([])).spec.method is None
+
+
+def test_a_plan_says_how_long_and_how_much(manifest: Path) -> None:
+    """AC-13, AC-27, O-15: with the number of rows, steps, checkpoints and what suits so many."""
+    manifest.write_text(JOB.replace("presetRef: {name: quick-test}", "presetRef: {name: sft}"))
+    assert summarise(resolve_document(read_job(manifest), read_presets([])), 3200).endswith("; 200 optimizer steps; 2 checkpoints")
+    code, output = run("plan", "-f", manifest, "--rows", "500")
+    assert (code, "training.epochs 2: 3 to 10 are recommended for 500 rows." in " ".join(output.split())) == (0, True)

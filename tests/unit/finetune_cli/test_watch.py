@@ -56,6 +56,7 @@ def test_plain_output_is_a_line_per_change() -> None:
 
 
 def test_terminal_output_has_the_bar_and_the_changes() -> None:
+    """T-07."""
     console = recording_console(terminal=True)
     follow_job(life(), console, clock=noon)
     shown = console.export_text()

@@ -319,6 +319,20 @@ MEMORY = {
 }  # fmt: skip
 
 
+async def test_the_length_a_preflight_estimated_is_in_the_status(cluster: FakeCluster) -> None:
+    """O-15, J-06: steps, checkpoints and their size, before a pod trains."""
+    training = {"steps": 1000, "stopBy": "steps", "checkpoints": 10, "checkpointBytes": 82_000_000, "keptBytes": 164_000_000}
+    result: dict[str, object] = {"training": training, "warnings": {"SingleGpuRecommended": "one would do"}}
+    cluster.verb_exit["preflight"] = TerminationMessage(contract_version=1, run=1, pod=0, exit_code=0, result=result)
+    cluster.create({"resources": {"device": "gpu"}})
+    await cluster.until(lambda: cluster.phase in ("Starting", "Training"))
+    estimate = cluster.status.estimate
+    assert estimate is not None
+    assert estimate.training is not None
+    assert estimate.training.model_dump(by_alias=True) == training
+    assert [condition.message for condition in cluster.status.conditions if condition.type == "SingleGpuRecommended"] == ["one would do"]
+
+
 @pytest.mark.parametrize("fits", [True, False])
 async def test_the_memory_a_preflight_estimated_is_in_the_status(cluster: FakeCluster, fits: bool) -> None:
     """N-01, N-03: terms and reason, whether the job may start or not."""

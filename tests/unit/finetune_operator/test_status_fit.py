@@ -10,6 +10,7 @@ from finetune_api.defaults import BASE, SCHEMA
 from finetune_api.describe import describe_meaning
 from finetune_api.models.status import FineTuneJobStatus
 from finetune_api.resolve import resolve
+from finetune_api.rules.base_model import DEFAULTABLE
 from finetune_api.schema import structural
 from finetune_operator.plan.document import fit_status, status_document, weight
 from finetune_operator.plan.merge import OWN_CONDITIONS
@@ -75,10 +76,15 @@ def full(case: str) -> dict[str, Any]:
     return {
         **{key: value for key, value in whole.items() if key not in EXCLUSIVE.get(case, ())},
         "conditions": [{**condition, "type": kind, "message": "x" * length} for kind, length in sorted(messages.items())],
-        "resolved": {path: {"value": "v" * 256, "source": "preset"} for path in LEAVES} if is_all else DEFAULTS,
+        "resolved": {path: {"value": "v" * 256, **decided(path)} for path in LEAVES} if is_all else DEFAULTS,
         "facts": dict.fromkeys(FACTS, "f" * 256) if is_all else FACTS,
         "progress": {**whole["progress"], "report": "r" * 200},
     }
+
+
+def decided(path: str) -> dict[str, str]:
+    """Who decided on a field: where it may, a BaseModel of the longest name."""
+    return {"source": "model", "name": "n" * 253} if path in DEFAULTABLE else {"source": "preset"}
 
 
 def fitted(whole: dict[str, Any]) -> dict[str, Any]:

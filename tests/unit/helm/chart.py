@@ -33,6 +33,7 @@ MATRIX: Mapping[str, Values] = {
         "rbac": {"namespaced": True, "clusterReads": False, "userRoles": False},
         "crds": {"install": False},
         "presets": {"install": False},
+        "baseModels": {"install": False},
         "deletionProtection": {"enabled": False},
     },
     "external-store": EXTERNAL,

@@ -15,7 +15,8 @@ from tests.unit.helm.chart import CHART, MATRIX, ROOT, Helm, Manifest, of_kind, 
 
 CHART_YAML: dict[str, Any] = yaml.safe_load((CHART / "Chart.yaml").read_text())
 CRDS = {path.name: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "crds").glob("*.yaml"))}
-PRESETS = {path.name: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "crds" / "presets").glob("*.yaml"))}
+SHIPPED = [path for folder in ("presets", "basemodels") for path in sorted((ROOT / "crds" / folder).glob("*.yaml"))]
+SHIPPED_KINDS = ("ClusterFineTunePreset", "BaseModel")
 
 
 def test_copies_are_up_to_date() -> None:
@@ -36,32 +37,43 @@ def test_rendered_crds_are_the_generated_ones(default_manifests: list[Manifest],
     assert rendered["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_rendered_presets_are_the_shipped_ones(default_manifests: list[Manifest], name: str) -> None:
-    """The same for presets (K-08)."""
-    rendered = one(default_manifests, "ClusterFineTunePreset", PRESETS[name]["metadata"]["name"])
-    assert rendered["spec"] == PRESETS[name]["spec"]
-    assert PRESETS[name]["metadata"].get("annotations", {}).items() <= rendered["metadata"]["annotations"].items()
+@pytest.mark.parametrize("source", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_rendered_objects_are_the_shipped_ones(default_manifests: list[Manifest], source: Path) -> None:
+    """The same for presets (K-08) and base models (C-08, C-09)."""
+    shipped = yaml.safe_load(source.read_text())
+    rendered = one(default_manifests, shipped["kind"], shipped["metadata"]["name"])
+    assert rendered["spec"] == shipped["spec"]
+    assert shipped["metadata"].get("annotations", {}).items() <= rendered["metadata"]["annotations"].items()
 
 
-def test_switches_of_crds_and_presets(helm: Helm) -> None:
+def test_the_eight_models_have_the_right_type(default_manifests: list[Manifest]) -> None:
+    """AC-33: six LLM, two VLM, and beside them the one stored in 4 bits (C-09)."""
+    types = [model["spec"]["type"] for model in of_kind(default_manifests, "BaseModel") if "4bit" not in model["metadata"]["name"]]
+    assert (types.count("LLM"), types.count("VLM")) == (6, 2)
+    assert len(of_kind(default_manifests, "BaseModel")) == 9
+
+
+def test_switches_of_crds_and_shipped_objects(helm: Helm) -> None:
     """Install and keep do what they say."""
     kept = helm.template()
     assert len(of_kind(kept, "CustomResourceDefinition")) == len(CRDS)
-    assert len(of_kind(kept, "ClusterFineTunePreset")) == len(PRESETS)
+    assert len(of_kind(kept, *SHIPPED_KINDS)) == len(SHIPPED)
     dropped = helm.template(MATRIX["crds-not-kept"])
-    for manifest in of_kind(dropped, "CustomResourceDefinition", "ClusterFineTunePreset"):
+    for manifest in of_kind(dropped, "CustomResourceDefinition", *SHIPPED_KINDS):
         assert "helm.sh/resource-policy" not in manifest["metadata"].get("annotations", {})
     none = helm.template(MATRIX["namespaced-without-cluster-role"])
-    assert of_kind(none, "CustomResourceDefinition", "ClusterFineTunePreset", "Job") == []
+    assert of_kind(none, "CustomResourceDefinition", *SHIPPED_KINDS, "Job") == []
+    assert of_kind(helm.template({"baseModels": {"install": False}}), "BaseModel") == []
+    assert of_kind(helm.template({"presets": {"install": False}}), "ClusterFineTunePreset") == []
 
 
-def test_presets_wait_for_their_kind_once(helm: Helm) -> None:
+def test_shipped_objects_wait_for_their_kind_once(helm: Helm) -> None:
     """Where the API server knows the kind they are ordinary objects; before that, hooks behind a Job that waits for it."""
     first = helm.template()
-    later = helm.template(None, "--api-versions", f"{API_VERSION}/ClusterFineTunePreset")
+    served = [word for kind in SHIPPED_KINDS for word in ("--api-versions", f"{API_VERSION}/{kind}")]
+    later = helm.template(None, *served)
     (wait,) = of_kind(first, "Job")
-    for manifest in of_kind(first, "ClusterFineTunePreset"):
+    for manifest in of_kind(first, *SHIPPED_KINDS):
         annotations = manifest["metadata"]["annotations"]
         assert annotations["helm.sh/hook"] == "post-install,post-upgrade"
         assert annotations["meta.helm.sh/release-name"] == "finetune"
@@ -71,7 +83,16 @@ def test_presets_wait_for_their_kind_once(helm: Helm) -> None:
         crd["spec"]["names"]["plural"] for crd in CRDS.values()
     }
     assert of_kind(later, "Job") == []
-    assert [m for m in of_kind(later, "ClusterFineTunePreset") if "helm.sh/hook" in m["metadata"]["annotations"]] == []
+    assert [m for m in of_kind(later, *SHIPPED_KINDS) if "helm.sh/hook" in m["metadata"]["annotations"]] == []
+
+
+def test_a_release_that_brings_a_kind_waits_for_that_one(helm: Helm) -> None:
+    """An upgrade from a version without BaseModels: its presets are there, its models are made after their kind."""
+    upgrade = helm.template(None, "--api-versions", f"{API_VERSION}/ClusterFineTunePreset")
+    hooks = {m["kind"] for m in upgrade if "helm.sh/hook" in m["metadata"].get("annotations", {})}
+    assert (hooks & {*SHIPPED_KINDS}, len(of_kind(upgrade, "Job"))) == ({"BaseModel"}, 1)
+    without = helm.template({"baseModels": {"install": False}}, "--api-versions", f"{API_VERSION}/ClusterFineTunePreset")
+    assert of_kind(without, "Job") == []
 
 
 def test_sync_writes_and_removes(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ CLUSTER_KINDS = {
     "ClusterRoleBinding",
     "CustomResourceDefinition",
     "ClusterFineTunePreset",
+    "BaseModel",
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionPolicyBinding",
 }

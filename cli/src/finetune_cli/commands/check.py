@@ -21,15 +21,14 @@ class Format(enum.StrEnum):
 
 
 def validate(file: Manifest, preset_file: PresetFiles = None) -> None:
-    """Check FineTuneJobs and presets by the rules of the API server and the operator. Needs no cluster."""
+    """Check FineTuneJobs, presets and what else jobs name by the rules of the API server and the operator. Needs no cluster."""
     from finetune_api.advice import warnings_for
     from finetune_api.constants import KIND
-    from finetune_cli.manifest import PRESET_KINDS, judge_document, problems_of_document, read_documents, read_presets
+    from finetune_cli.manifest import judge_document, named_beside, problems_of_document, read_documents, read_presets
 
     console = Console(soft_wrap=True)
     documents = read_documents(file)
-    beside = {(each.kind, each.name): each.spec for each in documents if each.kind in PRESET_KINDS and not problems_of_document(each)}
-    presets = {**read_presets(preset_file or []), **beside}
+    presets = {**read_presets(preset_file or []), **named_beside(documents)}
     invalid = False
     for document in documents:
         problems = list(problems_of_document(document))
@@ -50,15 +49,20 @@ def validate(file: Manifest, preset_file: PresetFiles = None) -> None:
 def plan(
     file: Manifest,
     preset_file: PresetFiles = None,
+    rows: Annotated[
+        int | None, typer.Option("--rows", min=1, help="Rows of the dataset: shows steps, checkpoints and what suits so many.")
+    ] = None,
     output: Annotated[Format, typer.Option("--output", "-o", help="How to print it.")] = Format.TABLE,
 ) -> None:
-    """Show every value a FineTuneJob would run with, and whether the job, a preset or a default sets it. Needs no cluster."""
-    from finetune_cli.manifest import read_job, read_presets, resolve_document
-    from finetune_cli.plan import render_plan, to_json
+    """Show every value a FineTuneJob would run with, and whether the job, what it names or a default sets it. Needs no cluster."""
+    from finetune_cli.manifest import find_base_model, find_dataset, named_beside, read_documents, read_presets, resolve_document, the_job
+    from finetune_cli.plan import Named, render_plan, to_json
 
-    document = read_job(file)
-    resolution = resolve_document(document, read_presets(preset_file or []))
+    documents = read_documents(file)
+    document, presets = the_job(documents, file), {**read_presets(preset_file or []), **named_beside(documents)}
+    resolution = resolve_document(document, presets)
     if output is Format.JSON:
         Console().out(to_json(resolution), highlight=False)
     else:
-        Console().print(render_plan(document, resolution))
+        named = Named(find_base_model(document, presets), find_dataset(document, presets))
+        Console().print(render_plan(document, resolution, named, rows))

@@ -1,4 +1,4 @@
-"""dataset pack: a directory of images and rows as the ZIP that ``dataset.format: vlm-zip`` reads."""
+"""dataset pack: a directory of images and rows as the ZIP that ``dataset.format: vlm-zip`` reads. dataset upload: a file as a Dataset."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Make files of training data.", no_args_is_help=True)
+from finetune_cli.options import Context, Kubeconfig, Namespace
+
+app = typer.Typer(help="Make files of training data, and bring them to the cluster.", no_args_is_help=True)
 """``kubectl finetune dataset``."""
 Directory = Annotated[
     Path, typer.Argument(metavar="DIR", help="Directory with train.jsonl and the images it names.", exists=True, file_okay=False)
@@ -17,12 +19,12 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="ZIP", he
 
 @app.callback()
 def dataset() -> None:
-    """Make files of training data. Needs no cluster."""
+    """Make files of training data, and bring them to the cluster."""
 
 
 @app.command()
 def pack(directory: Directory, output: Output = None) -> None:
-    """Put the content of a directory into a ZIP, train.jsonl at its root, after a look at the rows."""
+    """Put the content of a directory into a ZIP, train.jsonl at its root, after a look at the rows. Needs no cluster."""
     from rich.console import Console
 
     from finetune_cli.packing import pack_directory
@@ -30,3 +32,38 @@ def pack(directory: Directory, output: Output = None) -> None:
     target = output or directory.resolve().with_suffix(".zip")
     packed = pack_directory(directory, target)
     Console(soft_wrap=True).print(f"{target}: {packed.rows} rows, {packed.files} other files, {target.stat().st_size} bytes")
+
+
+@app.command()
+def upload(  # noqa: PLR0913, PLR0917  # the options of a command
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Rows: .jsonl, .json, .csv, .parquet, .txt or .zip.")],
+    name: Annotated[str, typer.Option("--name", help="Name of the Dataset; one that exists gets the new file.")],
+    description: Annotated[str | None, typer.Option(help="What is in it.")] = None,
+    row_format: Annotated[str | None, typer.Option("--format", help="How a row is read. Default: the first row tells.")] = None,
+    store: Annotated[str, typer.Option(help="Where to put it: the bucket of the jobs (chart value storage.bucket).")] = "s3://finetune",
+    secret: Annotated[str | None, typer.Option(help="Secret with the store's keys. Default: finetune-storage, that of the jobs.")] = None,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Upload a file into the store under a key made of its content, and make a Dataset of it that jobs name as ref:NAME."""
+    from rich.console import Console
+
+    from finetune_api.constants import DEFAULT_STORE_SECRET
+    from finetune_cli.access import Access
+    from finetune_cli.datasets import Upload, upload_file
+
+    access = Access(kubeconfig, context)
+    asked = Upload(
+        file=file,
+        name=name,
+        namespace=namespace or access.namespace(),
+        store=store,
+        secret=secret or DEFAULT_STORE_SECRET,
+        more={key: value for key, value in {"description": description, "format": row_format}.items() if value is not None},
+    )
+    done = upload_file(asked, access.connect())
+    console = Console(soft_wrap=True)
+    console.print(f"{file}: {'uploaded to' if done.is_new else 'is already at'} {done.uri}")
+    console.print(f"dataset/{name} {'created' if done.created else 'changed'} in namespace {asked.namespace}; a pod looks at it now: ")
+    console.print(f"  kubectl get dataset {name} -n {asked.namespace} --watch", highlight=False)

@@ -1,4 +1,4 @@
-"""watch, describe, curve: looking at a job."""
+"""watch, describe, curve, models, datasets: looking at a job, and at what there is to start from."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import typer
 from rich.console import Console
 
 from finetune_api.models.status import Phase
+from finetune_cli.access import Access
 from finetune_cli.curve import Curve, draw_curve, read_curve, summarise_curve
+from finetune_cli.datasets import is_ready, render_datasets
 from finetune_cli.describe import render_job
 from finetune_cli.errors import CliError
+from finetune_cli.models import render_models
 from finetune_cli.options import Context, Kubeconfig, Name, Namespace, open_target
 from finetune_cli.store import job_store, open_store
+from finetune_cli.terminal import list_console
 from finetune_cli.view import render_summary
 from finetune_cli.watch import follow_job
 
@@ -52,6 +56,32 @@ def curve(
             print_curve(read_curve(store), Console())
     else:
         raise CliError("name a job, or a store with --uri")
+
+
+def models(kubeconfig: Kubeconfig = None, context: Context = None) -> None:
+    """List the models that jobs may start from (model.uri: ref:NAME), with what their weights take of a GPU."""
+    found = Access(kubeconfig, context).connect().base_models()
+    if not found:
+        raise CliError("the cluster has no BaseModels", advice="The chart brings nine (baseModels.install), or apply one of your own.")
+    list_console().print(render_models(found))
+
+
+def datasets(
+    ready: Annotated[bool, typer.Option("--ready", help="Only those that jobs may use now.")] = False,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """List the Datasets that jobs may train on (dataset.uri: ref:NAME), and what keeps others from being ready."""
+    access = Access(kubeconfig, context)
+    where = namespace or access.namespace()
+    found = [each for each in access.connect().datasets(where) if not ready or is_ready(each)]
+    if not found:
+        raise CliError(
+            f"namespace {where} has no {'Dataset that is ready' if ready else 'Datasets'}",
+            advice="Make one of a file with kubectl finetune dataset upload FILE --name NAME.",
+        )
+    list_console().print(render_datasets(found))
 
 
 def print_curve(losses: Curve, console: Console) -> None:

@@ -53,10 +53,26 @@ class MemoryFacts(ContractModel):
     """Why it will be trained in this way."""
 
 
+class TrainingFacts(ContractModel):
+    """How long the training will be, and what it will leave."""
+
+    steps: int
+    """Optimizer steps."""
+    stop_by: Literal["steps", "epochs"]
+    """What ends the training: training.maxSteps or training.epochs."""
+    checkpoints: int | None = None
+    """Checkpoints it will write by steps or epochs, the last step's among them. None: the number of rows would have to be known."""
+    checkpoint_bytes: int | None = None
+    """Size of one checkpoint to resume from: what is trained and the optimizer's state. None: the model could not be looked at."""
+    kept_bytes: int | None = None
+    """Size of all that checkpoint.keepLast keeps to resume from, on a pod's disk and in the store."""
+
+
 class PreflightResult(ContractModel):
     """Facts for ``status.estimate`` and the conditions."""
 
     dataset: DatasetFacts | None = None
     memory: MemoryFacts | None = None
+    training: TrainingFacts | None = None
     warnings: dict[str, str] = {}
     """Condition type -> message."""

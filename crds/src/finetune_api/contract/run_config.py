@@ -62,6 +62,24 @@ class CustomMethod(ContractModel):
     spec: TrainingMethodSpec
 
 
+class ChosenModel(ContractModel):
+    """The BaseModel of a job as it was when the job first ran. The values it set are in the spec; later runs keep them."""
+
+    name: str
+    sets: list[str]
+    """Paths of the fields it decided."""
+    trusts_code: bool = False
+    """It allows the code beside the weights to be run."""
+
+
+class ChosenDataset(ContractModel):
+    """The Dataset of a job as it was when the job first ran, likewise."""
+
+    name: str
+    sets: list[str]
+    """Paths of the fields it decided."""
+
+
 class RunConfig(ContractModel):
     """What one run of a job does; mounted at :data:`finetune_api.contract.env.RUN_CONFIG_PATH`."""
 
@@ -78,3 +96,7 @@ class RunConfig(ContractModel):
     """True: the hub is not asked for anything."""
     custom: CustomMethod | None = None
     """Set when an administrator's program trains; then ``spec.method`` is not."""
+    base_model: ChosenModel | None = None
+    """Set when the job chose its model from the catalogue. For the operator; ``spec.model.uri`` is the address."""
+    dataset: ChosenDataset | None = None
+    """Set when the job chose a Dataset, likewise."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from finetune_api.contract.preflight import DatasetFacts, MemoryFacts
+from finetune_api.contract.preflight import DatasetFacts, MemoryFacts, TrainingFacts
 from finetune_api.models.status_base import Short, StatusModel, Text
 
 
@@ -30,6 +30,10 @@ class MemoryEstimate(MemoryFacts, StatusModel):
     """Why it will be trained in this way."""
 
 
+class TrainingEstimate(TrainingFacts, StatusModel):
+    """How long the training will be, and what it will leave. It is about all rows as they were found; training may leave some out."""
+
+
 class Estimate(StatusModel):
     """What is known before a GPU is asked for."""
 
@@ -37,3 +41,5 @@ class Estimate(StatusModel):
     """What preflight found in the dataset."""
     memory: MemoryEstimate | None = None
     """What the training will need of one GPU; not on CPU, and not for models whose files have no headers."""
+    training: TrainingEstimate | None = None
+    """Steps and checkpoints; not where the number of rows decides and is not known."""

@@ -15,10 +15,14 @@ from pydantic.fields import FieldInfo
 
 from finetune_api.defaults import BASE, SCHEMA
 from finetune_api.models.base import ApiModel, is_list, nested_model
+from finetune_api.models.base_model import BaseModelSpec
+from finetune_api.models.dataset import DatasetSpec
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.models.training_method import TrainingMethodSpec
 from finetune_api.problems import Problem, SpecError, problems_of
 from finetune_api.rules import check_job, check_preset
+from finetune_api.rules.base_model import DEFAULTABLE, check_base_model
+from finetune_api.rules.dataset import check_dataset
 from finetune_api.rules.training_method import check_method
 
 
@@ -111,12 +115,26 @@ def _is_of_preset(path: str) -> bool:
     return path.split(".", maxsplit=1)[0] not in JOB_ONLY
 
 
+def _is_default(path: str) -> bool:
+    return path.startswith("defaults.")
+
+
+def _is_of_base_model(path: str) -> bool:
+    """All its own fields; of the jobs' those that a model has a say in, and the blocks they are in."""
+    field = path.removeprefix("defaults.")
+    return not _is_default(path) or any(leaf == field or leaf.startswith(f"{field}.") for leaf in DEFAULTABLE)
+
+
 JobInput = derive(FineTuneJobSpec, "Input", needed_from_job, lambda _: True)
 """``spec`` of a FineTuneJob as users write it."""
 PresetInput = derive(FineTuneJobSpec, "Preset", needed_from_preset, _is_of_preset)
 """``spec`` of a FineTunePreset or ClusterFineTunePreset."""
 MethodInput = derive(TrainingMethodSpec, "Input", lambda _, info: info.is_required(), lambda _: True)
 """``spec`` of a TrainingMethod."""
+BaseModelInput = derive(BaseModelSpec, "OfModel", lambda path, info: not _is_default(path) and info.is_required(), _is_of_base_model)
+"""``spec`` of a BaseModel."""
+DatasetInput = derive(DatasetSpec, "Input", lambda _, info: info.is_required(), lambda _: True)
+"""``spec`` of a Dataset."""
 
 
 def schema_problems(model: type[ApiModel], spec: object, root: str = "spec") -> list[Problem]:
@@ -165,6 +183,16 @@ def validate_preset(spec: object) -> None:
 def validate_method(spec: object) -> None:
     """Raise :class:`SpecError` with everything that is wrong with the spec of a TrainingMethod."""
     _validate(MethodInput, spec, check_method)
+
+
+def validate_base_model(spec: object) -> None:
+    """Raise :class:`SpecError` with everything that is wrong with the spec of a BaseModel."""
+    _validate(BaseModelInput, spec, check_base_model)
+
+
+def validate_dataset(spec: object) -> None:
+    """Raise :class:`SpecError` with everything that is wrong with the spec of a Dataset."""
+    _validate(DatasetInput, spec, check_dataset)
 
 
 def _validate(model: type[ApiModel], spec: object, check: Callable[[Mapping[str, Any]], list[Problem]]) -> None:

@@ -13,12 +13,18 @@ IDENTITY = ResumeClass.IDENTITY
 GENERAL, ADVANCED = Tier.GENERAL, Tier.ADVANCED
 
 MODEL_PATTERN = r"^(hf|s3|gs|pvc|https)://[^\s]+$"
+MODEL_OR_REF_PATTERN = r"^((hf|s3|gs|pvc|https)://|ref:)[^\s]+$"
 DATA_PATTERN = r"^(hf|s3|gs|pvc|https|configmap)://[^\s]+$"
+DATA_OR_REF_PATTERN = r"^((hf|s3|gs|pvc|https|configmap)://|ref:)[^\s]+$"
 CONFIG_PATTERN = r"^(s3|gs|pvc|https|configmap)://[^\s]+$"
 STORE_PATTERN = r"^(s3|gs)://[^\s/]+(/[^\s]*)?$"
 RESUME_PATTERN = r"^(latest|none|checkpoint-[0-9]+|(s3|gs|pvc)://[^\s]+)$"
 ModelUri = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=MODEL_PATTERN)]
+ModelOrRef = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=MODEL_OR_REF_PATTERN)]
+"""In a resolved job always an address: what a BaseModel's name stands for."""
 DataUri = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=DATA_PATTERN)]
+DataOrRef = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=DATA_OR_REF_PATTERN)]
+"""Likewise: what a Dataset's name stands for."""
 ConfigUri = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=CONFIG_PATTERN)]
 StoreUri = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=STORE_PATTERN)]
 CheckpointSource = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=RESUME_PATTERN)]
@@ -46,18 +52,19 @@ class Tokenizer(ApiModel):
 class Model(ApiModel):
     """The base model."""
 
-    uri: ModelUri = api_field(resume=IDENTITY, tier=GENERAL, requirement="C-01 C-05 C-06 C-10 C-11 X47")
+    uri: ModelOrRef = api_field(resume=IDENTITY, tier=GENERAL, requirement="C-01 C-02 C-05 C-06 C-10 C-11 X47")
     """Directory in Hugging Face format: hf://org/name@revision, s3://bucket/path, gs://bucket/path, pvc://claim/path,
-    https://host/file.tar. GGUF files cannot be trained."""
+    https://host/file.tar; or ref:name, a BaseModel of the cluster (kubectl get basemodels). GGUF files cannot be trained."""
     type: ModelType | None = api_field(default=None, resume=IDENTITY, tier=GENERAL, requirement="B-11 C-07 OP-17")
     """VLM trains language and vision, of a vision-language model; LLM the language alone: of such a model the vision tower and
-    the projector stay as they are. Unset: VLM where the model's config.json has a vision part, else LLM; status.facts.modelType
-    says which."""
+    the projector stay as they are. Unset: that of the BaseModel; without one VLM where the model's config.json has a vision part, else
+    LLM; status.facts.modelType says which."""
     tokenizer: Tokenizer | None = api_field(default=None, resume=IDENTITY, requirement="C-14")
     """Another tokenizer, of a vision-language model with its image processor. Unset: the model's own."""
     trust_remote_code: bool = api_field(default=False, resume=IDENTITY, tier=ADVANCED, requirement="C-05 C-06")
     """Run Python code that lies beside the weights or the tokenizer, for models the libraries do not know. Only where the administrator
-    allows it (chart value trainer.trustRemoteCode.allowed); an hf:// address must then name a commit: hf://org/name@<40 hex digits>."""
+    allows it (chart value trainer.trustRemoteCode.allowed, or the BaseModel's trustRemoteCode); an hf:// address must then name a commit:
+    hf://org/name@<40 hex digits>."""
     secret_ref: SecretRef | None = api_field(default=None, requirement="X-02")
     """Credentials for s3:// and gs:// (keys AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL) or https:// (key TOKEN). Unset:
     the store's own for s3:// and gs://."""
@@ -106,9 +113,10 @@ class DataSource(ApiModel):
 class Dataset(ApiModel):
     """What is trained on, and how rows become examples."""
 
-    uri: DataUri = api_field(resume=IDENTITY, tier=GENERAL, requirement="D-01 D-07 D-08 D-09 D-10 D-11")
+    uri: DataOrRef = api_field(resume=IDENTITY, tier=GENERAL, requirement="D-01 D-04 D-07 D-08 D-09 D-10 D-11")
     """File or directory of JSONL, JSON, CSV, Parquet or text, or a ZIP with images (format vlm-zip): hf://org/name@revision,
-    s3://bucket/file.jsonl, gs://, pvc://claim/path, https://, configmap://name/key."""
+    s3://bucket/file.jsonl, gs://, pvc://claim/path, https://, configmap://name/key; or ref:name, a Dataset of the namespace (kubectl
+    get datasets), which then says format, columns, split, config, region, secretRef and evalUri."""
     split: Annotated[str, StringConstraints(max_length=64)] = api_field(resume=IDENTITY, requirement="D-16")
     """Split of a hub dataset."""
     config: Annotated[str, StringConstraints(max_length=128)] | None = api_field(default=None, resume=IDENTITY, requirement="D-08")

@@ -77,9 +77,11 @@ class Resolved(StatusModel):
 
     value: Annotated[str, StringConstraints(max_length=256)]
     """The value, as JSON where it is no string."""
-    source: Literal["preset", "model", "backend", "adapter", "method", "default", "derived", "trainer"] = "default"
-    """Who decided: preset, base model, backend, method, adapter type, a rule, or the trainer at start. Not written: the table of
+    source: Literal["preset", "dataset", "model", "backend", "adapter", "method", "default", "derived", "trainer"] = "default"
+    """Who decided: preset, Dataset, BaseModel, backend, method, adapter type, a rule, or the trainer at start. Not written: the table of
     defaults."""
+    name: Annotated[str, StringConstraints(max_length=253)] | None = None
+    """Name of the Dataset or BaseModel that decided."""
 
 
 class StatusProgress(StatusModel):
@@ -235,6 +237,8 @@ class PauseStatus(StatusModel):
 
     command_id: Short
     """Identifies the request towards the trainer."""
+    run: int = 0
+    """Run whose pods are to go."""
     action: Literal["pause", "stop"]
     """pause, or stop (a pause whose spec may be edited)."""
     requested_at: Time

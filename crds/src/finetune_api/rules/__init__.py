@@ -60,10 +60,10 @@ def check_preset(spec: Mapping[str, Any]) -> list[Problem]:
 
 
 def check_resolved(resolution: Resolution) -> list[Problem]:
-    """Rules that job and preset together break; nothing is open any more."""
+    """Rules that job, preset, Dataset and BaseModel together break; nothing is open any more."""
     spec = resolution.spec
     leaves = flatten(spec.model_dump(mode="json", by_alias=True, exclude_none=True))
-    said = ("job", "preset") if spec.method_ref is None else ("job", "preset", "method")
+    said = ("job", "preset", "dataset", "model") if spec.method_ref is None else ("job", "preset", "dataset", "model", "method")
     written = Written({path: value for path, value in leaves.items() if resolution.sources.get(path) in said})
     broken = [_problem(rule, written) for rule in RULES if not rule.holds(written)]
     return broken if spec.method is None else broken + argument_problems(spec.training.extra_args, spec.method)

@@ -140,8 +140,18 @@ EVALUATION_RULES = (
         requirement="AC-11 S-02",
         path=_STRATEGY,
         message="evaluation needs data: set dataset.evalUri, or dataset.evalRatio above 0; or write strategy no",
-        cel=cel.any_of(f"{cel.value(_STRATEGY)} == 'no'", cel.has("dataset.evalUri"), f"{cel.value('dataset.evalRatio')} > 0.0"),
-        holds=lambda spec: spec[_STRATEGY] == "no" or spec.has("dataset.evalUri") or spec["dataset.evalRatio"] > 0,
+        cel=cel.any_of(
+            f"{cel.value(_STRATEGY)} == 'no'",
+            cel.has("dataset.evalUri"),
+            f"{cel.value('dataset.evalRatio')} > 0.0",
+            "(has(self.dataset) && has(self.dataset.uri) && self.dataset.uri.startsWith('ref:'))",  # the Dataset may have some
+        ),
+        holds=lambda spec: (
+            spec[_STRATEGY] == "no"
+            or spec.has("dataset.evalUri")
+            or spec["dataset.evalRatio"] > 0
+            or str(spec["dataset.uri"]).startswith("ref:")
+        ),
         open=("dataset.evalUri", "dataset.evalRatio"),
     ),
     Rule(

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from finetune_api import cel
+from finetune_api.constants import MAX_JOB_NAME
+from finetune_api.resolve import OF_DATASET
 from finetune_api.rules.rule import Rule
 from finetune_api.written import Written
 
@@ -18,12 +20,13 @@ ADDRESS_FORMS: Mapping[str, tuple[str, str]] = {
     "pvc": (f"pvc://{_NAME}(/.*)?", "pvc://claim/path"),
     "https": ("https://[^/]+/.+", "https://host/path"),
     "configmap": (f"configmap://{_NAME}/[A-Za-z0-9_.-]+", "configmap://name/key"),
+    "ref": ("ref:.+", "ref:name"),
 }
 """Scheme -> pattern of a complete address (RE2 and Python alike), and how it is written."""
 PARENT_SEGMENT = "/[.][.](/|$)"
 _BUCKET = "^(s3|gs)://"
 MODEL_SCHEMES = ("hf", "s3", "gs", "pvc", "https")
-_DATA_SCHEMES = (*MODEL_SCHEMES, "configmap")
+DATA_SCHEMES = (*MODEL_SCHEMES, "configmap")
 
 
 def address_rule(path: str, schemes: tuple[str, ...]) -> Rule:
@@ -45,8 +48,9 @@ def address_rule(path: str, schemes: tuple[str, ...]) -> Rule:
     )
 
 
-def _bucket_rule(field: str, message: str) -> Rule:
-    written, addresses = f"dataset.{field}", ("dataset.uri", "dataset.evalUri")
+def bucket_rule(field: str, message: str, block: str = "dataset.") -> Rule:
+    """The rule that data in a bucket comes with a field of ``block``."""
+    written, addresses = f"{block}{field}", (f"{block}uri", f"{block}evalUri")
     elsewhere = [cel.unless(path, f"!self.{path}.matches('{_BUCKET}')") for path in addresses]
     return Rule(
         id=f"bucket-{field.lower()}",
@@ -55,7 +59,7 @@ def _bucket_rule(field: str, message: str) -> Rule:
         message=message,
         cel=cel.any_of(cel.has(written), cel.all_of(*elsewhere)),
         holds=lambda spec: spec.has(written) or not any(re.search(_BUCKET, spec[path] or "") for path in addresses),
-        open=(written,),
+        open=(written,) if block else (),  # a Dataset has no preset
     )
 
 
@@ -68,6 +72,22 @@ def _fits_rule(field: str) -> Rule:
         message="must not exceed training.maxSeqLength; lower it or raise training.maxSeqLength",
         cel=cel.any_of(f"!{cel.has(total)}", f"{cel.value(total)} == 0", f"{cel.value(limit, 0)} <= {cel.value(total)}"),
         holds=lambda spec: not spec.has(total) or spec[total] == 0 or not spec.has(limit) or spec[limit] <= spec[total],
+    )
+
+
+def columns_rule(block: str = "dataset.") -> Rule:
+    """The rule that columns are named for formats that have names for them."""
+    columns, kind = (f"{block}promptColumn", f"{block}outputColumn"), f"{block}format"
+    return Rule(
+        id="columns-format",
+        requirement="E-05",
+        path=kind,
+        message="promptColumn and outputColumn belong to formats prompt-completion and preference; write one, or leave the columns out",
+        cel=cel.any_of(
+            cel.all_of(*(f"!{cel.has(column)}" for column in columns)),
+            f"!({cel.value(kind, 'auto')} in {cel.literal(_OTHER_FORMATS)})",
+        ),
+        holds=lambda spec: not any(spec.has(column) for column in columns) or spec[kind] not in _OTHER_FORMATS,
     )
 
 
@@ -99,14 +119,14 @@ def _additional_rule(
 
 
 def _data_pattern() -> str:
-    return f"^({'|'.join(ADDRESS_FORMS[scheme][0] for scheme in _DATA_SCHEMES)})$"
+    return f"^({'|'.join(ADDRESS_FORMS[scheme][0] for scheme in DATA_SCHEMES)})$"
 
 
 ADDITIONAL_RULES = (
     _additional_rule(
         "address",
         "AC-36 D-17",
-        f"each uri must be a complete address: {', '.join(ADDRESS_FORMS[scheme][1] for scheme in _DATA_SCHEMES)}, without ..",
+        f"each uri must be a complete address: {', '.join(ADDRESS_FORMS[scheme][1] for scheme in DATA_SCHEMES)}, without ..",
         f"part.uri.matches('{_data_pattern()}') && !part.uri.matches('{PARENT_SEGMENT}')",
         lambda part, _: bool(re.search(_data_pattern(), part["uri"])) and not re.search(PARENT_SEGMENT, part["uri"]),
     ),
@@ -182,37 +202,82 @@ TEMPLATE_RULES = (
 _COMMIT = "@[0-9a-f]{40}$"
 
 
-def _commit_rule(path: str) -> Rule:
+def commit_rule(path: str, trusted: str = "model.trustRemoteCode") -> Rule:
     """Whoever owns a repository can move its branches and tags; code that is run must be the code that was looked at."""
-    trusted = "model.trustRemoteCode"
     fixed = cel.unless(path, cel.any_of(f"!self.{path}.startsWith('hf://')", f"self.{path}.matches('{_COMMIT}')"))
     return Rule(
         id=f"remote-code-{path.replace('.', '-').lower()}",
         requirement="C-05",
         path=path,
         message=f"must name a commit where {trusted} is true: hf://org/name@ and its 40 hexadecimal digits; branches and tags can be moved",
-        cel=cel.any_of(f"!{cel.value(trusted)}", fixed),
+        cel=cel.any_of(f"!{cel.value(trusted, default=False)}", fixed),
         holds=lambda spec: not spec[trusted] or not str(spec[path] or "").startswith("hf://") or re.search(_COMMIT, spec[path]) is not None,
     )
 
 
-SOURCE_RULES = (
-    address_rule("model.uri", MODEL_SCHEMES),
-    address_rule("model.tokenizer.uri", MODEL_SCHEMES),
-    _commit_rule("model.uri"),
-    _commit_rule("model.tokenizer.uri"),
-    Rule(
-        id="model-gguf",
+def gguf_rule(path: str) -> Rule:
+    """The rule that the address of a model is not that of a GGUF file."""
+    return Rule(
+        id=f"{path.replace('.', '-').removesuffix('-uri')}-gguf",
         requirement="AC-04 C-11",
-        path="model.uri",
+        path=path,
         message="GGUF files cannot be trained; name the directory of the original model (config.json and safetensors)",
-        cel=cel.unless("model.uri", "!self.model.uri.lowerAscii().endsWith('.gguf')"),
-        holds=lambda spec: not str(spec["model.uri"]).lower().endswith(".gguf"),
+        cel=cel.unless(path, f"!self.{path}.lowerAscii().endsWith('.gguf')"),
+        holds=lambda spec: not str(spec[path]).lower().endswith(".gguf"),
+    )
+
+
+_REFERENCE = f"^ref:{_NAME}$"
+_MAX_REFERENCE = len("ref:") + 253
+REFERENCE_RULE = Rule(
+    id="model-reference",
+    requirement="C-02",
+    path="model.uri",
+    message="ref: is followed by a BaseModel's name: at most 253 lower case letters, digits, - and .; kubectl get basemodels lists them",
+    cel=cel.unless(
+        "model.uri",
+        f"!self.model.uri.startsWith('ref:') || (self.model.uri.matches('{_REFERENCE}') && self.model.uri.size() <= {_MAX_REFERENCE})",
     ),
-    address_rule("dataset.uri", _DATA_SCHEMES),
-    address_rule("dataset.evalUri", _DATA_SCHEMES),
-    _bucket_rule("secretRef", "is required for s3:// and gs:// data; name a Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
-    _bucket_rule("region", "is required for s3:// and gs:// data; write the bucket's region, for example us-east-1"),
+    holds=lambda spec: (
+        not str(spec["model.uri"]).startswith("ref:")
+        or (re.search(_REFERENCE, spec["model.uri"]) is not None and len(spec["model.uri"]) <= _MAX_REFERENCE)
+    ),
+)
+
+_DATASET = f"^ref:[a-z]([-a-z0-9]{{0,{MAX_JOB_NAME - 2}}}[a-z0-9])?$"
+DATASET_REFERENCE_RULE = Rule(
+    id="dataset-reference",
+    requirement="D-04 D-12",
+    path="dataset.uri",
+    message=f"ref: is followed by a Dataset's name: at most {MAX_JOB_NAME} lower case letters, digits and -; see kubectl get datasets",
+    cel=cel.unless("dataset.uri", f"!self.dataset.uri.startsWith('ref:') || self.dataset.uri.matches('{_DATASET}')"),
+    holds=lambda spec: not str(spec["dataset.uri"]).startswith("ref:") or re.search(_DATASET, spec["dataset.uri"]) is not None,
+)
+DATASET_SAYS_RULE = Rule(
+    id="dataset-says",
+    requirement="D-04",
+    path="dataset.uri",
+    message=f"names a Dataset, which says {', '.join(OF_DATASET)}: leave these out of dataset, or write the address in place of ref:",
+    cel=cel.unless(
+        "dataset.uri",
+        cel.any_of("!self.dataset.uri.startsWith('ref:')", cel.all_of(*(f"!{cel.has(f'dataset.{name}')}" for name in OF_DATASET))),
+    ),
+    holds=lambda spec: not str(spec["dataset.uri"]).startswith("ref:") or not any(spec.has(f"dataset.{name}") for name in OF_DATASET),
+)
+
+SOURCE_RULES = (
+    address_rule("model.uri", (*MODEL_SCHEMES, "ref")),
+    REFERENCE_RULE,
+    address_rule("model.tokenizer.uri", MODEL_SCHEMES),
+    commit_rule("model.uri"),
+    commit_rule("model.tokenizer.uri"),
+    gguf_rule("model.uri"),
+    address_rule("dataset.uri", (*DATA_SCHEMES, "ref")),
+    DATASET_REFERENCE_RULE,
+    DATASET_SAYS_RULE,
+    address_rule("dataset.evalUri", DATA_SCHEMES),
+    bucket_rule("secretRef", "is required for s3:// and gs:// data; name a Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+    bucket_rule("region", "is required for s3:// and gs:// data; write the bucket's region, for example us-east-1"),
     Rule(
         id="eval-data-once",
         requirement="X29 E-09",
@@ -221,19 +286,7 @@ SOURCE_RULES = (
         cel=cel.any_of(f"!{cel.has('dataset.evalUri')}", f"{cel.value('dataset.evalRatio')} == 0.0"),
         holds=lambda spec: not spec.has("dataset.evalUri") or spec["dataset.evalRatio"] == 0,
     ),
-    Rule(
-        id="columns-format",
-        requirement="E-05",
-        path="dataset.format",
-        message="promptColumn and outputColumn belong to formats prompt-completion and preference; write one, or leave the columns out",
-        cel=cel.any_of(
-            cel.all_of(f"!{cel.has('dataset.promptColumn')}", f"!{cel.has('dataset.outputColumn')}"),
-            f"!({cel.value('dataset.format')} in {cel.literal(_OTHER_FORMATS)})",
-        ),
-        holds=lambda spec: (
-            not (spec.has("dataset.promptColumn") or spec.has("dataset.outputColumn")) or spec["dataset.format"] not in _OTHER_FORMATS
-        ),
-    ),
+    columns_rule(),
     Rule(
         id="split-sum",
         requirement="X28 E-18",

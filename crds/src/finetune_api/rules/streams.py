@@ -29,7 +29,7 @@ STREAM_RULES = (
         cel=cel.any_of(
             _NOT_STREAMED,
             cel.all_of(
-                cel.unless("dataset.uri", "self.dataset.uri.startsWith('hf://')"),
+                cel.unless("dataset.uri", "self.dataset.uri.startsWith('hf://') || self.dataset.uri.startsWith('ref:')"),
                 f"!{cel.has('dataset.secretRef')}",
                 f"!{cel.has('dataset.additional')}",
             ),
@@ -37,7 +37,7 @@ STREAM_RULES = (
         holds=lambda spec: (
             not spec[_STREAMING]
             or (
-                str(spec["dataset.uri"] or "hf://").startswith("hf://")
+                str(spec["dataset.uri"] or "hf://").startswith(("hf://", "ref:"))
                 and not spec.has("dataset.secretRef")
                 and not spec.has("dataset.additional")
             )

@@ -15,12 +15,14 @@ from finetune_api.constants import (
     verb_name,
 )
 from finetune_api.models.status import FINAL_PHASES
-from finetune_api.resolve import chosen_method
+from finetune_api.resolve import chosen_dataset, chosen_method, chosen_model
 from finetune_operator.cluster.client import Client
 from finetune_operator.cluster.errors import NotFoundError
 from finetune_operator.cluster.resources import (
+    BASE_MODELS,
     CLUSTER_PRESETS,
     CONFIG_MAPS,
+    DATASETS,
     FINETUNE_JOBS,
     JOBS,
     KUEUE_WORKLOADS,
@@ -35,9 +37,21 @@ from finetune_operator.plan.decide import needs_spec
 from finetune_operator.plan.export import asks_again, export_name, is_exporting, needs_outputs
 from finetune_operator.plan.kueue import LABEL_JOB_UID, QueueEntry
 from finetune_operator.plan.names import run_of
-from finetune_operator.plan.observed import JobObject, LastRun, Leftover, Manifest, MethodFound, Observed, Pod, PresetFound, Workload
+from finetune_operator.plan.observed import (
+    BaseModelFound,
+    DatasetFound,
+    JobObject,
+    LastRun,
+    Leftover,
+    Manifest,
+    MethodFound,
+    Observed,
+    Pod,
+    PresetFound,
+    Workload,
+)
 from finetune_operator.plan.retention import is_retained
-from finetune_operator.plan.specs import no_cluster_presets, no_method, no_methods
+from finetune_operator.plan.unavailable import no_base_model, no_base_models, no_cluster_presets, no_method, no_methods
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +76,7 @@ class Circumstances:
     """What a look at a job knows beforehand."""
 
     cluster_reads: bool = True
-    """Presets of the cluster and TrainingMethods may be read."""
+    """Presets of the cluster, TrainingMethods and BaseModels may be read."""
     namespace_terminating: bool = False
     """Creating something was refused for this reason."""
     thorough: bool = False
@@ -93,6 +107,8 @@ async def observe(client: Client, job: JobObject, known: Circumstances) -> Obser
         leftovers=await _leftovers(client, job) if _wants_leftovers(job, workload, verbs) else None,
         preset=preset,
         method=await _method(client, job, preset, cluster_reads=known.cluster_reads) if wants_spec else None,
+        base_model=await _base_model(client, job, preset, cluster_reads=known.cluster_reads) if wants_spec else None,
+        dataset=await _dataset(client, job, preset) if wants_spec else None,
         last_run=await _run_made_from(client, job, job.status.run) if wants_last_run else None,
         queue_entry=await _queue_entry(client, workload, job.namespace) if workload is not None and workload.suspended else None,
         namespace_terminating=known.namespace_terminating,
@@ -222,3 +238,20 @@ async def _method(client: Client, job: JobObject, preset: PresetFound | None, *,
         return no_methods(name)
     manifest = await client.get(METHODS, None, name)
     return MethodFound(name=name, spec=manifest.get("spec") or {}) if manifest is not None else no_method(name)
+
+
+async def _base_model(client: Client, job: JobObject, preset: PresetFound | None, *, cluster_reads: bool) -> BaseModelFound | None:
+    """The BaseModel that the job or its preset names."""
+    name = chosen_model(job.spec, preset.spec if preset is not None else None)
+    if name is None:
+        return None
+    if not cluster_reads:
+        return no_base_models(name)
+    manifest = await client.get(BASE_MODELS, None, name)
+    return BaseModelFound(name=name, spec=manifest.get("spec") or {}) if manifest is not None else no_base_model(name)
+
+
+async def _dataset(client: Client, job: JobObject, preset: PresetFound | None) -> DatasetFound | None:
+    """The Dataset of the job's namespace that the job or its preset names."""
+    name = chosen_dataset(job.spec, preset.spec if preset is not None else None)
+    return DatasetFound(name=name, manifest=await client.get(DATASETS, job.namespace, name)) if name is not None else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from finetune_api.constants import CLUSTER_PRESET_PLURAL, GROUP, METHOD_PLURAL, PLURAL, PRESET_PLURAL
+from finetune_api.constants import BASE_MODEL_PLURAL, CLUSTER_PRESET_PLURAL, DATASET_PLURAL, GROUP, METHOD_PLURAL, PLURAL, PRESET_PLURAL
 
 
 class Right(NamedTuple):
@@ -28,6 +28,8 @@ JOB_NAMESPACES: tuple[Right, ...] = (
     Right(GROUP, f"{PLURAL}/status", ("patch",), "write status"),
     Right(GROUP, f"{PLURAL}/finalizers", ("update",), "owner references with blockOwnerDeletion where the API server enforces it"),
     Right(GROUP, PRESET_PLURAL, ("get",), "resolve spec.presetRef"),
+    Right(GROUP, DATASET_PLURAL, ("get", "list", "watch"), "look at Datasets; resolve spec.dataset.uri: ref:name"),
+    Right(GROUP, f"{DATASET_PLURAL}/status", ("patch",), "write what a look found"),
     Right("batch", "jobs", ("get", "list", "watch", "create", "delete"), "runs and verbs; never patched"),
     Right("", "pods", ("get", "list", "watch"), "state of the pods; whose token posts progress"),
     Right("", "services", ("get", "list", "create", "delete"), "headless Service of a run"),
@@ -40,10 +42,11 @@ JOB_NAMESPACES: tuple[Right, ...] = (
 CLUSTER: tuple[Right, ...] = (
     Right(GROUP, CLUSTER_PRESET_PLURAL, ("get",), "resolve spec.presetRef"),
     Right(GROUP, METHOD_PLURAL, ("get",), "resolve spec.methodRef"),
+    Right(GROUP, BASE_MODEL_PLURAL, ("get",), "resolve spec.model.uri: ref:name"),
     Right("authentication.k8s.io", "tokenreviews", ("create",), "check the tokens of progress posts"),
 )
-"""Always a ClusterRole. Left out with FINETUNE_OPERATOR_CLUSTER_READS=false: no presets of the cluster, no TrainingMethods, tokens verified
-offline by JWKS."""
+"""Always a ClusterRole. Left out with FINETUNE_OPERATOR_CLUSTER_READS=false: no presets of the cluster, no TrainingMethods, no BaseModels,
+tokens verified offline by JWKS."""
 
 OWN_NAMESPACE: tuple[Right, ...] = (
     Right("coordination.k8s.io", "leases", ("create",), "leader election"),

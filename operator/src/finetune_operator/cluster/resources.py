@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from finetune_api.constants import (
+    BASE_MODEL_KIND,
+    BASE_MODEL_PLURAL,
     CLUSTER_PRESET_KIND,
     CLUSTER_PRESET_PLURAL,
+    DATASET_KIND,
+    DATASET_PLURAL,
     GROUP,
     KIND,
     METHOD_KIND,
@@ -47,6 +51,8 @@ FINETUNE_JOBS = Resource(GROUP, VERSION, PLURAL, KIND)
 PRESETS = Resource(GROUP, VERSION, PRESET_PLURAL, PRESET_KIND)
 CLUSTER_PRESETS = Resource(GROUP, VERSION, CLUSTER_PRESET_PLURAL, CLUSTER_PRESET_KIND)
 JOBS = Resource("batch", "v1", "jobs", "Job")
+BASE_MODELS = Resource(GROUP, VERSION, BASE_MODEL_PLURAL, BASE_MODEL_KIND)
+DATASETS = Resource(GROUP, VERSION, DATASET_PLURAL, DATASET_KIND)
 METHODS = Resource(GROUP, VERSION, METHOD_PLURAL, METHOD_KIND)
 PODS = Resource("", "v1", "pods", "Pod")
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")

@@ -108,7 +108,10 @@ def _shorter_messages(status: FineTuneJobStatus, most: int) -> FineTuneJobStatus
 
 
 def _shorter_values(status: FineTuneJobStatus, most: int) -> FineTuneJobStatus:
-    resolved = {path: entry.model_copy(update={"value": _cut(entry.value, most)}) for path, entry in status.resolved.items()}
+    resolved = {
+        path: entry.model_copy(update={"value": _cut(entry.value, most), "name": _cut(entry.name, most) if entry.name else None})
+        for path, entry in status.resolved.items()
+    }
     facts = {name: _cut(value, most) for name, value in status.facts.items()}
     return status.model_copy(update={"resolved": resolved, "facts": facts})
 

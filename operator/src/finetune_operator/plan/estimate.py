@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from finetune_api.contract.preflight import PreflightResult
-from finetune_api.models.estimate import DatasetEstimate, Estimate, MemoryEstimate
+from finetune_api.models.estimate import DatasetEstimate, Estimate, MemoryEstimate, TrainingEstimate
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.merge import OWN_CONDITIONS
 from finetune_operator.plan.observed import Workload
@@ -33,6 +33,8 @@ def take_estimate(draft: Draft, workload: Workload) -> PreflightResult | None:
         terms = {name: size for name, size in result.memory.terms.items() if size}
         facts = result.memory.model_dump() | {"terms": terms, "reason": result.memory.reason[:MAX_REASON]}
         found["memory"] = MemoryEstimate.model_validate(facts)
+    if result.training is not None:
+        found["training"] = TrainingEstimate.model_validate(result.training.model_dump())
     if found:
         draft.change(estimate=(draft.status.estimate or Estimate()).model_copy(update=found))
     return result

@@ -24,6 +24,7 @@ from finetune_api.defaults import SCHEMA
 from finetune_api.exports import exports_of
 from finetune_api.models.status import ArtifactStatus, ConditionType, ExportStatus, Phase
 from finetune_operator.plan import conditions
+from finetune_operator.plan.base_models import trusted_now
 from finetune_operator.plan.blocked import blocked_message, look_for_blocked
 from finetune_operator.plan.decision import DeleteJob
 from finetune_operator.plan.desire import Desire, Request, desire_of, open_request
@@ -36,7 +37,6 @@ from finetune_operator.plan.retry import RetryPolicy, backoff
 from finetune_operator.plan.run_config import build_run_config
 from finetune_operator.plan.specs import Accepted, judge_spec
 from finetune_operator.plan.verbs import delete_verb, verb_answer, verb_pod
-from finetune_operator.settings import PlanSettings
 
 OPEN, DONE, FAILED = "Open", "Done", "Failed"
 VERB = "export"
@@ -74,19 +74,19 @@ def export_config(draft: Draft) -> RunConfig | None:
     verdict = judge_spec(draft.observed, draft.settings)
     if last is not None:
         if not isinstance(verdict, Accepted):
-            return _without_refused_code(last.config, draft.settings)
+            return _without_refused_code(last.config, draft)
         changed = {"output": verdict.spec.output, "secrets": verdict.spec.secrets, "checkpoint": verdict.spec.checkpoint}
         return last.config.model_copy(update={"spec": last.config.spec.model_copy(update=changed)})
     if not isinstance(verdict, Accepted):
         return None
     spec = verdict.spec.model_copy(update={"replicas": max(1, verdict.spec.replicas)})
-    config = build_run_config(draft.job, spec, max(1, draft.status.run), draft.settings, verdict.custom)
+    config = build_run_config(draft.job, spec, max(1, draft.status.run), draft.settings, verdict.chosen)
     return config.model_copy(update={"store": config.store.model_copy(update={"uri": draft.status.output_uri or config.store.uri})})
 
 
-def _without_refused_code(config: RunConfig, settings: PlanSettings) -> RunConfig:
+def _without_refused_code(config: RunConfig, draft: Draft) -> RunConfig:
     """A permission that was taken back holds for exports too; the trainer then says what it needs."""
-    if not code_refusal(config.spec, settings.trusted_model_code):
+    if not code_refusal(config.spec, draft.settings.trusted_model_code, trusted_now(config.base_model, draft.observed)):
         return config
     model = config.spec.model.model_copy(update={"trust_remote_code": False})
     return config.model_copy(update={"spec": config.spec.model_copy(update={"model": model})})

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from finetune_api.constants import LABEL_COMPONENT, LABEL_RUN
+from finetune_api.constants import KIND, LABEL_COMPONENT, LABEL_RUN
 from finetune_api.contract.env import TRAINER_CONTAINER
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.models.status import FineTuneJobStatus
@@ -50,6 +50,7 @@ class JobObject:
     status: FineTuneJobStatus = field(default_factory=FineTuneJobStatus)
     stored_status: Mapping[str, Any] = field(default_factory=dict)
     """The same as JSON, to tell what a write would change."""
+    kind: str = KIND
 
     @classmethod
     def from_manifest(cls, manifest: Manifest) -> JobObject:
@@ -249,6 +250,24 @@ class MethodFound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BaseModelFound:
+    """The BaseModel a job, or its preset, names, or why there is none."""
+
+    name: str
+    spec: Mapping[str, Any] | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetFound:
+    """The Dataset a job, or its preset, names."""
+
+    name: str
+    manifest: Manifest | None
+    """None: there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LastRun:
     """What the job's last run was made from: the frame every later run must fit into."""
 
@@ -273,6 +292,8 @@ class Observed:
     """ConfigMaps and Services of this job; None = not looked for."""
     preset: PresetFound | None = None
     method: MethodFound | None = None
+    base_model: BaseModelFound | None = None
+    dataset: DatasetFound | None = None
     last_run: LastRun | None = None
     queue_entry: QueueEntry | None = None
     """Kueue's Workload of the run, looked for while the run's Job is suspended."""

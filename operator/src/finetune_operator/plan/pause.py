@@ -56,7 +56,8 @@ def ask_for_pause(draft: Draft) -> PauseStatus:
     if ask is not None:
         return ask
     action: Literal["pause", "stop"] = "pause" if draft.desire is Desire.PAUSE else "stop"
-    ask = PauseStatus(command_id=f"{action}-{draft.status.run}-{draft.job.generation}", action=action, requested_at=draft.now_text)
+    run = draft.status.run
+    ask = PauseStatus(command_id=f"{action}-{run}-{draft.job.generation}", run=run, action=action, requested_at=draft.now_text)
     draft.change(pause=ask)
     draft.say("PauseRequested", f"The trainer is asked to {action}: it saves a checkpoint, then its pods are released.", key=ask.command_id)
     return ask

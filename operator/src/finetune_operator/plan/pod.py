@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from finetune_api.advice import cpus
 from finetune_api.contract import env
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.models.scheduling import Toleration
 from finetune_api.models.training_method import TrainingMethodSpec
+from finetune_api.quantities import number_of
 from finetune_operator.plan.custom_pod import custom_environment, custom_program
 from finetune_operator.plan.observed import Manifest
 from finetune_operator.plan.outside import build_outside_environment
@@ -18,6 +18,7 @@ from finetune_operator.settings import PlanSettings
 
 USER_ID = 65532
 GPU_RESOURCE = "nvidia.com/gpu"
+SHORT_VERB_RESOURCES: Manifest = {"requests": {"cpu": "100m", "memory": "256Mi"}}
 _NODE_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 
@@ -32,15 +33,8 @@ def build_pod_spec(config: RunConfig, config_map: str, verb: str, settings: Plan
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": config.spec.pause_policy.grace_seconds if training else 10,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": (custom.run_as_user if custom is not None else None) or USER_ID,
-            "runAsGroup": USER_ID,
-            "fsGroup": USER_ID,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "tolerations": _tolerations(resources.tolerations or [], settings.unreachable_toleration_seconds),
+        "securityContext": pod_security((custom.run_as_user if custom is not None else None) or USER_ID),
+        "tolerations": dead_node_tolerations(resources.tolerations or [], settings.unreachable_toleration_seconds),
         "containers": [_container(config, verb, [m.mount for m in mounted], settings)],
         "volumes": [m.volume for m in mounted],
     }
@@ -49,6 +43,23 @@ def build_pod_spec(config: RunConfig, config_map: str, verb: str, settings: Plan
     if resources.priority_class_name:
         spec["priorityClassName"] = resources.priority_class_name
     return {**spec, **build_placement(config)} if training else spec
+
+
+def pod_security(user: int = USER_ID) -> Manifest:
+    """Of a pod, as Pod Security ``restricted`` wants it."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": user,
+        "runAsGroup": USER_ID,
+        "fsGroup": USER_ID,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def container_security(*, writable_root: bool = False) -> Manifest:
+    """Of a container, likewise."""
+    return {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": not writable_root, "capabilities": {"drop": ["ALL"]}}
 
 
 def build_pod_metadata(config: RunConfig, labels: Mapping[str, str]) -> Manifest:
@@ -68,12 +79,8 @@ def _container(config: RunConfig, verb: str, mounts: list[Manifest], settings: P
         **program,
         "env": [*_environment(config, verb, program["image"], settings), *build_outside_environment(settings)],
         "ports": [{"name": "metrics", "containerPort": env.METRICS_PORT}] if verb == "train" and custom is None else [],
-        "resources": _resources(config) if verb == "train" else {"requests": {"cpu": "100m", "memory": "256Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": not (custom is not None and custom.writable_root),
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "resources": _resources(config) if verb == "train" else SHORT_VERB_RESOURCES,
+        "securityContext": container_security(writable_root=custom is not None and custom.writable_root),
         "terminationMessagePath": env.TERMINATION_MESSAGE_PATH,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts,
@@ -92,15 +99,7 @@ def _program(config: RunConfig, verb: str, settings: PlanSettings) -> Manifest:
 
 
 def _environment(config: RunConfig, verb: str, image: str, settings: PlanSettings) -> list[Manifest]:
-    from_pod = {
-        env.ENV_POD_NAME: "metadata.name",
-        env.ENV_POD_UID: "metadata.uid",
-        env.ENV_POD_NAMESPACE: "metadata.namespace",
-        env.ENV_NODE_NAME: "spec.nodeName",
-    }
-    entries: list[Manifest] = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in from_pod.items()]
-    entries.append({"name": env.ENV_IMAGE, "value": image})
-    entries.append({"name": "HOME", "value": env.WORK_DIR})
+    entries = identity_environment(image)
     threads = _threads(config)
     if verb == "train" and threads is not None:
         entries.append({"name": "OMP_NUM_THREADS", "value": str(threads)})
@@ -112,12 +111,24 @@ def _environment(config: RunConfig, verb: str, image: str, settings: PlanSetting
     return [entry for entry in entries if entry["name"] not in own] + [as_manifest(variable) for variable in written]
 
 
+def identity_environment(image: str) -> list[Manifest]:
+    """Variables that tell a trainer which pod it is."""
+    from_pod = {
+        env.ENV_POD_NAME: "metadata.name",
+        env.ENV_POD_UID: "metadata.uid",
+        env.ENV_POD_NAMESPACE: "metadata.namespace",
+        env.ENV_NODE_NAME: "spec.nodeName",
+    }
+    entries: list[Manifest] = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in from_pod.items()]
+    return [*entries, {"name": env.ENV_IMAGE, "value": image}, {"name": "HOME", "value": env.WORK_DIR}]
+
+
 def _threads(config: RunConfig) -> int | None:
     """CPU threads per rank: its share of the CPUs asked for. Without a request 1 in a group (ranks may share a node), else unset."""
     asked = config.spec.resources.cpu
     if asked is None:
         return 1 if config.topology.world_size > 1 else None
-    return max(1, int(cpus(asked) / config.topology.processes_per_replica))
+    return max(1, int(number_of(asked) / config.topology.processes_per_replica))
 
 
 def _resources(config: RunConfig) -> Manifest:
@@ -134,7 +145,7 @@ def _resources(config: RunConfig) -> Manifest:
     return {"requests": requests, "limits": limits, **({"claims": claims} if claims else {})}
 
 
-def _tolerations(written: list[Toleration], seconds: int) -> list[Manifest]:
+def dead_node_tolerations(written: list[Toleration], seconds: int) -> list[Manifest]:
     """What the job tolerates, and dead nodes for a short time only, unless the job says otherwise itself."""
     own = {toleration.key for toleration in written}
     entries = [as_manifest(toleration) for toleration in written]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from finetune_api.contract import CONTRACT_VERSION
 from finetune_api.contract.progress import progress_path
-from finetune_api.contract.run_config import CustomMethod, JobIdentity, ProgressConfig, RunConfig, StoreConfig
+from finetune_api.contract.run_config import ChosenDataset, ChosenModel, CustomMethod, JobIdentity, ProgressConfig, RunConfig, StoreConfig
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.resolve import digest
 from finetune_operator.plan.observed import JobObject
@@ -23,10 +25,22 @@ def output_uri(job: JobObject, spec: FineTuneJobSpec, settings: PlanSettings) ->
     return uri.rstrip("/")
 
 
-def build_run_config(
-    job: JobObject, spec: FineTuneJobSpec, run: int, settings: PlanSettings, custom: CustomMethod | None = None
-) -> RunConfig:
-    """Everything the trainer is told; ``spec`` is resolved and has at least one replica. ``custom``: the TrainingMethod it chooses."""
+class Chosen(NamedTuple):
+    """Objects that a job names, as its first run found them."""
+
+    custom: CustomMethod | None = None
+    """The TrainingMethod that trains."""
+    base_model: ChosenModel | None = None
+    """The BaseModel it starts from."""
+    dataset: ChosenDataset | None = None
+    """The Dataset it trains on."""
+
+
+NOTHING = Chosen()
+
+
+def build_run_config(job: JobObject, spec: FineTuneJobSpec, run: int, settings: PlanSettings, chosen: Chosen = NOTHING) -> RunConfig:
+    """Everything the trainer is told; ``spec`` is resolved and has at least one replica."""
     return RunConfig(
         contract_version=CONTRACT_VERSION,
         job=JobIdentity(name=job.name, namespace=job.namespace, uid=job.uid),
@@ -38,7 +52,9 @@ def build_run_config(
             url=settings.progress_url + progress_path(job.namespace, job.name), interval_seconds=settings.progress_interval_seconds
         ),
         offline=settings.trainer_offline,
-        custom=custom,
+        custom=chosen.custom,
+        base_model=chosen.base_model,
+        dataset=chosen.dataset,
     )
 
 

@@ -4,26 +4,44 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from pydantic import ValidationError
 
 from finetune_api.advice import WITHOUT_EFFECT, warnings_for
-from finetune_api.constants import CLUSTER_PRESET_KIND, METHOD_KIND
+from finetune_api.constants import METHOD_KIND
 from finetune_api.contract.custom import method_problems
-from finetune_api.contract.run_config import CustomMethod
+from finetune_api.contract.run_config import ChosenDataset, ChosenModel, CustomMethod
 from finetune_api.defaults import SCHEMA
 from finetune_api.models.partial import validate_job, validate_method, validate_preset
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.models.status import Resolved
 from finetune_api.models.training_method import TrainingMethodSpec
 from finetune_api.problems import Problem, SpecError
-from finetune_api.resolve import Resolution, chosen_method, flatten, identity, resolve, unflatten
+from finetune_api.resolve import (
+    DATASET_FIELDS,
+    DATASET_URI,
+    MODEL_URI,
+    Resolution,
+    Source,
+    chosen_dataset,
+    chosen_method,
+    chosen_model,
+    flatten,
+    identity,
+    resolve,
+    unflatten,
+    without,
+)
 from finetune_api.rules import check_resolved
+from finetune_operator.plan.base_models import choose, kept_model, trusted_now, usable_base_model
+from finetune_operator.plan.chosen_datasets import choose_dataset, kept_dataset, usable_dataset
 from finetune_operator.plan.custom import resume_warning
 from finetune_operator.plan.model_code import code_refusal
-from finetune_operator.plan.observed import JobObject, LastRun, MethodFound, Observed, PresetFound
+from finetune_operator.plan.observed import JobObject, LastRun, Observed
+from finetune_operator.plan.run_config import NOTHING, Chosen
 from finetune_operator.plan.topology import GRAD_ACCUM, fit_global_batch
+from finetune_operator.plan.unavailable import UnavailableError, no_method
 from finetune_operator.settings import PlanSettings
 
 MAX_RESOLVED = 96
@@ -41,8 +59,8 @@ class Accepted(NamedTuple):
     """The accumulation steps as asked for, where others are used."""
     warnings: dict[str, str]
     """Condition type -> message: values outside what is recommended, settings without effect, a method that cannot resume."""
-    custom: CustomMethod | None = None
-    """The TrainingMethod that trains, as the job's first run found it."""
+    chosen: Chosen = NOTHING
+    """What it names, as the job's first run found it."""
 
 
 class Refused(NamedTuple):
@@ -53,14 +71,18 @@ class Refused(NamedTuple):
 
 
 def judge_spec(observed: Observed, settings: PlanSettings) -> Accepted | Refused:
-    """Resolve and check the job's spec against its preset, the administrator's word and, once it has run, the run that exists."""
+    """Resolve and check the job's spec against what it names, the administrator's word and, once it has run, the run that exists."""
     job, last = observed.job, observed.last_run
     try:
         validate_job(job.spec)
         base = _frozen(job, _usable_preset(observed), last)
-        custom = _usable_method(observed, chosen_method(job.spec, base.preset))
-        resolution = _resolve(job, base, custom)
-    except _UnavailableError as error:
+        custom = _usable_method(observed, chosen_method(base.job, base.preset))
+        name = chosen_model(base.job, base.preset)
+        entry = usable_base_model(observed.base_model, name) if name is not None else None
+        wanted = chosen_dataset(base.job, base.preset)
+        source = usable_dataset(observed.dataset, wanted) if wanted is not None else None
+        resolution = _resolve(base, custom, entry, source)
+    except UnavailableError as error:
         return Refused(error.reason, str(error))
     except SpecError as error:
         return Refused("Invalid", "; ".join(map(str, error.problems)))
@@ -69,17 +91,11 @@ def judge_spec(observed: Observed, settings: PlanSettings) -> Accepted | Refused
     of_method = method_problems(custom, resolution.spec) if custom is not None else []
     if problems := [*check_resolved(resolution), *of_method]:
         return Refused("Invalid", "; ".join(map(str, problems)))
-    if refusal := code_refusal(resolution.spec, settings.trusted_model_code):
+    chosen = choose(name, entry, resolution) if name is not None and entry is not None else base.model
+    if refusal := code_refusal(resolution.spec, settings.trusted_model_code, trusted_now(chosen, observed)):
         return Refused("RemoteCodeNotAllowed", refusal)
-    return _against_last_run(resolution, last, custom)
-
-
-class _UnavailableError(Exception):
-    """A preset or TrainingMethod is needed and there is none."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
+    dataset = choose_dataset(wanted, resolution) if wanted is not None else base.dataset
+    return _against_last_run(resolution, last, Chosen(custom, chosen, dataset))
 
 
 def _is_bound(job: JobObject, last: LastRun | None) -> bool:
@@ -97,7 +113,7 @@ def _usable_preset(observed: Observed) -> Mapping[str, Any]:
     if preset is None or (preset.spec is None and bound):
         return {}
     if preset.spec is None:
-        raise _UnavailableError("PresetUnavailable", preset.problem)
+        raise UnavailableError("PresetUnavailable", preset.problem)
     try:
         validate_preset(preset.spec)
     except SpecError:
@@ -116,7 +132,7 @@ def _usable_method(observed: Observed, name: str | None) -> CustomMethod | None:
         return last.config.custom
     if found is None or found.spec is None or found.name != name:
         problem = found.problem if found is not None and found.problem else no_method(name).problem
-        raise _UnavailableError("MethodUnavailable", problem)
+        raise UnavailableError("MethodUnavailable", problem)
     try:
         validate_method(found.spec)
     except SpecError as error:
@@ -125,7 +141,7 @@ def _usable_method(observed: Observed, name: str | None) -> CustomMethod | None:
     return CustomMethod(name=name, spec=TrainingMethodSpec.model_validate({k: v for k, v in found.spec.items() if v is not None}))
 
 
-def _against_last_run(resolution: Resolution, last: LastRun | None, custom: CustomMethod | None) -> Accepted | Refused:
+def _against_last_run(resolution: Resolution, last: LastRun | None, chosen: Chosen) -> Accepted | Refused:
     """Refuse what would make it another training; keep the global batch."""
     spec = resolution.spec
     if last is not None and (changed := changed_identity(spec, last.config.spec)):
@@ -133,14 +149,14 @@ def _against_last_run(resolution: Resolution, last: LastRun | None, custom: Cust
     fit = fit_global_batch(spec, last) if spec.replicas > 0 else None
     if fit is not None and fit.problem:
         return Refused("EditRefused", f"{fit.problem}, or create a new job")
-    resolved = resolved_values(resolution)
+    resolved = resolved_values(resolution, chosen.base_model, chosen.dataset)
     asked = None
     if fit is not None and fit.grad_accum_steps != spec.training.grad_accum_steps:
         asked = spec.training.grad_accum_steps
         training = spec.training.model_copy(update={"grad_accum_steps": fit.grad_accum_steps})
         spec = spec.model_copy(update={"training": training})
         resolved[GRAD_ACCUM] = Resolved(value=str(fit.grad_accum_steps), source="derived")
-    return Accepted(spec, resolved, asked, warnings_for(resolution) | resume_warning(custom), custom)
+    return Accepted(spec, resolved, asked, warnings_for(resolution) | resume_warning(chosen.custom), chosen)
 
 
 def changed_identity(spec: FineTuneJobSpec, before: FineTuneJobSpec) -> dict[str, tuple[Any, Any]]:
@@ -162,33 +178,52 @@ def _refusal(changed: Mapping[str, tuple[Any, Any]], last: LastRun) -> str:
 class _Base(NamedTuple):
     """What a job's spec is completed from."""
 
+    job: Mapping[str, Any]
+    """As written, but for references to a BaseModel and a Dataset that it has run with."""
     preset: Mapping[str, Any]
     kept: Mapping[str, str]
     """Path -> who had set it, for values of the last run that stay."""
+    model: ChosenModel | None = None
+    """The BaseModel whose values are among them."""
+    dataset: ChosenDataset | None = None
+    """The Dataset, likewise."""
 
 
 def _frozen(job: JobObject, preset: Mapping[str, Any], last: LastRun | None) -> _Base:
-    """Once a job has run, what it did not write stays as it was: neither an edited preset nor new defaults change it."""
+    """Once a job has run, what it did not write stays as it was: neither an edited preset or catalogue nor new defaults change it."""
     if last is None:
-        return _Base(preset, {})
+        return _Base(job.spec, preset, {})
     before = {**flatten(last.config.spec.model_dump(by_alias=True, mode="json", exclude_none=True)), **last.asked}
-    sources = {path: entry.source for path, entry in job.status.resolved.items() if path in before}
-    kept = {path: source for path, source in sources.items() if source != "preset" or _is_bound(job, last)}
-    return _Base(unflatten({**flatten(preset), **{path: before[path] for path in kept}}), kept)
+    sources = {
+        path: entry.source for path, entry in job.status.resolved.items() if path in before and entry.source not in ("model", "dataset")
+    }
+    kept: dict[str, str] = {path: source for path, source in sources.items() if source != "preset" or _is_bound(job, last)}
+    written: Mapping[str, Any] = job.spec
+    if (model := kept_model(job.spec, last)) is not None:
+        written = unflatten({path: value for path, value in flatten(job.spec).items() if path != MODEL_URI})
+        kept |= {path: "model" for path in model.sets if path in before}
+    of_preset = flatten(preset)
+    if (dataset := kept_dataset(job.spec, last)) is not None:
+        written = unflatten(without(flatten(written), (DATASET_URI,)))
+        of_preset = without(of_preset, DATASET_FIELDS)
+        kept |= {path: "dataset" for path in dataset.sets if path in before}
+    return _Base(written, unflatten({**of_preset, **{path: before[path] for path in kept}}), kept, model, dataset)
 
 
-def _resolve(job: JobObject, base: _Base, custom: CustomMethod | None) -> Resolution:
+def _resolve(
+    base: _Base, custom: CustomMethod | None, base_model: Mapping[str, Any] | None, dataset: Mapping[str, Any] | None
+) -> Resolution:
     """The resolved spec."""
     defaults = custom.spec.resources if custom is not None else None
     own = {"resources": defaults.model_dump(mode="json", by_alias=True, exclude_none=True)} if defaults is not None else None
-    resolution = resolve(job.spec, base.preset, own)
+    resolution = resolve(base.job, base.preset, own, base_model, dataset)
     told = {path: base.kept.get(path, source) if source == "preset" else source for path, source in resolution.sources.items()}
     return Resolution(resolution.spec, {path: _plain(source) for path, source in told.items()})
 
 
 def _plain(source: str) -> Any:
     """A resolution's source again: what a rule derived for the last run came from a default or preset before."""
-    return source if source in ("job", "preset", "backend", "adapter", "method", "default") else "default"
+    return source if source in get_args(Source) else "default"
 
 
 def _preset_name(spec: Mapping[str, Any]) -> str | None:
@@ -197,15 +232,18 @@ def _preset_name(spec: Mapping[str, Any]) -> str | None:
     return str(name) if name is not None else None
 
 
-def resolved_values(resolution: Resolution) -> dict[str, Resolved]:
-    """The values the job did not write itself, with who decided.
+def resolved_values(
+    resolution: Resolution, base_model: ChosenModel | None = None, dataset: ChosenDataset | None = None
+) -> dict[str, Resolved]:
+    """The values the job did not write itself, with who decided; ``base_model``, ``dataset``: what it starts from and trains on.
 
     Left out: fields with a schema default (they are in the spec already) and defaults that have no effect beside the rest.
     """
     leaves = flatten(resolution.spec.model_dump(by_alias=True, mode="json", exclude_none=True))
     idle = {advice.path for advice in WITHOUT_EFFECT if advice.applies(leaves)}
+    names = {"model": base_model.name if base_model is not None else None, "dataset": dataset.name if dataset is not None else None}
     values = {
-        path: Resolved(value=_text(leaves[path])[:MAX_VALUE], source=source)
+        path: Resolved(value=_text(leaves[path])[:MAX_VALUE], source=source, name=names.get(source))
         for path, source in resolution.sources.items()
         if source != "job" and path in leaves and path not in SCHEMA and leaves[path] not in ({}, [])
         if not (source == "default" and path in idle)
@@ -218,26 +256,3 @@ def resolved_values(resolution: Resolution) -> dict[str, Resolved]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def no_cluster_presets(name: str) -> PresetFound:
-    """The answer where this installation may not read presets of the cluster."""
-    problem = (
-        f"spec.presetRef.name: {name} is no FineTunePreset of this namespace, and this installation may not read {CLUSTER_PRESET_KIND}s"
-    )
-    return PresetFound(kind=CLUSTER_PRESET_KIND, problem=problem)
-
-
-def no_method(name: str) -> MethodFound:
-    """The answer where there is no TrainingMethod of a name."""
-    problem = f"spec.methodRef.name: there is no {METHOD_KIND} named {name}; choose one of kubectl get trainingmethods"
-    return MethodFound(name=name, problem=problem)
-
-
-def no_methods(name: str) -> MethodFound:
-    """The answer where this installation may not read TrainingMethods."""
-    problem = (
-        f"spec.methodRef.name: {name} cannot be looked up, for this installation may not read {METHOD_KIND}s;"
-        " its administrator sets rbac.clusterReads, or write method"
-    )
-    return MethodFound(name=name, problem=problem)

@@ -49,7 +49,7 @@ def start(draft: Draft, verdict: Accepted | Refused | None) -> None:
         draft.show(Phase.VALIDATING, "Preparing", "The job's objects in the store will be deleted with it (output.retain: Delete).")
         draft.wake_in(0)
         return
-    config = build_run_config(draft.job, verdict.spec, draft.status.run + 1, draft.settings, verdict.custom)
+    config = build_run_config(draft.job, verdict.spec, draft.status.run + 1, draft.settings, verdict.chosen)
     if _passed_preflight(draft, config):
         _create(draft, verdict, config)
 

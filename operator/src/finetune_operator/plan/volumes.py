@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from finetune_api.constants import CA_CONFIGMAP
 from finetune_api.contract import env
 from finetune_api.contract.custom import JOB_FILE, OUTPUT_CLAIM_DIR, chosen
 from finetune_api.contract.run_config import RunConfig
+from finetune_api.models.dataset import DatasetSpec
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_operator.plan.observed import Manifest
 from finetune_operator.plan.outside import trust_source
@@ -43,9 +44,24 @@ def build_volumes(config: RunConfig, config_map: str, verb: str, settings: PlanS
         _mounted("ca", posixpath.dirname(env.PROGRESS_CA_PATH), {"configMap": {"name": CA_CONFIGMAP, "optional": True}}, read_only=True),
         *_trust(settings),
         *(_secret(directory, name) for directory, name in secrets_of(spec, verb, settings)),
-        *_claims(spec),
-        *_config_maps(spec),
+        *_claims(references_of(spec, "pvc")),
+        *_config_maps(references_of(spec, "configmap")),
         *(_of_method(config, config_map) if verb == "train" and config.custom is not None else ()),
+    ]
+
+
+def build_look_volumes(spec: DatasetSpec, config_map: str, settings: PlanSettings) -> list[Mounted]:
+    """Every volume of a pod that looks at the data of a Dataset."""
+    uris = (spec.uri, spec.eval_uri, spec.tokenizer.uri if spec.tokenizer is not None else None)
+    hub = spec.secrets.huggingface if spec.secrets is not None else None
+    return [
+        _mounted("run", posixpath.dirname(env.RUN_CONFIG_PATH), {"configMap": {"name": config_map}}, read_only=True),
+        *(_mounted(name, path, {"emptyDir": {}}) for name, path in (("work", env.WORK_DIR), ("tmp", "/tmp"), ("cache", env.CACHE_DIR))),  # noqa: S108 - a mount point
+        *_trust(settings),
+        *([_secret(env.SECRET_DATASET, spec.secret_ref.name)] if spec.secret_ref is not None else []),
+        *([_secret(env.SECRET_HUGGINGFACE, hub.secret_ref.name)] if hub is not None else []),
+        *_claims(named_by(uris, "pvc")),
+        *_config_maps(named_by(uris, "configmap")),
     ]
 
 
@@ -83,6 +99,11 @@ def references_of(spec: FineTuneJobSpec, scheme: str) -> list[str]:
         *(block.reference_model for block in (spec.dpo, spec.kto, spec.grpo) if block is not None),
         *_reward_sources(spec),
     )
+    return named_by(uris, scheme)
+
+
+def named_by(uris: Iterable[str | None], scheme: str) -> list[str]:
+    """Names in the URIs of a scheme, each once, in a stable order."""
     names = (re.match(rf"{scheme}://([^/]+)", uri) for uri in uris if uri)
     return sorted({match[1] for match in names if match})
 
@@ -117,14 +138,14 @@ def _trust(settings: PlanSettings) -> Iterator[Mounted]:
         yield _mounted("trust", env.CA_BUNDLE_DIR, source, read_only=True)
 
 
-def _claims(spec: FineTuneJobSpec) -> Iterator[Mounted]:
-    for index, claim in enumerate(references_of(spec, "pvc")):
+def _claims(claims: Iterable[str]) -> Iterator[Mounted]:
+    for index, claim in enumerate(claims):
         volume = {"persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
         yield _mounted(f"claim-{index}", f"{env.PVC_DIR}/{claim}", volume, read_only=True)
 
 
-def _config_maps(spec: FineTuneJobSpec) -> Iterator[Mounted]:
-    for index, name in enumerate(references_of(spec, "configmap")):
+def _config_maps(names: Iterable[str]) -> Iterator[Mounted]:
+    for index, name in enumerate(names):
         yield _mounted(f"configmap-{index}", f"{env.CONFIGMAP_DIR}/{name}", {"configMap": {"name": name, "optional": True}}, read_only=True)
 
 

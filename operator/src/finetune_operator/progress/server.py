@@ -83,7 +83,7 @@ class ProgressEndpoint:
             return _refusal(503, "the report could not be stored; post it again")
         newest = self._jobs.known(key) or known
         reply = ProgressReply(
-            contract_version=CONTRACT_VERSION, commands=list(commands_of(newest.pause, newest.request, newest.pause_policy))
+            contract_version=CONTRACT_VERSION, commands=list(commands_of(newest.pause, newest.request, newest.pause_policy, poster.run))
         )
         return web.Response(text=reply.to_json(), content_type="application/json")
 

@@ -105,7 +105,7 @@ async def test_a_whole_run_from_other_values_is_not_touched(api: FakeApi) -> Non
 async def test_a_name_that_is_taken_by_somebody_else_is_said(api: FakeApi) -> None:
     job = read_job(api)
     api.add("services", {"kind": "Service", "metadata": {"name": "demo-r1", "namespace": NAMESPACE}})
-    with pytest.raises(TakenError, match="Service default/demo-r1 exists and does not belong to this job"):
+    with pytest.raises(TakenError, match="Service default/demo-r1 exists and does not belong to demo"):
         await apply(Client(api), job, run_of(job), no_ca)
 
 

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from finetune_operator.cluster.rbac import CLUSTER, JOB_NAMESPACES, OWN_NAMESPACE, Right
+from tests.support.dataset_cluster import DatasetCluster
 from tests.support.fake_api import Call
 from tests.support.operator_cluster import NAMESPACE, FakeCluster
 
 VERBS = {"GET": "get", "POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}
-WATCHED = {("finetunejobs", "list"), ("finetunejobs", "watch"), ("jobs", "list"), ("jobs", "watch"), ("pods", "watch")}
+WATCHED = {
+    ("finetunejobs", "list"),
+    ("finetunejobs", "watch"),
+    ("datasets", "list"),
+    ("datasets", "watch"),
+    ("jobs", "list"),
+    ("jobs", "watch"),
+    ("pods", "watch"),
+}
 """By kopf's feeds."""
 ELSEWHERE = {
     ("finetunejobs/finalizers", "update"),
@@ -44,11 +53,17 @@ async def test_a_job_s_life_uses_exactly_the_rights_of_the_table() -> None:
     cluster.api.delete(("finetunejobs", NAMESPACE, "demo"))
     await cluster.settle_until_gone()
     of_method = FakeCluster()
-    of_method.create({"methodRef": {"name": "m"}})
+    of_method.create({"methodRef": {"name": "m"}, "model": {"uri": "ref:b"}})
+    of_method.api.add("basemodels", {"metadata": {"name": "b"}, "spec": {"uri": "s3://models/tiny", "type": "LLM"}}, namespace="")
     of_method.api.add("trainingmethods", {"metadata": {"name": "m"}, "spec": {"image": "own"}}, namespace="")
     await of_method.until(lambda: of_method.phase == "Training")
-    calls = {used(call) for call in (*cluster.api.calls, *of_method.api.calls)}
-    cluster_wide = {("clusterfinetunepresets", "get"), ("trainingmethods", "get")}
+    of_dataset = DatasetCluster()
+    of_dataset.add_dataset()
+    of_dataset.create({"dataset": {"uri": "ref:rows"}})
+    await of_dataset.rest()
+    await of_dataset.until(lambda: of_dataset.phase == "Training", train=5)
+    calls = {used(call) for call in (*cluster.api.calls, *of_method.api.calls, *of_dataset.api.calls)}
+    cluster_wide = {("clusterfinetunepresets", "get"), ("trainingmethods", "get"), ("basemodels", "get")}
     assert calls - cluster_wide == granted(JOB_NAMESPACES) - WATCHED - ELSEWHERE
     assert cluster_wide == granted(CLUSTER) - {("tokenreviews", "create")}
 

@@ -8,22 +8,25 @@ from finetune_operator.plan.commands import commands_of
 from finetune_operator.plan.desire import Desire, Request, desire_of, open_request, request_in
 from tests.support.operator_values import make_job, running_status
 
-ASK = PauseStatus(command_id="pause-1-2", action="pause", requested_at="2026-11-21T08:00:00Z")
+ASK = PauseStatus(command_id="pause-1-2", run=1, action="pause", requested_at="2026-11-21T08:00:00Z")
 POLICY = {"timeoutSeconds": 600, "ifUnsaved": "Wait"}
 
 
 def test_an_open_ask_is_a_command_with_its_policy() -> None:
-    assert commands_of(ASK, None, POLICY) == (Command(id="pause-1-2", action="pause", timeout_seconds=600, if_unsaved="Wait"),)
+    assert commands_of(ASK, None, POLICY, run=1) == (Command(id="pause-1-2", action="pause", timeout_seconds=600, if_unsaved="Wait"),)
 
 
 @pytest.mark.parametrize("saved", [True, False])
-def test_an_answered_ask_is_none(saved: bool) -> None:
-    assert commands_of(ASK.model_copy(update={"saved": saved}), None, POLICY) == ()
+def test_an_answered_ask_is_for_pods_that_should_be_gone(saved: bool) -> None:
+    """OP-09: one that has missed its SIGTERM hears of it in the reply to its next post; the next run does not."""
+    answered = ASK.model_copy(update={"saved": saved})
+    assert [command.id for command in commands_of(answered, None, POLICY, run=1)] == ["pause-1-2"]
+    assert commands_of(answered, None, POLICY, run=2) == ()
 
 
 def test_a_requested_checkpoint_is_a_command() -> None:
-    assert commands_of(None, Request("checkpoint", "checkpoint/7"), {}) == (Command(id="checkpoint/7", action="checkpoint"),)
-    assert commands_of(None, Request("retry", "retry/7"), {}) == ()
+    assert commands_of(None, Request("checkpoint", "checkpoint/7"), {}, run=1) == (Command(id="checkpoint/7", action="checkpoint"),)
+    assert commands_of(None, Request("retry", "retry/7"), {}, run=1) == ()
 
 
 def test_each_token_acts_once() -> None:

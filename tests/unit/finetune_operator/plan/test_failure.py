@@ -31,7 +31,7 @@ from tests.support.operator_values import NOW, ended_pod, make_pod, make_workloa
     ],
 )
 def test_class_of_a_pod(pod: Pod, expected: FailureClass) -> None:
-    """Z-03, Z-04, Z-07: what the pod says of itself, else its container's state."""
+    """AC-60, AC-64, Z-03, Z-04, Z-06, Z-07: what the pod says of itself, else its container's state."""
     assert judge(pod).failure_class is expected
 
 

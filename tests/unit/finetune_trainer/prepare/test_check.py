@@ -26,7 +26,7 @@ def check(path: Path, make_spec: MakeSpec, limit: int = 1000, **dataset: Any) ->
 
 
 def test_the_format_and_the_rows_are_found(tmp_path: Path, make_spec: MakeSpec) -> None:
-    """At most the limit is read; then the whole is not known."""
+    """D-05: at most the limit is read; then the whole is not known."""
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": str(n), "id": n}) + "\n" for n in range(10)))
     (tmp_path / "b.jsonl").write_text('{"text": "more"}\n')
     whole = check(tmp_path, make_spec)

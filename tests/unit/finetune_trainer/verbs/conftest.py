@@ -31,12 +31,13 @@ class VerbPod:
 
     def environment(self, changes: Mapping[str, Any] | None = None) -> PodEnvironment:
         """Write the run config; returns where things are."""
+        spec = resolve(merge(SPEC, changes or {})).spec
         config = RunConfig(
             contract_version=1,
             job=JobIdentity(name="job", namespace="team", uid="uid-1"),
             run=2,
-            spec=resolve(merge(SPEC, changes or {})).spec,
-            topology=Topology(replicas=1, processes_per_replica=1, device="cpu", master_addr="localhost", master_port=29500),
+            spec=spec,
+            topology=Topology(replicas=spec.replicas, processes_per_replica=1, device="cpu", master_addr="localhost", master_port=29500),
             store=self.store,
         )
         (self.directory / "run.json").write_text(config.to_json())

@@ -8,7 +8,7 @@ import pytest
 
 from finetune_api.contract import CONTRACT_VERSION
 from finetune_api.contract.failures import FailureClass
-from finetune_api.contract.preflight import MemoryFacts, PreflightResult
+from finetune_api.contract.preflight import MemoryFacts, PreflightResult, TrainingFacts
 from finetune_api.contract.store import Pinned
 from finetune_trainer.store.local import LocalStore
 from finetune_trainer.verbs.preflight import run_preflight
@@ -52,7 +52,7 @@ def warnings(pod: VerbPod) -> dict[str, str]:
 
 
 def test_what_fits_is_told_term_by_term(llama: VerbPod) -> None:
-    """AC-75: parameters, trainable ones and each term; the numbers add up."""
+    """B-14, C-04, AC-75: parameters, trainable ones and each term; the numbers add up."""
     assert examine(llama, "80Gi") == 0, llama.message.message
     found = facts(llama)
     assert (found.parameters, found.trainable_parameters) == (LLAMA_8B.parameters, 6_815_744)
@@ -112,3 +112,29 @@ def test_a_broken_peft_config_is_named_beforehand(llama: VerbPod) -> None:
     assert examine(llama, "80Gi", {"adapter": {"peftConfig": "configmap://peft/adapter.json"}}) != 0
     assert llama.message.message.startswith("adapter.peftConfig configmap://peft/adapter.json")
     assert "is no JSON" in llama.message.message
+
+
+def training(pod: VerbPod) -> TrainingFacts:
+    found = PreflightResult.model_validate(pod.message.result).training
+    assert found is not None
+    return found
+
+
+def test_the_size_of_a_checkpoint_is_what_is_trained_and_its_moments(llama: VerbPod) -> None:
+    """J-06, O-15: float32 adapter weights and two moments each; keepLast of them stay, but never more than there are."""
+    steps = {"training": {"maxSteps": 1000}, "checkpoint": {"steps": 100, "keepLast": 3}}
+    assert examine(llama, "80Gi", steps) == 0, llama.message.message
+    found = training(llama)
+    assert (found.steps, found.stop_by, found.checkpoints) == (1000, "steps", 10)
+    assert found.checkpoint_bytes == 3 * 4 * 6_815_744
+    assert found.kept_bytes == 3 * 3 * 4 * 6_815_744
+    assert examine(llama, "80Gi", steps | {"training": {"maxSteps": 100}}) == 0
+    assert (training(llama).checkpoints, training(llama).kept_bytes) == (1, found.checkpoint_bytes)
+
+
+def test_several_gpus_for_few_rows_are_advised_against(llama: VerbPod) -> None:
+    """AC-50, L-04: two rows of an 8B model."""
+    assert examine(llama, "80Gi") == 0
+    assert "SingleGpuRecommended" not in warnings(llama)
+    assert examine(llama, "80Gi", {"replicas": 4}) == 0
+    assert "8.0 billion parameters train on 4 GPUs" in warnings(llama)["SingleGpuRecommended"]

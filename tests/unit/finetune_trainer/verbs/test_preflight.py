@@ -25,7 +25,15 @@ def test_all_in_order(verb_pod: VerbPod) -> None:
     facts = PreflightResult.model_validate(message.result).dataset
     assert facts is not None
     assert (facts.format, facts.examples, facts.is_whole, facts.skipped) == ("text", 2, True, 0)
-    assert [check["check"] for check in checks(verb_pod) if check["ok"]] == ["secrets", "store", "model", "memory", "method", "data"]
+    assert [check["check"] for check in checks(verb_pod) if check["ok"]] == [
+        "secrets",
+        "store",
+        "model",
+        "memory",
+        "method",
+        "data",
+        "length",
+    ]
     assert list(LocalStore(verb_pod.directory / "store").list()) == []
 
 

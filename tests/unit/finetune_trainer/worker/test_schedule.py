@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from finetune_api.length import total_steps
 from finetune_api.resolve import resolve
-from finetune_trainer.worker.schedule import Schedule, make_schedule, total_steps
+from finetune_trainer.worker.schedule import Schedule, make_schedule
 from tests.unit.finetune_trainer.worker.conftest import MakeSpec
 
 

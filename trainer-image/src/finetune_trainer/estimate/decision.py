@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.strategies import Strategy, effective_strategy
-from finetune_trainer.estimate.memory import GIB, Footprint, Plan, estimate_memory
+from finetune_trainer.estimate.memory import GIB, Footprint, Plan, checkpoint_bytes, estimate_memory
 from finetune_trainer.estimate.shape import AdapterShape, ModelShape, adapter_parameters
 
 DECIDED_CONDITION: Final = "QuantizationDecided"
@@ -30,6 +30,8 @@ class Verdict:
     """Bytes of one GPU, where known."""
     reason: str
     """Why this way, with the numbers (N-03)."""
+    checkpoint: int
+    """Bytes of one checkpoint to resume from."""
 
     @property
     def fits(self) -> bool | None:
@@ -50,14 +52,19 @@ def decide(spec: FineTuneJobSpec, model: ModelShape, adapter: AdapterShape, *, r
     trainable = adapter_parameters(model, adapter, sees=sees) if spec.adapter.type == "lora" else whole
     if spec.resources.device == "cpu":
         strategy = effective_strategy(spec.distributed.strategy, None, ranks)
-        is_quantized = spec.quantization.mode == "4bit"
-        return Verdict(model.parameters, trainable, strategy, is_quantized, None, None, "CPU: memory is the pod's (resources.memory)")
+        plan = Plan(trainable, spec.quantization.mode == "4bit", half=False, strategy=strategy, ranks=ranks)
+        return _verdict(spec, model, plan, "CPU: memory is the pod's (resources.memory)")
     ways = [
-        Verdict(model.parameters, trainable, plan.strategy, plan.is_quantized, estimate_memory(spec, model, plan), gpu_bytes, "")
+        replace(_verdict(spec, model, plan, ""), memory=estimate_memory(spec, model, plan), available=gpu_bytes)
         for plan in _ways(spec, trainable, ranks)
     ]
     chosen = next((way for way in ways if gpu_bytes is None or _is_roomy(way)), ways[-1] if len(ways) == 1 else _smallest(ways))
-    return Verdict(chosen.parameters, trainable, chosen.strategy, chosen.is_quantized, chosen.memory, gpu_bytes, _reason(chosen, ways[0]))
+    return replace(chosen, reason=_reason(chosen, ways[0]))
+
+
+def _verdict(spec: FineTuneJobSpec, model: ModelShape, plan: Plan, reason: str) -> Verdict:
+    size = checkpoint_bytes(spec, model, plan)
+    return Verdict(model.parameters, plan.trainable, plan.strategy, plan.is_quantized, None, None, reason, size)
 
 
 def _ways(spec: FineTuneJobSpec, trainable: int, ranks: int) -> Iterator[Plan]:

@@ -15,6 +15,8 @@ from finetune_api.strategies import Strategy
 from finetune_trainer.estimate.shape import ModelShape
 
 GIB: Final = 2**30
+QUANTIZED_STATE: Final = 2.0
+"""Bytes per trained parameter of an 8-bit optimizer's two moments, on the GPU or off it."""
 NF4_BYTES: Final = 0.516
 """Bytes per 4-bit parameter, its doubly quantised scales included."""
 CONTEXT_BYTES: Final = 750 * 10**6
@@ -65,14 +67,36 @@ class Plan:
     strategy: Strategy
     ranks: int
 
+    @property
+    def width(self) -> int:
+        """Bytes of a weight that is not quantised."""
+        return 2 if self.half else 4
+
+    @property
+    def has_master(self) -> bool:
+        """DeepSpeed in half precision keeps float32 weights and moments beside the 16-bit ones."""
+        return self.strategy.startswith("zero") and self.half
+
+    def train_width(self, spec: FineTuneJobSpec) -> int:
+        """Bytes of a weight that is trained."""
+        return (2 if self.is_quantized else 4) if spec.adapter.type == "lora" else self.width
+
+
+def checkpoint_bytes(spec: FineTuneJobSpec, model: ModelShape, plan: Plan) -> int:
+    """Bytes of one checkpoint to resume from, over all ranks: what is trained, and the optimizer's state of it (J-06).
+
+    The base below an adapter is not in it; small files (random states, schedule, tokenizer) are not counted.
+    """
+    width, optimizer = plan.train_width(spec), spec.training.optimizer
+    saved = plan.trainable if spec.adapter.type == "lora" else model.parameters
+    state = QUANTIZED_STATE if optimizer.endswith("_8bit") else OPTIMIZER_STATES[optimizer] * (4 if plan.has_master else width)
+    return round(saved * width + plan.trainable * (state + (4 if plan.has_master else 0)))
+
 
 def estimate_memory(spec: FineTuneJobSpec, model: ModelShape, plan: Plan) -> Footprint:
     """Estimate the peak of one GPU (N-01, N-04)."""
     is_lora, training = spec.adapter.type == "lora", spec.training
-    width = 2 if plan.half else 4
-    # DeepSpeed in half precision keeps float32 weights and moments beside the 16-bit ones.
-    has_master = plan.strategy.startswith("zero") and plan.half
-    train_width = (2 if plan.is_quantized else 4) if is_lora else width
+    width, train_width, has_master = plan.width, plan.train_width(spec), plan.has_master
     states = OPTIMIZER_STATES[training.optimizer] * (4 if has_master else train_width) + (4 if has_master else 0)
     share = Share(plan.strategy, plan.ranks)
     activations, logits = _passing(spec, model, width)

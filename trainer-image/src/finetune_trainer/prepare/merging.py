@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from finetune_api.length import evaluation_count, training_count
+
 Rows = NDArray[np.int64]
 SPLIT_STREAM, SAMPLE_STREAM, LIMIT_STREAM, WEIGHT_STREAM, SHARE_STREAM = 1, 2, 4, 5, 7
 """Second word of the seeds, so that nothing that is drawn depends on another; 3 is the order of training, 6 that of streams."""
@@ -21,9 +23,9 @@ def limited_rows(rows: int, limit: int, seed: int) -> Rows:
 
 def evaluation_rows(rows: int, ratio: float, seed: int) -> Rows:
     """Return the sorted indices of the evaluation rows: ``round(rows x ratio)``, at least 1 and at most ``rows - 1``; none for ratio 0."""
-    if ratio == 0 or rows < 2:
+    count = evaluation_count(rows, ratio)
+    if count == 0:
         return np.empty(0, dtype=np.int64)
-    count = min(max(int(rows * ratio + 0.5), 1), rows - 1)
     return np.sort(np.random.default_rng([seed, SPLIT_STREAM]).permutation(rows)[:count])
 
 
@@ -31,7 +33,7 @@ def training_rows(rows: Rows, share: float | None, total: int, seed: int) -> Row
     """Return the sorted ones of ``rows`` that are trained: ``round(total x share)``, at least 1; all where no share is asked for."""
     if share is None:
         return rows
-    count = min(max(int(total * share + 0.5), 1), len(rows))
+    count = training_count(total, share, len(rows))
     return np.sort(np.random.default_rng([seed, SHARE_STREAM]).permutation(rows)[:count])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from finetune_api.contract import CONTRACT_VERSION
 from finetune_api.contract.failures import EXIT_DONE
@@ -37,18 +38,38 @@ class Answer:
     warnings: list[str] = field(default_factory=list)
 
 
+class Task(NamedTuple):
+    """What a verb was told to do."""
+
+    number: int
+    """Of the run or look it is for."""
+    log_level: str
+    offline: bool
+    work: Callable[[], Answer]
+
+
 def run_verb(environment: PodEnvironment, work: Callable[[RunConfig], Answer]) -> int:
     """Read the run config, do the work, write the answer; returns the exit code."""
+
+    def read() -> Task:
+        config = load_run_config(environment.run_config)
+        return Task(config.run, config.spec.logging.level, config.offline, lambda: work(config))
+
+    return answer_task(environment, read)
+
+
+def answer_task(environment: PodEnvironment, read: Callable[[], Task]) -> int:
+    """Do what ``read`` returns and write the answer; returns the exit code."""
     run = 0
     configure_logging("info", run=run, pod=environment.pod_index)
     try:
-        config = load_run_config(environment.run_config)
-        run = config.run
-        configure_logging(config.spec.logging.level, run=run, pod=environment.pod_index)
+        task = read()
+        run = task.number
+        configure_logging(task.log_level, run=run, pod=environment.pod_index)
         for directory in (environment.work_dir, environment.cache_dir):
             directory.mkdir(parents=True, exist_ok=True)
-        configure_hub(environment.cache_dir, offline=config.offline)
-        answer = work(config)
+        configure_hub(environment.cache_dir, offline=task.offline)
+        answer = task.work()
     except TrainerError as error:
         answer = Answer(error.message, {}, outcome_of_error(error))
     except Exception as error:

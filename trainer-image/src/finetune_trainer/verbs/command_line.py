@@ -63,6 +63,10 @@ def run(verb: Verb, signals: StopSignals) -> int:
             from finetune_trainer.verbs.preflight import run_preflight
 
             return run_preflight(environment)
+        case "look":
+            from finetune_trainer.verbs.look import run_look
+
+            return run_look(environment)
         case "inspect":
             from finetune_trainer.verbs.inspect import run_inspect
 
@@ -85,6 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs.add_parser("worker", help="one training rank (started by train)")
     verbs.add_parser("prepare", help="raw rows in, rows ready for training out (started by train)")
     verbs.add_parser("preflight", help="check data, secrets, bucket and model headers without a GPU")
+    verbs.add_parser("look", help="look at the data of a Dataset: format, rows, columns, samples")
     inspect = verbs.add_parser("inspect", help="list and verify what the store holds of a job")
     inspect.add_argument("--deep", action="store_true", help="also read the checkpoint to resume from and compare its digests")
     verbs.add_parser("export", help="make merged model, GGUF files and a push of the final weights")

@@ -24,15 +24,14 @@ from finetune_trainer.sources.remote_model import read_remote
 from finetune_trainer.sources.resolve import Split, fetch_tokenizer
 from finetune_trainer.sources.sample import Sample, sample_data
 from finetune_trainer.supervisor.environment import PodEnvironment, Secrets, data_stream, dataset_sources, model_source, tokenizer_source
+from finetune_trainer.verbs.findings import Findings
 from finetune_trainer.vision import has_vision
 
 logger = logging.getLogger(__name__)
 MEASURE_SECONDS = 300.0
 
 
-def check_data(
-    config: RunConfig, secrets: Secrets, context: SourceContext, environment: PodEnvironment, found: dict[str, object]
-) -> dict[str, str]:
+def check_data(config: RunConfig, secrets: Secrets, context: SourceContext, environment: PodEnvironment, found: Findings) -> dict[str, str]:
     """Rows must be readable as the job says; large data is judged by its beginning and end. Returns warnings; facts go to ``found``.
 
     Raises :class:`TrainerError` naming file, line, field and what was expected.
@@ -49,10 +48,7 @@ def check_data(
     if spec.dataset.eval_uri is not None:
         facts = facts.model_copy(update={"eval_examples": _evaluation_rows(config, secrets, context, directory / "eval", images)})
     measured = _measured(config, secrets, context, environment, MeasureTask(parts, has_vision=bool(sees)))
-    found |= {
-        "columns": checked.columns[:10],
-        "dataset": _with_tokens(facts, measured).model_dump(by_alias=True, exclude_none=True),
-    }
+    found.columns, found.dataset = checked.columns[:10], with_tokens(facts, measured)
     return checked.warnings | (measured.warnings if measured is not None else {})
 
 
@@ -86,7 +82,8 @@ def _evaluation_rows(config: RunConfig, secrets: Secrets, context: SourceContext
     return check_rows([Part(dataset.parts[0], sample.files, sample.is_whole)], config.spec, images=images).facts.examples
 
 
-def _with_tokens(facts: DatasetFacts, measured: MeasuredTokens | None) -> DatasetFacts:
+def with_tokens(facts: DatasetFacts, measured: MeasuredTokens | None) -> DatasetFacts:
+    """The facts with what was counted, if anything was."""
     if measured is None or not measured.rows:
         return facts
     tokens = {f"tokens_{name}": round(measured.tokens[name]) for name in ("p50", "p95", "max")}
@@ -101,9 +98,17 @@ def _measured(
     tokenizer = _tokenizer_directory(config, secrets, context)
     if tokenizer is None:
         return None
+    answer = measure_tokens(environment, environment.run_config, tokenizer, task)
+    if answer is not None and answer.failure_class is not None:
+        raise TrainerError(answer.failure_class, answer.message)
+    return answer
+
+
+def measure_tokens(environment: PodEnvironment, run_config: Path, tokenizer: Path, task: MeasureTask) -> MeasuredTokens | None:
+    """Tokens of the first rows, counted by a program of its own as ``run_config`` says; None where that does not end as it should."""
     plan_file, output = environment.work_dir / "measure-plan.json", environment.work_dir / "measured.json"
     plan = MeasurePlan(
-        run_config=environment.run_config.absolute(),
+        run_config=run_config.absolute(),
         tokenizer_dir=tokenizer,
         files=[list(part.files) for part in task.parts],
         output=output,
@@ -114,10 +119,7 @@ def _measured(
     if code != EXIT_DONE or not output.is_file():
         logger.warning("tokens are not counted: the program ended with code %s", code)
         return None
-    answer = MeasuredTokens.model_validate_json(output.read_bytes())
-    if answer.failure_class is not None:
-        raise TrainerError(answer.failure_class, answer.message)
-    return answer
+    return MeasuredTokens.model_validate_json(output.read_bytes())
 
 
 def _run(environment: PodEnvironment, plan_file: Path) -> int:

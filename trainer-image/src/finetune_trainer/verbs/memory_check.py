@@ -11,6 +11,7 @@ from finetune_api.models.spec import FineTuneJobSpec
 from finetune_trainer.errors import configuration_error
 from finetune_trainer.estimate.decision import DECIDED_CONDITION, Verdict, decide, refusal
 from finetune_trainer.estimate.gpu import asked_bytes
+from finetune_trainer.estimate.memory import Footprint
 from finetune_trainer.estimate.shape import AdapterShape, ModelShape, adapter_shape, read_shape, shape_of_file
 from finetune_trainer.sources.adapter_directory import ADAPTER_CONFIG
 from finetune_trainer.sources.context import Source, SourceContext
@@ -19,23 +20,27 @@ from finetune_trainer.sources.resolve import fetch_json
 from finetune_trainer.store.base import Store
 from finetune_trainer.supervisor.attempt import read_pinned
 from finetune_trainer.supervisor.environment import Secrets, attached_source, model_source
+from finetune_trainer.verbs.findings import Findings
 
 
-def check_memory(config: RunConfig, secrets: Secrets, context: SourceContext, store: Store, found: dict[str, object]) -> dict[str, str]:
+def check_memory(config: RunConfig, secrets: Secrets, context: SourceContext, store: Store, found: Findings) -> dict[str, str]:
     """A training must fit the GPU that ``resources.gpuMemory`` names; facts go to ``found``, the choice between ways to the warnings.
 
     Nothing is said of models whose files have no headers. What an earlier attempt pinned is not judged again: it has run.
     Raises :class:`TrainerError` (ConfigurationError) with every term when no way fits (N-05).
     """
     model = model_shape(config, secrets, context)
-    if model is None or config.spec.resources.device == "cpu":
+    if model is None:
         return {}
     pinned = read_pinned(store)
     is_pinned = pinned is not None and pinned.strategy is not None
     spec = _as_pinned(config.spec, pinned) if pinned is not None and is_pinned else config.spec
     adapter = _adapter(config, secrets, context)
     verdict = decide(spec, model, adapter, ranks=config.topology.world_size, gpu_bytes=asked_bytes(spec.resources))
-    found["memory"] = _facts(verdict).model_dump(by_alias=True, exclude_none=True)
+    found.verdict = verdict
+    if verdict.memory is None:
+        return {}
+    found.memory = _facts(verdict, verdict.memory)
     if is_pinned or verdict.fits is None:
         return {}
     if not verdict.fits:
@@ -68,15 +73,14 @@ def _as_pinned(spec: FineTuneJobSpec, pinned: Pinned) -> FineTuneJobSpec:
     return spec.model_copy(update={"distributed": distributed, "quantization": quantization})
 
 
-def _facts(verdict: Verdict) -> MemoryFacts:
-    assert verdict.memory is not None
+def _facts(verdict: Verdict, memory: Footprint) -> MemoryFacts:
     return MemoryFacts(
         parameters=verdict.parameters,
         trainable_parameters=verdict.trainable,
         strategy=verdict.strategy,
         quantization="4bit" if verdict.is_quantized else "none",
-        terms=verdict.memory.terms(),
-        total_bytes=verdict.memory.total,
+        terms=memory.terms(),
+        total_bytes=memory.total,
         gpu_bytes=verdict.available,
         reason=verdict.reason,
     )

@@ -40,6 +40,8 @@ from finetune_trainer.supervisor.environment import (
 from finetune_trainer.supervisor.outcome import Outcome
 from finetune_trainer.verbs.answer import Answer, run_verb
 from finetune_trainer.verbs.data_check import check_data
+from finetune_trainer.verbs.findings import Findings
+from finetune_trainer.verbs.length_check import check_length
 from finetune_trainer.verbs.memory_check import check_memory, model_shape
 from finetune_trainer.verbs.push import check_push
 from finetune_trainer.vision import model_type
@@ -86,18 +88,19 @@ def examine(config: RunConfig, environment: PodEnvironment) -> Answer:
     secrets, context = job_secrets(config, environment), source_context(config, environment)
     store = job_store(config, environment).with_patience(STORE_PATIENCE_SECONDS)
     checks = Checks()
-    found: dict[str, object] = {}
+    found = Findings()
     checks.run("secrets", lambda: check_secrets(config, secrets))
     is_stored = checks.run("store", lambda: check_store(store))
     if checks.run("model", lambda: check_model_sources(config, secrets, context)) and is_stored:
         checks.run("memory", lambda: check_memory(config, secrets, context, store, found))
     checks.run("method", lambda: check_method(config, secrets, context))
     checks.run("data", lambda: check_data(config, secrets, context, environment, found))
+    checks.run("length", lambda: check_length(config, found))
     if exports_of(config.spec):
         checks.run("outputs", lambda: check_outputs(config, secrets, context, environment))
     if config.spec.checkpoint.resume_from is not None:
         checks.run("resumeFrom", lambda: check_resume(config, secrets, context, store))
-    return _answer(checks, found)
+    return _answer(checks, found.result())
 
 
 def check_secrets(config: RunConfig, secrets: Secrets) -> dict[str, str]:

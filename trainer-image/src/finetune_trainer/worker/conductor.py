@@ -60,7 +60,7 @@ class Conductor(TrainerCallback):  # type: ignore[misc]  # transformers is not t
             return
         session.stopwatch.lap("starting")
         session.last_save = time.monotonic()
-        if session.progress.evaluation_due:
+        if session.progress.evaluation_due or self._lacks_last_evaluation(state):
             session.progress.evaluation_due = False
             self.trainer.evaluate()
         if session.progress.ledger.is_exhausted(session.spec.early_stopping.patience):
@@ -71,6 +71,12 @@ class Conductor(TrainerCallback):  # type: ignore[misc]  # transformers is not t
         self._is_training = not control.should_training_stop
         if self._is_training:
             self._beat(state)
+
+    def _lacks_last_evaluation(self, state: TrainerState) -> bool:
+        """Whether the run ends where its checkpoint was made, and that was not its end yet (S-04): ``maxSteps`` says so now."""
+        schedule, step = self._session.schedule, state.global_step
+        known = {entry["step"] for entry in state.log_history if self._session.goal.metric in entry}
+        return step > 0 and schedule.is_last(step) and schedule.is_evaluation_due(step) and step not in known
 
     def on_pre_optimizer_step(self, *_args: Any, **_: Any) -> None:
         """Keep the learning rate this step is made with; the scheduler moves on before the step ends."""

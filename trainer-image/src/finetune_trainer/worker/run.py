@@ -39,7 +39,7 @@ from finetune_trainer.worker.model import Kind, find_device, load_model
 from finetune_trainer.worker.order import Order, StreamOrder
 from finetune_trainer.worker.precision import Device, Formats, resolve_formats
 from finetune_trainer.worker.recorder import Recorder
-from finetune_trainer.worker.schedule import make_schedule, pace_of
+from finetune_trainer.worker.schedule import job_pace, make_schedule
 from finetune_trainer.worker.session import Session
 from finetune_trainer.worker.sight import freeze_vision, load_images
 from finetune_trainer.worker.strategies import sharing_of
@@ -175,7 +175,7 @@ def open_session(start: Start, rows: PreparedRows, started: float) -> Session:
     """
     plan, spec, rank = start.plan, start.config.spec, start.rank
     eval_rows = len(rows.evaluation) if rows.evaluation is not None else 0
-    pace = pace_of(spec, rank.world_size)
+    pace = job_pace(spec, rank.world_size)
     train_rows = len(rows.train) if plan.stream is None else spec.training.max_steps * pace.rows_per_step
     schedule = make_schedule(spec, train_rows=train_rows, eval_rows=eval_rows, world_size=rank.world_size)
     sharing = sharing_of(effective_strategy(spec.distributed.strategy, plan.pinned.strategy, rank.world_size))

@@ -7,44 +7,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 from finetune_api.contract.store import Trigger
+from finetune_api.length import Pace, StopBy, pace_of, total_steps
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_trainer.errors import configuration_error
 
 
-@dataclass(frozen=True)
-class Pace:
-    """How a method takes up rows."""
-
-    global_batch: int
-    """Rows of an optimizer step over all ranks; with grpo answers."""
-    rows_per_step: int
-    """Rows of the data an optimizer step takes up: prompts, with grpo."""
-    repeats: int = 1
-    """Steps that learn from the same rows, one after the other."""
-    fills: bool = False
-    """Every step has all its rows: ranks and answers are compared with each other."""
-    evaluation_unit: int = 1
-    """An evaluation batch must be a multiple of it."""
-
-
-def pace_of(spec: FineTuneJobSpec, world_size: int) -> Pace:
+def job_pace(spec: FineTuneJobSpec, world_size: int) -> Pace:
     """Return the pace of the job's method.
 
     Raises :class:`TrainerError` (ConfigurationError) when the answers of a step do not make whole groups.
     """
-    training = spec.training
-    global_batch = training.batch_size * training.grad_accum_steps * world_size
-    if spec.method in ("sft", "pretrain"):
-        return Pace(global_batch, global_batch)
-    if spec.grpo is None:
-        # The mismatched pairs of kto are made within a batch, so one row alone has none.
-        return Pace(global_batch, global_batch, fills=True, evaluation_unit=2 if spec.method == "kto" else 1)
-    answers = spec.grpo.num_generations
-    if global_batch % answers != 0:
-        raise configuration_error(
-            f"grpo.numGenerations: {answers} does not divide the {global_batch} answers of a step (batchSize x gradAccumSteps x ranks)"
-        )
-    return Pace(global_batch, global_batch // answers, repeats=spec.grpo.num_iterations, fills=True, evaluation_unit=answers)
+    try:
+        return pace_of(spec, world_size)
+    except ValueError as error:
+        raise configuration_error(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -55,7 +31,7 @@ class Schedule:
     steps_per_epoch: int
     warmup_steps: int
     global_batch: int
-    stop_by: Literal["steps", "epochs"]
+    stop_by: StopBy
     evaluate_every: int
     """0 = not during training."""
     save_every: int
@@ -90,8 +66,8 @@ def make_schedule(spec: FineTuneJobSpec, *, train_rows: int, eval_rows: int, wor
     ``train_rows`` counts sequences as prepared (packed ones count once). Steps win over epochs unless ``maxStepsMode`` is cap; warm-up
     steps win over the ratio. All results depend on the global batch alone, never on how it is spread over ranks.
     """
-    training, pace = spec.training, pace_of(spec, world_size)
-    per_epoch = max(math.ceil(train_rows / pace.rows_per_step), 1) * pace.repeats
+    training, pace = spec.training, job_pace(spec, world_size)
+    per_epoch = pace.steps_per_epoch(train_rows)
     by_epochs = per_epoch * training.epochs
     total, stop_by = total_steps(by_epochs, training.max_steps, training.max_steps_mode)
     evaluates = eval_rows > 0
@@ -109,13 +85,6 @@ def make_schedule(spec: FineTuneJobSpec, *, train_rows: int, eval_rows: int, wor
         evaluate_at_end=evaluates and spec.evaluation.final,
         save_at_end=spec.checkpoint.strategy != "no",
     )
-
-
-def total_steps(by_epochs: int, max_steps: int, mode: Literal["override", "cap"]) -> tuple[int, Literal["steps", "epochs"]]:
-    """Return the number of optimizer steps and which field decided it; ``max_steps`` <= 0 leaves it to the epochs."""
-    if max_steps <= 0 or (mode == "cap" and by_epochs <= max_steps):
-        return by_epochs, "epochs"
-    return max_steps, "steps"
 
 
 def warmup_steps(spec: FineTuneJobSpec, total: int) -> int:

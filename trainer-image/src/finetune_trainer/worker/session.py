@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from finetune_api.contract.run_config import RunConfig
+from finetune_api.length import Pace
 from finetune_api.models.sources import ModelType
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_trainer.protocol import Warned, WorkerPlan
@@ -19,7 +20,7 @@ from finetune_trainer.worker.link import Link
 from finetune_trainer.worker.order import Order
 from finetune_trainer.worker.orders import Orders, StopTrigger
 from finetune_trainer.worker.rank import Rank
-from finetune_trainer.worker.schedule import Pace, Schedule
+from finetune_trainer.worker.schedule import Schedule
 from finetune_trainer.worker.staging import Staging
 from finetune_trainer.worker.strategies.base import Sharing
 from finetune_trainer.worker.trackers.feed import Feed

@@ -1,0 +1,91 @@
+"""Evaluating a checkpoint once more: a job of its own that goes on from it, finds nothing left to train, and evaluates."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from finetune_api.constants import GROUP, KIND, MAX_JOB_NAME, VERSION
+from finetune_api.models.status import CheckpointStatus
+from finetune_api.resolve import unflatten
+from finetune_cli.actions import known_checkpoints
+from finetune_cli.errors import CliError
+from finetune_cli.job import Job
+
+Manifest = dict[str, Any]
+
+
+def choose_checkpoints(job: Job, steps: list[int]) -> list[CheckpointStatus]:
+    """The checkpoints of some steps, or all that can be resumed, oldest first.
+
+    Raises:
+        CliError: one is not known, or only its weights are left; the message names those that are.
+    """
+    known = known_checkpoints(job)
+    missing = [step for step in steps if step not in known]
+    if missing or not known:
+        names = ", ".join(f"checkpoint-{step}" for step in sorted(known)) or "none"
+        wanted = f"checkpoint-{missing[0]}" if missing else "checkpoint"
+        raise CliError(f"{job.ref} has no resumable {wanted}; its status knows {names}")
+    return [known[step] for step in sorted(steps or known)]
+
+
+def build_evaluation(job: Job, checkpoint: CheckpointStatus, eval_uri: str | None) -> Manifest:
+    """A FineTuneJob that evaluates a checkpoint of a job, on its own evaluation rows or on those of ``eval_uri``.
+
+    Its ``status.artifacts.evalLoss`` is the result. Objects it writes go when it is deleted.
+
+    Raises:
+        CliError: there are no rows to evaluate on.
+    """
+    spec = {key: value for key, value in job.spec.items() if key not in {"suspend", "desiredState", "displayName"}}
+    spec["dataset"] = _dataset_as_trained(job)
+    if eval_uri is not None:
+        spec["dataset"] = {**spec["dataset"], "evalUri": eval_uri, "evalRatio": 0}
+    elif not _evaluates(job, spec["dataset"]):
+        raise CliError(
+            f"{job.ref} has no evaluation data",
+            advice="Name some with --eval-uri: rows in the form of dataset.uri, of which none is split off.",
+        )
+    spec["replicas"] = job.spec.get("replicas") or job.status.last_replicas or 1
+    spec["checkpoint"] = _without(spec.get("checkpoint", {}), "steps", "intervalMinutes") | {"strategy": "no", "resumeFrom": checkpoint.uri}
+    spec["training"] = {**spec.get("training", {}), "maxSteps": checkpoint.step, "maxStepsMode": "override"}
+    spec["evaluation"] = _without(spec.get("evaluation", {}), "steps") | {"strategy": "no", "final": True}
+    spec["earlyStopping"] = {"patience": 0}
+    spec["output"] = {"retain": "Delete", "merge": False, "export": {"gguf": {"enabled": False}, "samples": 0}, "push": {"enabled": False}}
+    return {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": KIND,
+        "metadata": {"name": _name(job, checkpoint, eval_uri), "namespace": job.ref.namespace},
+        "spec": spec,
+    }
+
+
+def _dataset_as_trained(job: Job) -> Manifest:
+    """The job's block dataset; what a Dataset stood for when the job first ran takes the place of its name."""
+    dataset: Manifest = dict(job.spec["dataset"])
+    if not str(dataset["uri"]).startswith("ref:"):
+        return dataset
+    said = {path: entry.value for path, entry in job.status.resolved.items() if entry.source == "dataset"}
+    if "dataset.uri" not in said:
+        raise CliError(f"{job.ref} has not run yet: what {dataset['uri']} stands for is not known")
+    tree = unflatten({path: value for path, value in said.items() if path.startswith("dataset.")})
+    return {**dataset, **tree["dataset"]}
+
+
+def _evaluates(job: Job, dataset: Mapping[str, Any]) -> bool:
+    resolved = job.status.resolved.get("dataset.evalRatio")
+    ratio = dataset.get("evalRatio", resolved.value if resolved is not None else 0)
+    return bool(dataset.get("evalUri")) or float(ratio) > 0
+
+
+def _name(job: Job, checkpoint: CheckpointStatus, eval_uri: str | None) -> str:
+    """The same for the same question, so that it is asked once."""
+    asked = hashlib.sha256("\n".join((job.uid, checkpoint.uri, eval_uri or "")).encode()).hexdigest()[:6]
+    end = f"-eval-{checkpoint.step}-{asked}"
+    return job.ref.name[: MAX_JOB_NAME - len(end)].rstrip("-.") + end
+
+
+def _without(block: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {key: value for key, value in block.items() if key not in names}

@@ -1,0 +1,79 @@
+"""Reads and writes of Datasets: GETs by deterministic name, and one LIST of pods while a look is under way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from finetune_api.constants import LABEL_DATASET
+from finetune_api.models.dataset import DatasetStatus
+from finetune_operator.cluster.apply import merge_patch
+from finetune_operator.cluster.client import Client
+from finetune_operator.cluster.errors import ConflictError, NotFoundError
+from finetune_operator.cluster.observe import is_owned_by
+from finetune_operator.cluster.resources import CONFIG_MAPS, DATASETS, JOBS, PODS
+from finetune_operator.plan.dataset_objects import DatasetObject, DatasetObserved, look_name
+from finetune_operator.plan.observed import Leftover, Manifest, Pod, Workload
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetKey:
+    """Names a Dataset."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/dataset/{self.name}"
+
+
+async def observe_dataset(client: Client, key: DatasetKey) -> DatasetObserved | None:
+    """Everything a decision on this Dataset is made from; None when it is gone."""
+    manifest = await client.get(DATASETS, key.namespace, key.name)
+    if manifest is None:
+        return None
+    dataset = DatasetObject.from_manifest(manifest)
+    observed = DatasetObserved(dataset=dataset)
+    if dataset.deleted_at is not None:
+        return observed
+    looks = dataset.status.looks
+    if (look := await _look(client, dataset, looks + 1)) is not None:
+        observed = replace(observed, look=look, pod=await _pod(client, dataset, look))
+    if looks == 0:
+        return observed
+    return replace(observed, past=await _look(client, dataset, looks), past_config=await _config(client, dataset, looks))
+
+
+async def _look(client: Client, dataset: DatasetObject, number: int) -> Workload | None:
+    manifest = await client.get(JOBS, dataset.namespace, look_name(dataset.name, number))
+    return Workload.from_manifest(manifest) if manifest is not None and is_owned_by(manifest, dataset.uid) else None
+
+
+async def _pod(client: Client, dataset: DatasetObject, look: Workload) -> Pod | None:
+    pods = await client.list(PODS, dataset.namespace, f"{LABEL_DATASET}={dataset.name}")
+    return next((pod for pod in map(Pod.from_manifest, pods) if pod is not None and pod.owner_uid == look.uid), None)
+
+
+async def _config(client: Client, dataset: DatasetObject, number: int) -> Leftover | None:
+    manifest = await client.get(CONFIG_MAPS, dataset.namespace, look_name(dataset.name, number))
+    if manifest is None or not is_owned_by(manifest, dataset.uid) or "deletionTimestamp" in manifest["metadata"]:
+        return None
+    return Leftover(kind="ConfigMap", name=manifest["metadata"]["name"], uid=manifest["metadata"]["uid"])
+
+
+async def write_dataset_status(client: Client, dataset: DatasetObject, status: DatasetStatus) -> bool:
+    """Write what differs from the stored status, refused when the Dataset changed since it was read, or is gone. False: nothing differs."""
+    patch = merge_patch(dataset.stored_status, dataset_status_document(status))
+    if not patch:
+        return False
+    metadata = {"uid": dataset.uid, "resourceVersion": dataset.resource_version}
+    try:
+        await client.patch_status(DATASETS, dataset.namespace, dataset.name, {"metadata": metadata, "status": patch})
+    except NotFoundError as error:
+        raise ConflictError(error.status, error.reason, "deleted since it was read") from error
+    return True
+
+
+def dataset_status_document(status: DatasetStatus) -> Manifest:
+    """The status as stored: without what has its default, but for what columns and kstatus read."""
+    compact = status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+    return {**compact, **status.model_dump(mode="json", by_alias=True, include={"phase", "observed_generation"})}
