@@ -15,7 +15,7 @@ help: ## This list
 
 .PHONY: env
 env: ## Python environment (.venv) from the lock file
-	@command -v $(UV) >/dev/null || scripts/install-uv $(dir $(dir $(UV)))
+	@command -v $(UV) >/dev/null || scripts/install-uv $(UV:/bin/uv=)
 	@$(UV) sync --all-packages --frozen --quiet
 
 .PHONY: demo
