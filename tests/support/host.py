@@ -38,7 +38,7 @@ else:
 
 
 def supervisor_of(uid: str) -> int | None:
-    """Process of a pod's supervisor on this machine; None where pods run elsewhere. Nothing inside a pod can kill its first process."""
+    """A pod's first process on this machine, its supervisor's init; None where pods run elsewhere. Nothing inside a pod can kill it."""
     wanted = f"{ENV_POD_UID}={uid}".encode()
     for entry in sorted(Path("/proc").glob("[0-9]*"), key=lambda e: int(e.name)):
         try:

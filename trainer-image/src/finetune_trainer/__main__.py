@@ -1,7 +1,7 @@
 """``finetune-trainer <verb>``: the one entrypoint of the image.
 
-The stop signals are caught before anything but the standard library is imported: as PID 1 this process has no default action for
-them, and a pause while libraries load must not hold a GPU until the grace period ends.
+The stop signals are caught before anything but the standard library is imported: a pause while libraries load must not hold a GPU
+until the grace period ends, not even in an image without tini, where this process is PID 1 and has no default action for them.
 """
 
 from __future__ import annotations

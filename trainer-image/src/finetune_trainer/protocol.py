@@ -1,4 +1,4 @@
-"""Between the supervisor (PID 1, no torch) and the processes it starts in the same pod: files and a Unix socket.
+"""Between the supervisor (no torch) and the processes it starts in the same pod: files and a Unix socket.
 
 The supervisor writes a :class:`WorkerPlan`, starts one worker per local rank with torchrun's environment and listens on ``link.sock`` (JSON
 lines, one message per line, both directions). A worker connects, says :class:`Hello`, reports, and obeys commands. All uploads, downloads,

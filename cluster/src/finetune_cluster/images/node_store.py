@@ -88,7 +88,8 @@ def _host_caches(base: Base) -> tuple[dict[str, str], list[tuple[Path, str]]]:
     """Let the build use this machine's caches of downloads, and in a Go build its toolchain: the base image has none."""
     match base:
         case Base.PYTHON:
-            cache = Path(os.environ.get("UV_CACHE_DIR") or run(["uv", "cache", "dir"]).strip())
+            caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+            cache = Path(os.environ.get("UV_CACHE_DIR") or Path(caches) / "uv")  # https://docs.astral.sh/uv/reference/storage
             cache.mkdir(parents=True, exist_ok=True)
             return {"UV_CACHE_DIR": f"{_HOST_CACHE}/uv"}, [(cache, f"{_HOST_CACHE}/uv")]
         case Base.GO:

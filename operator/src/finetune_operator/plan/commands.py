@@ -15,13 +15,15 @@ def commands_of(ask: PauseStatus | None, request: Request | None, pause_policy: 
 
     ``run`` is the one the trainer's pod was made for, None where that is not known: status may not have heard of it yet.
     An ask that is answered holds on for the run it was made of: its pods are being deleted, and one that still reports has missed the
-    signal. That happens: a container whose process has not installed its handlers yet loses a SIGTERM, being PID 1, and would train on
-    until its grace period ends. A trainer carries out a command once.
+    signal. It is asked again, and told to go without waiting for that signal, which the kubelet sends once. A trainer carries out a
+    command once.
     """
     commands = []
     if ask is not None and (ask.saved is None or ask.run == run):
         timeout, if_unsaved = pause_policy.get("timeoutSeconds"), pause_policy.get("ifUnsaved")
         commands.append(Command(id=ask.command_id, action=ask.action, timeout_seconds=timeout, if_unsaved=if_unsaved))
+        if ask.saved is not None:
+            commands.append(Command(id=f"release-{ask.command_id}", action="release"))
     if request is not None and request.verb == "checkpoint":
         commands.append(Command(id=request.text, action="checkpoint"))
     return tuple(commands)

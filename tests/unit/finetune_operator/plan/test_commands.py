@@ -18,9 +18,10 @@ def test_an_open_ask_is_a_command_with_its_policy() -> None:
 
 @pytest.mark.parametrize("saved", [True, False])
 def test_an_answered_ask_is_for_pods_that_should_be_gone(saved: bool) -> None:
-    """OP-09: one that has missed its SIGTERM hears of it in the reply to its next post; the next run does not."""
+    """OP-09: one that has missed its SIGTERM is told to stop and go in the reply to its next post; the next run is not."""
     answered = ASK.model_copy(update={"saved": saved})
-    assert [command.id for command in commands_of(answered, None, POLICY, run=1)] == ["pause-1-2"]
+    said = [(command.id, command.action) for command in commands_of(answered, None, POLICY, run=1)]
+    assert said == [("pause-1-2", "pause"), ("release-pause-1-2", "release")]
     assert commands_of(answered, None, POLICY, run=2) == ()
 
 

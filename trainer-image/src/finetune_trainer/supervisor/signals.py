@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT. PID 1 has no default action, so the handlers are installed before anything else is imported."""
+"""SIGTERM and SIGINT, caught before anything else is imported: as PID 1, where an image has no init, a process has no default action."""
 
 from __future__ import annotations
 

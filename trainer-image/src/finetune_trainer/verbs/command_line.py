@@ -85,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
     parser = argparse.ArgumentParser(prog="finetune-trainer", description="Fine-tunes a language model as a run config says.")
     verbs = parser.add_subparsers(dest="name", required=True, metavar="verb")
-    verbs.add_parser("train", help="run one attempt of one pod (PID 1 of a trainer pod)")
+    verbs.add_parser("train", help="run one attempt of one pod (what a trainer pod runs)")
     verbs.add_parser("worker", help="one training rank (started by train)")
     verbs.add_parser("prepare", help="raw rows in, rows ready for training out (started by train)")
     verbs.add_parser("preflight", help="check data, secrets, bucket and model headers without a GPU")
