@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from finetune_api.models.status import RESTING_PHASES, FineTuneJobStatus
 from finetune_operator.cluster.client import Client
@@ -20,7 +20,7 @@ from finetune_operator.cluster.resources import CONFIG_MAPS, FINETUNE_JOBS, JOBS
 from finetune_operator.plan.decision import CreateRun, CreateVerb, DeleteJob, DeleteLeftover, Operation, PublishCa, SetFinalizers
 from finetune_operator.plan.document import status_document
 from finetune_operator.plan.names import ANNOTATION_DIGEST
-from finetune_operator.plan.observed import JobObject, Manifest
+from finetune_operator.plan.observed import JobObject, Manifest, OwnObject
 
 _KINDS: Mapping[str, Resource] = {"ConfigMap": CONFIG_MAPS, "Service": SERVICES}
 
@@ -35,27 +35,7 @@ class RefusedError(Exception):
     """The API server does not take a run's objects as they are: a field it judges more strictly than the schema, a policy, a quota."""
 
 
-class Owner(Protocol):
-    """The object of ours that a plan is for."""
-
-    @property
-    def namespace(self) -> str:
-        """Where it is."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-
-    @property
-    def uid(self) -> str:
-        """Which one of this name."""
-
-    @property
-    def resource_version(self) -> str:
-        """As it was read."""
-
-
-async def apply(client: Client, job: Owner, operation: Operation, publish_ca: PublishCaTo) -> None:
+async def apply(client: Client, job: OwnObject, operation: Operation, publish_ca: PublishCaTo) -> None:
     """Carry out one operation of a plan."""
     match operation:
         case CreateRun():
@@ -74,7 +54,7 @@ async def apply(client: Client, job: Owner, operation: Operation, publish_ca: Pu
             await client.patch(FINETUNE_JOBS, job.namespace, job.name, {"metadata": metadata})
 
 
-async def _create_run(client: Client, job: Owner, operation: CreateRun) -> None:
+async def _create_run(client: Client, job: OwnObject, operation: CreateRun) -> None:
     try:
         await _create_config_map(client, job, operation.config_map)
         if operation.service is not None:
@@ -86,14 +66,14 @@ async def _create_run(client: Client, job: Owner, operation: CreateRun) -> None:
         raise RefusedError(error.message) from error
 
 
-async def _create(client: Client, job: Owner, resource: Resource, manifest: Manifest) -> None:
+async def _create(client: Client, job: OwnObject, resource: Resource, manifest: Manifest) -> None:
     """Create; one that exists must be ours."""
     found = await client.create_once(resource, job.namespace, manifest)
     if found is not None:
         _check_owner(job, found)
 
 
-async def _create_config_map(client: Client, job: Owner, manifest: Manifest) -> None:
+async def _create_config_map(client: Client, job: OwnObject, manifest: Manifest) -> None:
     """Create the ConfigMap. One from other values is a leftover of a creation that broke off, unless the Job of its name exists."""
     found = await client.create_once(CONFIG_MAPS, job.namespace, manifest)
     if found is None:
@@ -113,7 +93,7 @@ def _digest(manifest: Manifest) -> str | None:
     return str(digest) if digest is not None else None
 
 
-def _check_owner(job: Owner, manifest: Manifest) -> None:
+def _check_owner(job: OwnObject, manifest: Manifest) -> None:
     if not is_owned_by(manifest, job.uid):
         metadata = manifest["metadata"]
         raise TakenError(

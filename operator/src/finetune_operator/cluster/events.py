@@ -8,39 +8,18 @@ import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Protocol
 
 from finetune_api.constants import API_VERSION, MANAGED_BY
 from finetune_operator.cluster.client import Client
 from finetune_operator.cluster.errors import AlreadyExistsError, ApiError, NotLeaderError
 from finetune_operator.cluster.resources import EVENTS
 from finetune_operator.plan.decision import Event
-from finetune_operator.plan.observed import Manifest
+from finetune_operator.plan.observed import Manifest, OwnObject
 
 log = logging.getLogger(__name__)
 
 MAX_REMEMBERED = 10_000
 MAX_WAITING = 20_000
-
-
-class Subject(Protocol):
-    """The object of ours that an event is about."""
-
-    @property
-    def kind(self) -> str:
-        """Its kind."""
-
-    @property
-    def namespace(self) -> str:
-        """Where it is."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-
-    @property
-    def uid(self) -> str:
-        """Which one of this name."""
 
 
 class EventWriter:
@@ -55,7 +34,7 @@ class EventWriter:
         self._last: OrderedDict[tuple[str, str], datetime] = OrderedDict()
         """(job uid, reason) -> when the last event of that reason was written."""
 
-    def write(self, job: Subject, event: Event) -> None:
+    def write(self, job: OwnObject, event: Event) -> None:
         """Take an event over unless its reason had one too recently. It is posted by :meth:`run`, after what is more urgent."""
         if event.min_interval_seconds and self._too_soon(job, event):
             return
@@ -85,7 +64,7 @@ class EventWriter:
                     "event not posted", extra={"job": manifest["involvedObject"]["name"], "reason": manifest["reason"], "error": str(error)}
                 )
 
-    def _too_soon(self, job: Subject, event: Event) -> bool:
+    def _too_soon(self, job: OwnObject, event: Event) -> bool:
         key, now = (job.uid, event.reason), self._now()
         last = self._last.get(key)
         if last is not None and (now - last).total_seconds() < event.min_interval_seconds:
@@ -96,7 +75,7 @@ class EventWriter:
             self._last.popitem(last=False)
         return False
 
-    def _manifest(self, job: Subject, event: Event) -> Manifest:
+    def _manifest(self, job: OwnObject, event: Event) -> Manifest:
         said = event.key or event.message
         digest = hashlib.sha256(f"{job.uid}/{event.reason}/{said}".encode()).hexdigest()[:16]
         now = self._now().astimezone(UTC)

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
 
 from finetune_api.constants import (
     ANNOTATION_OPERATOR_VERSION,
@@ -27,44 +25,22 @@ from finetune_api.constants import (
 )
 from finetune_api.models.dataset import DatasetStatus
 from finetune_operator.plan.decision import Event, Operation
-from finetune_operator.plan.observed import Leftover, Manifest, Pod, Workload, parse_time
+from finetune_operator.plan.observed import Leftover, Manifest, OwnObject, Pod, Workload, read_own
 
 COMPONENT_LOOK = "look"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetObject:
-    """A Dataset as read from the API server."""
+class DatasetObject(OwnObject):
+    """A Dataset."""
 
-    namespace: str
-    name: str
-    uid: str
-    generation: int
-    resource_version: str
-    deleted_at: datetime | None = None
-    annotations: Mapping[str, str] = field(default_factory=dict)
-    spec: Mapping[str, Any] = field(default_factory=dict)
-    status: DatasetStatus = field(default_factory=DatasetStatus)
-    stored_status: Mapping[str, Any] = field(default_factory=dict)
-    """The same as JSON, to tell what a write would change."""
     kind: str = DATASET_KIND
+    status: DatasetStatus = field(default_factory=DatasetStatus)
 
     @classmethod
     def from_manifest(cls, manifest: Manifest) -> DatasetObject:
         """Read a Dataset; raises :class:`pydantic.ValidationError` for a status no version of this operator wrote."""
-        metadata, stored = manifest["metadata"], manifest.get("status") or {}
-        return cls(
-            namespace=metadata["namespace"],
-            name=metadata["name"],
-            uid=metadata["uid"],
-            generation=metadata.get("generation", 0),
-            resource_version=metadata["resourceVersion"],
-            deleted_at=parse_time(metadata.get("deletionTimestamp")),
-            annotations=metadata.get("annotations") or {},
-            spec=manifest.get("spec") or {},
-            status=DatasetStatus.model_validate(stored),
-            stored_status=stored,
-        )
+        return cls(status=DatasetStatus.model_validate(manifest.get("status") or {}), **read_own(manifest))
 
 
 def look_name(dataset: str, look: int) -> str:

@@ -33,45 +33,58 @@ def parse_time(value: str | None) -> datetime | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobObject:
-    """A FineTuneJob as read from the API server."""
+class OwnObject:
+    """What every object of ours has, as read from the API server."""
 
+    kind: str
     namespace: str
     name: str
     uid: str
     generation: int
     resource_version: str
-    created_at: datetime
     deleted_at: datetime | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
-    finalizers: tuple[str, ...] = ()
     spec: Mapping[str, Any] = field(default_factory=dict)
     """As written by the user (and the schema defaults)."""
-    status: FineTuneJobStatus = field(default_factory=FineTuneJobStatus)
     stored_status: Mapping[str, Any] = field(default_factory=dict)
-    """The same as JSON, to tell what a write would change."""
+    """The status as JSON, to tell what a write would change."""
+
+
+def read_own(manifest: Manifest) -> dict[str, Any]:
+    """The values of an :class:`OwnObject`, but for its kind."""
+    metadata = manifest["metadata"]
+    return {
+        "namespace": metadata["namespace"],
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+        "generation": metadata.get("generation", 0),
+        "resource_version": metadata["resourceVersion"],
+        "deleted_at": parse_time(metadata.get("deletionTimestamp")),
+        "annotations": metadata.get("annotations") or {},
+        "spec": manifest.get("spec") or {},
+        "stored_status": manifest.get("status") or {},
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobObject(OwnObject):
+    """A FineTuneJob."""
+
     kind: str = KIND
+    created_at: datetime
+    finalizers: tuple[str, ...] = ()
+    status: FineTuneJobStatus = field(default_factory=FineTuneJobStatus)
 
     @classmethod
     def from_manifest(cls, manifest: Manifest) -> JobObject:
         """Read a FineTuneJob; raises :class:`pydantic.ValidationError` for a status no version of this operator wrote."""
-        metadata = manifest["metadata"]
-        stored = manifest.get("status") or {}
-        created = parse_time(metadata.get("creationTimestamp"))
+        created = parse_time(manifest["metadata"].get("creationTimestamp"))
         assert created is not None, "every stored object has a creation time"
         return cls(
-            namespace=metadata["namespace"],
-            name=metadata["name"],
-            uid=metadata["uid"],
-            generation=metadata.get("generation", 0),
-            resource_version=metadata["resourceVersion"],
             created_at=created,
-            deleted_at=parse_time(metadata.get("deletionTimestamp")),
-            annotations=metadata.get("annotations") or {},
-            finalizers=tuple(metadata.get("finalizers") or ()),
-            spec=manifest.get("spec") or {},
-            status=FineTuneJobStatus.model_validate(stored),
-            stored_status=stored,
+            finalizers=tuple(manifest["metadata"].get("finalizers") or ()),
+            status=FineTuneJobStatus.model_validate(manifest.get("status") or {}),
+            **read_own(manifest),
         )
 
 
