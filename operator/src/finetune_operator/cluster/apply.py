@@ -103,17 +103,22 @@ def _check_owner(job: OwnObject, manifest: Manifest) -> None:
 
 
 async def write_status(client: Client, job: JobObject, status: FineTuneJobStatus) -> bool:
-    """Write what differs from the stored status, refused when the job changed since it was read, or is gone. False: nothing differs."""
+    """Write what differs from the stored status, as :func:`patch_status` does. False: nothing differs."""
     wanted = status_document(status)
     stored = {key: value for key, value in job.stored_status.items() if key != "progress"}
     patch = merge_patch(stored, wanted)
     if status.phase in RESTING_PHASES and (job.stored_status.get("progress") or {}).get("eta"):
         patch["progress"] = {"eta": None, "etaSeconds": None}
+    return await patch_status(client, FINETUNE_JOBS, job, patch)
+
+
+async def patch_status(client: Client, resource: Resource, seen: OwnObject, patch: Manifest) -> bool:
+    """Write a merge patch of a status, refused when its object changed since it was read, or is gone. False: the patch is empty."""
     if not patch:
         return False
-    metadata = {"uid": job.uid, "resourceVersion": job.resource_version}
+    metadata = {"uid": seen.uid, "resourceVersion": seen.resource_version}
     try:
-        await client.patch_status(FINETUNE_JOBS, job.namespace, job.name, {"metadata": metadata, "status": patch})
+        await client.patch_status(resource, seen.namespace, seen.name, {"metadata": metadata, "status": patch})
     except NotFoundError as error:
         raise ConflictError(error.status, error.reason, "deleted since it was read") from error
     return True

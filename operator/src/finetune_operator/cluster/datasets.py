@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 
 from finetune_api.constants import LABEL_DATASET
 from finetune_api.models.dataset import DatasetStatus
-from finetune_operator.cluster.apply import merge_patch
+from finetune_operator.cluster.apply import merge_patch, patch_status
 from finetune_operator.cluster.client import Client
-from finetune_operator.cluster.errors import ConflictError, NotFoundError
 from finetune_operator.cluster.observe import is_owned_by
 from finetune_operator.cluster.resources import CONFIG_MAPS, DATASETS, JOBS, PODS
 from finetune_operator.plan.dataset_objects import DatasetObject, DatasetObserved, look_name
@@ -61,16 +60,8 @@ async def _config(client: Client, dataset: DatasetObject, number: int) -> Leftov
 
 
 async def write_dataset_status(client: Client, dataset: DatasetObject, status: DatasetStatus) -> bool:
-    """Write what differs from the stored status, refused when the Dataset changed since it was read, or is gone. False: nothing differs."""
-    patch = merge_patch(dataset.stored_status, dataset_status_document(status))
-    if not patch:
-        return False
-    metadata = {"uid": dataset.uid, "resourceVersion": dataset.resource_version}
-    try:
-        await client.patch_status(DATASETS, dataset.namespace, dataset.name, {"metadata": metadata, "status": patch})
-    except NotFoundError as error:
-        raise ConflictError(error.status, error.reason, "deleted since it was read") from error
-    return True
+    """Write what differs from the stored status, as :func:`patch_status` does. False: nothing differs."""
+    return await patch_status(client, DATASETS, dataset, merge_patch(dataset.stored_status, dataset_status_document(status)))
 
 
 def dataset_status_document(status: DatasetStatus) -> Manifest:
