@@ -30,6 +30,7 @@ from finetune_operator.cluster.resources import (
     PODS,
     PRESETS,
     SERVICES,
+    Resource,
 )
 from finetune_operator.plan.adopt import adopt_run, may_have_unnoted_run
 from finetune_operator.plan.configmap import read_last_run
@@ -38,20 +39,18 @@ from finetune_operator.plan.export import asks_again, export_name, is_exporting,
 from finetune_operator.plan.kueue import LABEL_JOB_UID, QueueEntry
 from finetune_operator.plan.names import run_of
 from finetune_operator.plan.observed import (
-    BaseModelFound,
-    DatasetFound,
+    Found,
     JobObject,
     LastRun,
     Leftover,
     Manifest,
-    MethodFound,
     Observed,
     Pod,
     PresetFound,
     Workload,
 )
 from finetune_operator.plan.retention import is_retained
-from finetune_operator.plan.unavailable import no_base_model, no_base_models, no_cluster_presets, no_method, no_methods
+from finetune_operator.plan.unavailable import no_cluster_presets
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,9 @@ async def observe(client: Client, job: JobObject, known: Circumstances) -> Obser
     again = is_exporting(job) or asks_again(job)
     unfinished = job.status.phase not in FINAL_PHASES or job.deleted_at is not None or is_retained(job) or again
     wants_last_run = job.status.run > 0 and unfinished and (wants_spec or asks_store)
-    preset = await _preset(client, job, cluster_reads=known.cluster_reads) if wants_spec else None
+    reads = known.cluster_reads
+    preset = await _preset(client, job, cluster_reads=reads) if wants_spec else None
+    of_preset = preset.spec if preset is not None else None
     return Observed(
         job=job,
         workload=workload,
@@ -106,9 +107,9 @@ async def observe(client: Client, job: JobObject, known: Circumstances) -> Obser
         verb_pods=tuple(pod for pod in pods if run_of(job.name, pod.owner_name) is None),
         leftovers=await _leftovers(client, job) if _wants_leftovers(job, workload, verbs) else None,
         preset=preset,
-        method=await _method(client, job, preset, cluster_reads=known.cluster_reads) if wants_spec else None,
-        base_model=await _base_model(client, job, preset, cluster_reads=known.cluster_reads) if wants_spec else None,
-        dataset=await _dataset(client, job, preset) if wants_spec else None,
+        method=await _find(client, METHODS, None, chosen_method(job.spec, of_preset), may_read=reads) if wants_spec else None,
+        base_model=await _find(client, BASE_MODELS, None, chosen_model(job.spec, of_preset), may_read=reads) if wants_spec else None,
+        dataset=await _find(client, DATASETS, job.namespace, chosen_dataset(job.spec, of_preset)) if wants_spec else None,
         last_run=await _run_made_from(client, job, job.status.run) if wants_last_run else None,
         queue_entry=await _queue_entry(client, workload, job.namespace) if workload is not None and workload.suspended else None,
         namespace_terminating=known.namespace_terminating,
@@ -229,29 +230,8 @@ async def _preset(client: Client, job: JobObject, *, cluster_reads: bool) -> Pre
     )
 
 
-async def _method(client: Client, job: JobObject, preset: PresetFound | None, *, cluster_reads: bool) -> MethodFound | None:
-    """The TrainingMethod that the job or its preset names."""
-    name = chosen_method(job.spec, preset.spec if preset is not None else None)
+async def _find(client: Client, resource: Resource, namespace: str | None, name: str | None, *, may_read: bool = True) -> Found | None:
+    """What there is under a name, as far as it may be read; None when nothing is named."""
     if name is None:
         return None
-    if not cluster_reads:
-        return no_methods(name)
-    manifest = await client.get(METHODS, None, name)
-    return MethodFound(name=name, spec=manifest.get("spec") or {}) if manifest is not None else no_method(name)
-
-
-async def _base_model(client: Client, job: JobObject, preset: PresetFound | None, *, cluster_reads: bool) -> BaseModelFound | None:
-    """The BaseModel that the job or its preset names."""
-    name = chosen_model(job.spec, preset.spec if preset is not None else None)
-    if name is None:
-        return None
-    if not cluster_reads:
-        return no_base_models(name)
-    manifest = await client.get(BASE_MODELS, None, name)
-    return BaseModelFound(name=name, spec=manifest.get("spec") or {}) if manifest is not None else no_base_model(name)
-
-
-async def _dataset(client: Client, job: JobObject, preset: PresetFound | None) -> DatasetFound | None:
-    """The Dataset of the job's namespace that the job or its preset names."""
-    name = chosen_dataset(job.spec, preset.spec if preset is not None else None)
-    return DatasetFound(name=name, manifest=await client.get(DATASETS, job.namespace, name)) if name is not None else None
+    return Found(name=name, manifest=await client.get(resource, namespace, name) if may_read else None, may_read=may_read)

@@ -13,30 +13,34 @@ from finetune_api.catalogue import ineligible
 from finetune_api.constants import BASE_MODEL_KIND
 from finetune_api.contract.run_config import ChosenModel
 from finetune_api.models.partial import validate_base_model
-from finetune_api.problems import Problem, SpecError
-from finetune_api.resolve import Resolution, chosen_model
-from finetune_operator.plan.observed import BaseModelFound, LastRun, Observed
-from finetune_operator.plan.unavailable import UnavailableError, no_base_model
+from finetune_api.resolve import MODEL_URI, Resolution, chosen_model
+from finetune_operator.plan.observed import Found, LastRun, Observed
+from finetune_operator.plan.unavailable import UnavailableError, manifest_of, valid_spec
 
 NOT_FOUND = "BaseModelNotFound"
 NOT_ELIGIBLE = "BaseModelNotEligible"
 
 
-def usable_base_model(found: BaseModelFound | None, name: str) -> Mapping[str, Any]:
+def usable_base_model(found: Found | None, name: str) -> Mapping[str, Any]:
     """The spec of the BaseModel of a name, for a job that has not run with it.
 
     Raises :class:`UnavailableError` when there is none for it, :class:`SpecError` when it is not valid.
     """
-    if found is None or found.spec is None or found.name != name:
-        raise UnavailableError(NOT_FOUND, found.problem if found is not None and found.problem else no_base_model(name).problem)
-    try:
-        validate_base_model(found.spec)
-    except SpecError as error:
-        says = "; ".join(map(str, error.problems))
-        raise SpecError([Problem("spec.model.uri", name, f"{BASE_MODEL_KIND} {name} itself is not valid: {says}")]) from error
-    if refusal := ineligible(name, found.spec):
+    where = f"spec.{MODEL_URI}"
+    manifest = manifest_of(
+        found,
+        name,
+        NOT_FOUND,
+        missing=f"{where}: ref:{name}: there is no {BASE_MODEL_KIND} named {name}; choose one of kubectl get basemodels, or an address",
+        unreadable=(
+            f"{where}: ref:{name} cannot be looked up, for this installation may not read {BASE_MODEL_KIND}s;"
+            " its administrator sets rbac.clusterReads, or write the model's address"
+        ),
+    )
+    spec = valid_spec(manifest, validate_base_model, BASE_MODEL_KIND, where)
+    if refusal := ineligible(name, spec):
         raise UnavailableError(NOT_ELIGIBLE, str(refusal))
-    return found.spec
+    return spec
 
 
 def choose(name: str, base_model: Mapping[str, Any], resolution: Resolution) -> ChosenModel:
@@ -54,6 +58,7 @@ def kept_model(spec: Mapping[str, Any], last: LastRun) -> ChosenModel | None:
 def trusted_now(chosen: ChosenModel | None, observed: Observed) -> ChosenModel | None:
     """The BaseModel a job runs with, without the permission for its code where the catalogue has taken that back."""
     found = observed.base_model
-    if chosen is None or found is None or found.spec is None or found.name != chosen.name:
+    if chosen is None or found is None or found.manifest is None or found.name != chosen.name:
         return chosen
-    return chosen.model_copy(update={"trusts_code": chosen.trusts_code and bool(found.spec.get("trustRemoteCode"))})
+    trusts = bool((found.manifest.get("spec") or {}).get("trustRemoteCode"))
+    return chosen.model_copy(update={"trusts_code": chosen.trusts_code and trusts})

@@ -12,35 +12,28 @@ from finetune_api.constants import DATASET_KIND
 from finetune_api.contract.run_config import ChosenDataset
 from finetune_api.datasets import not_ready
 from finetune_api.models.partial import validate_dataset
-from finetune_api.problems import Problem, SpecError
 from finetune_api.resolve import DATASET_URI, Resolution, chosen_dataset
-from finetune_operator.plan.observed import DatasetFound, LastRun
-from finetune_operator.plan.unavailable import UnavailableError
+from finetune_operator.plan.observed import Found, LastRun
+from finetune_operator.plan.unavailable import UnavailableError, manifest_of, valid_spec
 
 NOT_FOUND = "DatasetNotFound"
 NOT_READY = "DatasetNotReady"
 
 
-def usable_dataset(found: DatasetFound | None, name: str) -> Mapping[str, Any]:
+def usable_dataset(found: Found | None, name: str) -> Mapping[str, Any]:
     """The spec of the Dataset of a name, for a job that has not run with it.
 
     Raises :class:`UnavailableError` when there is none, or none that is ready, :class:`SpecError` when it is not valid.
     """
-    if found is None or found.manifest is None or found.name != name:
-        raise UnavailableError(
-            NOT_FOUND,
-            f"spec.{DATASET_URI}: ref:{name}: there is no {DATASET_KIND} named {name} in this namespace; choose one of "
-            "kubectl get datasets, or write an address",
-        )
-    if (problem := not_ready(name, found.manifest)) is not None:
+    where = f"spec.{DATASET_URI}"
+    missing = (
+        f"{where}: ref:{name}: there is no {DATASET_KIND} named {name} in this namespace; choose one of kubectl get datasets, or write an"
+        " address"
+    )
+    manifest = manifest_of(found, name, NOT_FOUND, missing=missing)
+    if (problem := not_ready(name, manifest)) is not None:
         raise UnavailableError(NOT_READY, str(problem))
-    spec: Mapping[str, Any] = found.manifest.get("spec") or {}
-    try:
-        validate_dataset(spec)
-    except SpecError as error:
-        says = "; ".join(map(str, error.problems))
-        raise SpecError([Problem(f"spec.{DATASET_URI}", name, f"{DATASET_KIND} {name} itself is not valid: {says}")]) from error
-    return spec
+    return valid_spec(manifest, validate_dataset, DATASET_KIND, where)
 
 
 def choose_dataset(name: str, resolution: Resolution) -> ChosenDataset:

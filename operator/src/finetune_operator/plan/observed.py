@@ -254,30 +254,13 @@ class PresetFound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MethodFound:
-    """The TrainingMethod a job, or its preset, names, or why there is none."""
+class Found:
+    """What was found under the name of a TrainingMethod, BaseModel or Dataset that a job, or its preset, says."""
 
     name: str
-    spec: Mapping[str, Any] | None = None
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BaseModelFound:
-    """The BaseModel a job, or its preset, names, or why there is none."""
-
-    name: str
-    spec: Mapping[str, Any] | None = None
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetFound:
-    """The Dataset a job, or its preset, names."""
-
-    name: str
-    manifest: Manifest | None
-    """None: there is none."""
+    manifest: Manifest | None = None
+    """None: there is none, or it may not be read."""
+    may_read: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,9 +287,9 @@ class Observed:
     leftovers: tuple[Leftover, ...] | None = None
     """ConfigMaps and Services of this job; None = not looked for."""
     preset: PresetFound | None = None
-    method: MethodFound | None = None
-    base_model: BaseModelFound | None = None
-    dataset: DatasetFound | None = None
+    method: Found | None = None
+    base_model: Found | None = None
+    dataset: Found | None = None
     last_run: LastRun | None = None
     queue_entry: QueueEntry | None = None
     """Kueue's Workload of the run, looked for while the run's Job is suspended."""

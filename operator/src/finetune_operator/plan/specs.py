@@ -17,7 +17,7 @@ from finetune_api.models.partial import validate_job, validate_method, validate_
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.models.status import Resolved
 from finetune_api.models.training_method import TrainingMethodSpec
-from finetune_api.problems import Problem, SpecError
+from finetune_api.problems import SpecError
 from finetune_api.resolve import (
     DATASET_FIELDS,
     DATASET_URI,
@@ -41,7 +41,7 @@ from finetune_operator.plan.model_code import code_refusal
 from finetune_operator.plan.observed import JobObject, LastRun, Observed
 from finetune_operator.plan.run_config import NOTHING, Chosen
 from finetune_operator.plan.topology import GRAD_ACCUM, fit_global_batch
-from finetune_operator.plan.unavailable import UnavailableError, no_method
+from finetune_operator.plan.unavailable import UnavailableError, manifest_of, valid_spec
 from finetune_operator.settings import PlanSettings
 
 MAX_RESOLVED = 96
@@ -127,18 +127,21 @@ def _usable_method(observed: Observed, name: str | None) -> CustomMethod | None:
     """The TrainingMethod of a name: as the job has run with it, else as it is now. Raises :class:`SpecError` when it is not valid."""
     if name is None:
         return None
-    last, found = observed.last_run, observed.method
+    last, where = observed.last_run, "spec.methodRef.name"
     if last is not None and last.config.custom is not None and last.config.custom.name == name:
         return last.config.custom
-    if found is None or found.spec is None or found.name != name:
-        problem = found.problem if found is not None and found.problem else no_method(name).problem
-        raise UnavailableError("MethodUnavailable", problem)
-    try:
-        validate_method(found.spec)
-    except SpecError as error:
-        says = "; ".join(map(str, error.problems))
-        raise SpecError([Problem("spec.methodRef.name", name, f"{METHOD_KIND} {name} itself is not valid: {says}")]) from error
-    return CustomMethod(name=name, spec=TrainingMethodSpec.model_validate({k: v for k, v in found.spec.items() if v is not None}))
+    manifest = manifest_of(
+        observed.method,
+        name,
+        "MethodUnavailable",
+        missing=f"{where}: there is no {METHOD_KIND} named {name}; choose one of kubectl get trainingmethods",
+        unreadable=(
+            f"{where}: {name} cannot be looked up, for this installation may not read {METHOD_KIND}s;"
+            " its administrator sets rbac.clusterReads, or write method"
+        ),
+    )
+    spec = valid_spec(manifest, validate_method, METHOD_KIND, where)
+    return CustomMethod(name=name, spec=TrainingMethodSpec.model_validate({k: v for k, v in spec.items() if v is not None}))
 
 
 def _against_last_run(resolution: Resolution, last: LastRun | None, chosen: Chosen) -> Accepted | Refused:

@@ -1,9 +1,13 @@
-"""What a job names and cannot have: a preset, a TrainingMethod or a BaseModel that is not there, or that may not be looked for."""
+"""What a job names and cannot have: what is not there, may not be looked for, or is not valid itself."""
 
 from __future__ import annotations
 
-from finetune_api.constants import BASE_MODEL_KIND, CLUSTER_PRESET_KIND, METHOD_KIND
-from finetune_operator.plan.observed import BaseModelFound, MethodFound, PresetFound
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from finetune_api.constants import CLUSTER_PRESET_KIND
+from finetune_api.problems import Problem, SpecError
+from finetune_operator.plan.observed import Found, Manifest, PresetFound
 
 
 class UnavailableError(Exception):
@@ -22,31 +26,19 @@ def no_cluster_presets(name: str) -> PresetFound:
     return PresetFound(kind=CLUSTER_PRESET_KIND, problem=problem)
 
 
-def no_method(name: str) -> MethodFound:
-    """The answer where there is no TrainingMethod of a name."""
-    problem = f"spec.methodRef.name: there is no {METHOD_KIND} named {name}; choose one of kubectl get trainingmethods"
-    return MethodFound(name=name, problem=problem)
+def manifest_of(found: Found | None, name: str, reason: str, *, missing: str, unreadable: str = "") -> Manifest:
+    """What was found under a name. Raises :class:`UnavailableError` with what to say when it is not there, or may not be read."""
+    if found is not None and found.manifest is not None and found.name == name:
+        return found.manifest
+    raise UnavailableError(reason, missing if found is None or found.may_read else unreadable)
 
 
-def no_methods(name: str) -> MethodFound:
-    """The answer where this installation may not read TrainingMethods."""
-    problem = (
-        f"spec.methodRef.name: {name} cannot be looked up, for this installation may not read {METHOD_KIND}s;"
-        " its administrator sets rbac.clusterReads, or write method"
-    )
-    return MethodFound(name=name, problem=problem)
-
-
-def no_base_model(name: str) -> BaseModelFound:
-    """The answer where there is no BaseModel of a name."""
-    problem = f"spec.model.uri: ref:{name}: there is no {BASE_MODEL_KIND} named {name}; choose one of kubectl get basemodels, or an address"
-    return BaseModelFound(name=name, problem=problem)
-
-
-def no_base_models(name: str) -> BaseModelFound:
-    """The answer where this installation may not read BaseModels."""
-    problem = (
-        f"spec.model.uri: ref:{name} cannot be looked up, for this installation may not read {BASE_MODEL_KIND}s;"
-        " its administrator sets rbac.clusterReads, or write the model's address"
-    )
-    return BaseModelFound(name=name, problem=problem)
+def valid_spec(manifest: Manifest, validate: Callable[[Mapping[str, Any]], object], kind: str, path: str) -> Mapping[str, Any]:
+    """The spec of an object that a job names at ``path``. Raises :class:`SpecError` when it is not valid."""
+    spec, name = manifest.get("spec") or {}, manifest["metadata"]["name"]
+    try:
+        validate(spec)
+    except SpecError as error:
+        says = "; ".join(map(str, error.problems))
+        raise SpecError([Problem(path, name, f"{kind} {name} itself is not valid: {says}")]) from error
+    return spec
