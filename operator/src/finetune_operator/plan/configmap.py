@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+from collections.abc import Mapping
 
 from pydantic import ValidationError
 
@@ -30,13 +31,12 @@ def build_config_map(
     data = {CONFIG_KEY: config.to_json()}
     if config.custom is not None and component == COMPONENT_TRAINER:
         data[JOB_KEY] = job_document(config).to_json()
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": metadata(job, name, component, config.run, version=settings.version, annotations=annotations),
-        "immutable": True,
-        "data": data,
-    }
+    return immutable(metadata(job, name, component, config.run, version=settings.version, annotations=annotations), data)
+
+
+def immutable(metadata: Manifest, data: Mapping[str, str]) -> Manifest:
+    """A ConfigMap that nobody changes."""
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "immutable": True, "data": dict(data)}
 
 
 def read_last_run(manifest: Manifest | None) -> LastRun | None:

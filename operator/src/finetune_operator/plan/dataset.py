@@ -11,7 +11,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from finetune_api.constants import ANNOTATION_REQUEST
 from finetune_api.contract.failures import REACTIONS, FailureClass, Retry
 from finetune_api.contract.look import LookResult
 from finetune_api.contract.preflight import DatasetFacts
@@ -23,6 +22,7 @@ from finetune_operator.plan import conditions
 from finetune_operator.plan.dataset_look import build_look, build_look_config, look_digest, source_digest
 from finetune_operator.plan.dataset_objects import DatasetObject, DatasetObserved, DatasetPlan
 from finetune_operator.plan.decision import DeleteJob, DeleteLeftover, Event, Operation
+from finetune_operator.plan.desire import request_in
 from finetune_operator.plan.failure import Culprit, find_culprit, read_message
 from finetune_operator.plan.names import ANNOTATION_DIGEST
 from finetune_operator.plan.observed import Workload, parse_time
@@ -136,10 +136,11 @@ def _delete(draft: _Draft, look: Workload) -> None:
 
 def _take_request(draft: _Draft) -> None:
     """Act once on the request annotation."""
-    text = draft.dataset.annotations.get(ANNOTATION_REQUEST, "")[:256]
-    if not text or text == draft.status.last_handled_request:
+    request = request_in(draft.dataset.annotations, draft.status.last_handled_request)
+    if request is None:
         return
-    if text.partition("/")[0] == VALIDATE:
+    text = request.text
+    if request.verb == VALIDATE:
         draft.change(looked_at=None, failures=0, next_look_at=None)
         draft.asked_anew = True
         draft.say(Event(reason="ValidateRequested", message=f"{text}: the data is looked at again.", key=text))

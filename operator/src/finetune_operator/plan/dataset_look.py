@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import posixpath
 from typing import Any
 
-from finetune_api.contract import CONTRACT_VERSION, env
+from finetune_api.contract import CONTRACT_VERSION
 from finetune_api.contract.look import DatasetIdentity, LookConfig
 from finetune_api.models.dataset import DatasetSpec
 from finetune_api.resolve import digest
+from finetune_operator.plan.configmap import CONFIG_KEY, immutable
 from finetune_operator.plan.dataset_objects import COMPONENT_LOOK, DatasetObject, look_labels, look_metadata, look_name
 from finetune_operator.plan.decision import CreateVerb
 from finetune_operator.plan.names import ANNOTATION_DIGEST
 from finetune_operator.plan.observed import Manifest
-from finetune_operator.plan.outside import build_outside_environment
-from finetune_operator.plan.pod import (
-    SHORT_VERB_RESOURCES,
-    container_security,
-    dead_node_tolerations,
-    identity_environment,
-    pod_security,
-)
+from finetune_operator.plan.pod import build_container, identity_environment, pod_around, trainer_program
 from finetune_operator.plan.volumes import build_look_volumes
+from finetune_operator.plan.workload import build_short_job
 from finetune_operator.settings import PlanSettings
 
 NOT_OF_THE_DATA = ("display_name", "description", "origin")
@@ -54,59 +48,16 @@ def look_digest(config: LookConfig) -> str:
 def build_look(dataset: DatasetObject, config: LookConfig, settings: PlanSettings) -> CreateVerb:
     """Job and ConfigMap of a look; one pod, given up after a while."""
     meta = look_metadata(dataset, config.look, version=settings.version, annotations={ANNOTATION_DIGEST: look_digest(config)})
-    template = {
-        "metadata": {"labels": look_labels(dataset, config.look)},
-        "spec": _pod_spec(config, look_name(dataset.name, config.look), settings),
-    }
+    pod = _pod_spec(config, look_name(dataset.name, config.look), settings)
+    template = {"metadata": {"labels": look_labels(dataset, config.look)}, "spec": pod}
     return CreateVerb(
         verb=COMPONENT_LOOK,
-        config_map={
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": meta,
-            "immutable": True,
-            "data": {posixpath.basename(env.RUN_CONFIG_PATH): config.to_json()},
-        },
-        job={
-            "apiVersion": "batch/v1",
-            "kind": "Job",
-            "metadata": meta,
-            "spec": {
-                "completions": 1,
-                "parallelism": 1,
-                "backoffLimit": 0,
-                "activeDeadlineSeconds": settings.verb_deadline_seconds,
-                "podReplacementPolicy": "Failed",
-                "template": template,
-            },
-        },
+        config_map=immutable(meta, {CONFIG_KEY: config.to_json()}),
+        job=build_short_job(meta, template, deadline_seconds=settings.verb_deadline_seconds),
     )
 
 
 def _pod_spec(config: LookConfig, config_map: str, settings: PlanSettings) -> Manifest:
-    mounted = build_look_volumes(config.spec, config_map, settings)
-    pull = {"imagePullSecrets": [{"name": name} for name in settings.image_pull_secrets]} if settings.image_pull_secrets else {}
-    return {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 10,
-        "securityContext": pod_security(),
-        "tolerations": dead_node_tolerations([], settings.unreachable_toleration_seconds),
-        "containers": [
-            {
-                "name": env.TRAINER_CONTAINER,
-                "image": settings.trainer_image,
-                "imagePullPolicy": settings.image_pull_policy,
-                "args": [COMPONENT_LOOK],
-                "env": [*identity_environment(settings.trainer_image), *build_outside_environment(settings)],
-                "resources": SHORT_VERB_RESOURCES,
-                "securityContext": container_security(),
-                "terminationMessagePath": env.TERMINATION_MESSAGE_PATH,
-                "terminationMessagePolicy": "FallbackToLogsOnError",
-                "volumeMounts": [m.mount for m in mounted],
-            }
-        ],
-        "volumes": [m.volume for m in mounted],
-        **pull,
-    }
+    image = settings.trainer_image
+    container = build_container(trainer_program(image, COMPONENT_LOOK, settings), identity_environment(image), settings)
+    return pod_around(container, build_look_volumes(config.spec, config_map, settings), settings)

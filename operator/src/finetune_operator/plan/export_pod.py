@@ -12,6 +12,7 @@ from finetune_operator.plan.names import ANNOTATION_DIGEST, labels, metadata
 from finetune_operator.plan.observed import JobObject, Manifest
 from finetune_operator.plan.pod import build_pod_metadata, build_pod_spec
 from finetune_operator.plan.run_config import config_digest
+from finetune_operator.plan.workload import build_short_job
 from finetune_operator.settings import PlanSettings
 
 VERB = "export"
@@ -25,26 +26,12 @@ def build_export(job: JobObject, config: RunConfig, serial: int, facts: Mapping[
     name = verb_name(job.name, VERB, serial)
     pod = build_pod_spec(config, name, VERB, settings)
     container = {**pod["containers"][0], "resources": export_resources(config, facts)}
-    annotations = {ANNOTATION_DIGEST: config_digest(config)}
+    meta = metadata(job, name, VERB, config.run, version=settings.version, annotations={ANNOTATION_DIGEST: config_digest(config)})
+    template = {"metadata": build_pod_metadata(config, labels(job, VERB, config.run)), "spec": {**pod, "containers": [container]}}
     return CreateVerb(
         verb=VERB,
         config_map=build_config_map(job, config, name, VERB, settings),
-        job={
-            "apiVersion": "batch/v1",
-            "kind": "Job",
-            "metadata": metadata(job, name, VERB, config.run, version=settings.version, annotations=annotations),
-            "spec": {
-                "completions": 1,
-                "parallelism": 1,
-                "backoffLimit": 0,
-                "activeDeadlineSeconds": config.spec.output.export.timeout_seconds,
-                "podReplacementPolicy": "Failed",
-                "template": {
-                    "metadata": build_pod_metadata(config, labels(job, VERB, config.run)),
-                    "spec": {**pod, "containers": [container]},
-                },
-            },
-        },
+        job=build_short_job(meta, template, deadline_seconds=config.spec.output.export.timeout_seconds),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from finetune_api.contract import env
 from finetune_api.contract.run_config import RunConfig
@@ -13,7 +13,7 @@ from finetune_operator.plan.custom_pod import custom_environment, custom_program
 from finetune_operator.plan.observed import Manifest
 from finetune_operator.plan.outside import build_outside_environment
 from finetune_operator.plan.placement import as_manifest, build_placement, claims_of_container, gpus_are_claimed
-from finetune_operator.plan.volumes import build_volumes
+from finetune_operator.plan.volumes import Mounted, build_volumes
 from finetune_operator.settings import PlanSettings
 
 USER_ID = 65532
@@ -24,42 +24,56 @@ _NODE_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"
 
 def build_pod_spec(config: RunConfig, config_map: str, verb: str, settings: PlanSettings) -> Manifest:
     """Pod spec of ``finetune-trainer <verb>``. Verbs other than train are short and need neither GPU nor the node the training wants."""
-    training = verb == "train"
-    resources = config.spec.resources
-    custom = _own_program(config, verb)
+    resources, custom = config.spec.resources, _own_program(config, verb)
     mounted = build_volumes(config, config_map, verb, settings)
-    spec: Manifest = {
+    spec = pod_around(_container(config, verb, settings), mounted, settings, resources.tolerations or ())
+    if resources.priority_class_name:
+        spec["priorityClassName"] = resources.priority_class_name
+    if verb != "train":
+        return spec
+    if custom is not None and custom.run_as_user:
+        spec["securityContext"]["runAsUser"] = custom.run_as_user
+    return {**spec, "terminationGracePeriodSeconds": config.spec.pause_policy.grace_seconds, **build_placement(config)}
+
+
+def pod_around(container: Manifest, mounted: Sequence[Mounted], settings: PlanSettings, tolerations: Sequence[Toleration] = ()) -> Manifest:
+    """Pod spec of one container with its volumes, as Pod Security ``restricted`` wants it; soon over once it shall end."""
+    pull = {"imagePullSecrets": [{"name": name} for name in settings.image_pull_secrets]} if settings.image_pull_secrets else {}
+    return {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": config.spec.pause_policy.grace_seconds if training else 10,
-        "securityContext": pod_security((custom.run_as_user if custom is not None else None) or USER_ID),
-        "tolerations": dead_node_tolerations(resources.tolerations or [], settings.unreachable_toleration_seconds),
-        "containers": [_container(config, verb, [m.mount for m in mounted], settings)],
+        "terminationGracePeriodSeconds": 10,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER_ID,
+            "runAsGroup": USER_ID,
+            "fsGroup": USER_ID,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "tolerations": _dead_node_tolerations(tolerations, settings.unreachable_toleration_seconds),
+        "containers": [{**container, "volumeMounts": [m.mount for m in mounted]}],
         "volumes": [m.volume for m in mounted],
+        **pull,
     }
-    if settings.image_pull_secrets:
-        spec["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
-    if resources.priority_class_name:
-        spec["priorityClassName"] = resources.priority_class_name
-    return {**spec, **build_placement(config)} if training else spec
 
 
-def pod_security(user: int = USER_ID) -> Manifest:
-    """Of a pod, as Pod Security ``restricted`` wants it."""
+def build_container(program: Manifest, environment: Sequence[Manifest], settings: PlanSettings, *, writable_root: bool = False) -> Manifest:
+    """The container of a short verb: what it runs, with these variables and those of the cluster's surroundings."""
     return {
-        "runAsNonRoot": True,
-        "runAsUser": user,
-        "runAsGroup": USER_ID,
-        "fsGroup": USER_ID,
-        "fsGroupChangePolicy": "OnRootMismatch",
-        "seccompProfile": {"type": "RuntimeDefault"},
+        "name": env.TRAINER_CONTAINER,
+        **program,
+        "env": [*environment, *build_outside_environment(settings)],
+        "resources": SHORT_VERB_RESOURCES,
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": not writable_root,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "terminationMessagePath": env.TERMINATION_MESSAGE_PATH,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
     }
-
-
-def container_security(*, writable_root: bool = False) -> Manifest:
-    """Of a container, likewise."""
-    return {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": not writable_root, "capabilities": {"drop": ["ALL"]}}
 
 
 def build_pod_metadata(config: RunConfig, labels: Mapping[str, str]) -> Manifest:
@@ -71,19 +85,16 @@ def build_pod_metadata(config: RunConfig, labels: Mapping[str, str]) -> Manifest
     return {"labels": {**(template.labels or {}), **labels}, **annotations}
 
 
-def _container(config: RunConfig, verb: str, mounts: list[Manifest], settings: PlanSettings) -> Manifest:
+def _container(config: RunConfig, verb: str, settings: PlanSettings) -> Manifest:
     custom = _own_program(config, verb)
-    program = custom_program(config, settings) if custom is not None else _program(config, verb, settings)
+    image = config.spec.resources.image or settings.trainer_image
+    program = custom_program(config, settings) if custom is not None else trainer_program(image, verb, settings)
+    environment = _environment(config, verb, program["image"], settings)
+    writable_root = custom is not None and custom.writable_root
     return {
-        "name": env.TRAINER_CONTAINER,
-        **program,
-        "env": [*_environment(config, verb, program["image"], settings), *build_outside_environment(settings)],
+        **build_container(program, environment, settings, writable_root=writable_root),
         "ports": [{"name": "metrics", "containerPort": env.METRICS_PORT}] if verb == "train" and custom is None else [],
-        "resources": _resources(config) if verb == "train" else SHORT_VERB_RESOURCES,
-        "securityContext": container_security(writable_root=custom is not None and custom.writable_root),
-        "terminationMessagePath": env.TERMINATION_MESSAGE_PATH,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": mounts,
+        **({"resources": _resources(config)} if verb == "train" else {}),
     }
 
 
@@ -92,9 +103,8 @@ def _own_program(config: RunConfig, verb: str) -> TrainingMethodSpec | None:
     return config.custom.spec if verb == "train" and config.custom is not None else None
 
 
-def _program(config: RunConfig, verb: str, settings: PlanSettings) -> Manifest:
+def trainer_program(image: str, verb: str, settings: PlanSettings) -> Manifest:
     """Our own trainer."""
-    image = config.spec.resources.image or settings.trainer_image
     return {"image": image, "imagePullPolicy": settings.image_pull_policy, "args": [verb]}
 
 
@@ -145,7 +155,7 @@ def _resources(config: RunConfig) -> Manifest:
     return {"requests": requests, "limits": limits, **({"claims": claims} if claims else {})}
 
 
-def dead_node_tolerations(written: list[Toleration], seconds: int) -> list[Manifest]:
+def _dead_node_tolerations(written: Sequence[Toleration], seconds: int) -> list[Manifest]:
     """What the job tolerates, and dead nodes for a short time only, unless the job says otherwise itself."""
     own = {toleration.key for toleration in written}
     entries = [as_manifest(toleration) for toleration in written]

@@ -15,6 +15,7 @@ from finetune_operator.plan.names import ANNOTATION_DIGEST, labels, metadata
 from finetune_operator.plan.observed import JobObject, Observed, Pod, Workload
 from finetune_operator.plan.pod import build_pod_metadata, build_pod_spec
 from finetune_operator.plan.run_config import config_digest
+from finetune_operator.plan.workload import build_short_job
 from finetune_operator.settings import PlanSettings
 
 Verb = Literal["preflight", "inspect", "cleanup"]
@@ -23,24 +24,12 @@ Verb = Literal["preflight", "inspect", "cleanup"]
 def build_verb(job: JobObject, config: RunConfig, verb: Verb, settings: PlanSettings, *, deadline_seconds: int) -> CreateVerb:
     """Job and ConfigMap of a verb; one pod, given up after ``deadline_seconds``."""
     name = verb_name(job.name, verb, config.run)
-    annotations = {ANNOTATION_DIGEST: config_digest(config)}
+    meta = metadata(job, name, verb, config.run, version=settings.version, annotations={ANNOTATION_DIGEST: config_digest(config)})
     template = {"metadata": build_pod_metadata(config, labels(job, verb, config.run)), "spec": build_pod_spec(config, name, verb, settings)}
     return CreateVerb(
         verb=verb,
         config_map=build_config_map(job, config, name, verb, settings),
-        job={
-            "apiVersion": "batch/v1",
-            "kind": "Job",
-            "metadata": metadata(job, name, verb, config.run, version=settings.version, annotations=annotations),
-            "spec": {
-                "completions": 1,
-                "parallelism": 1,
-                "backoffLimit": 0,
-                "activeDeadlineSeconds": deadline_seconds,
-                "podReplacementPolicy": "Failed",
-                "template": template,
-            },
-        },
+        job=build_short_job(meta, template, deadline_seconds=deadline_seconds),
     )
 
 

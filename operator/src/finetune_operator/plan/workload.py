@@ -1,4 +1,4 @@
-"""The Job of a run: Indexed, one pod per replica, ended as a whole by the first failure."""
+"""The Job of a run: Indexed, one pod per replica, ended as a whole by the first failure; and that of a verb: one pod, once."""
 
 from __future__ import annotations
 
@@ -49,6 +49,23 @@ def build_job(job: JobObject, config: RunConfig, settings: PlanSettings, *, reas
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
             "template": {"metadata": _pod_metadata(config, own, settings), "spec": {**pod, **subdomain}},
+        },
+    }
+
+
+def build_short_job(metadata: Manifest, template: Manifest, *, deadline_seconds: int) -> Manifest:
+    """Job of a verb; its pod is given up after ``deadline_seconds``."""
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata,
+        "spec": {
+            "completions": 1,
+            "parallelism": 1,
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": deadline_seconds,
+            "podReplacementPolicy": "Failed",
+            "template": template,
         },
     }
 
