@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from finetune_api.base_models import SHIPPED_BASE_MODELS
-from finetune_api.describe import describe_meaning, plain, value_range
+from finetune_api.describe import plain, value_range
 from finetune_api.models.partial import BaseModelInput
-from finetune_api.reference import leaves_of, type_of
+from finetune_api.reference import field_table, schema_default
 from finetune_api.rules.base_model import DEFAULT_RULES, ENTRY_RULES
 
 _INTRODUCTION = """\
@@ -22,25 +22,8 @@ _INTRODUCTION = """\
 
 def base_model_reference() -> str:
     """The whole page."""
-    return "\n".join([_INTRODUCTION, *_fields(), *_rules(), *_shipped()]) + "\n"
-
-
-def _fields() -> Iterator[str]:
-    document = BaseModelInput.model_json_schema(by_alias=True)
-    required = set(document["required"])
-    yield "## spec\n"
-    yield "| field | type | range | unit | default |"
-    yield "|---|---|---|---|---|"
-    for path, node in leaves_of("spec", document, document["$defs"]):
-        default = "required" if path.removeprefix("spec.") in required else plain(node.get("x-schema-default", ""))
-        cells = [
-            f"`{path}`<br>{describe_meaning(path, node).replace('<', '&lt;')}",
-            type_of(node),
-            value_range(node),
-            node.get("x-unit", ""),
-            default,
-        ]
-        yield f"| {' | '.join(cells)} |"
+    columns = {"range": value_range, "unit": lambda node: str(node.get("x-unit", "")), "default": schema_default}
+    return "\n".join([_INTRODUCTION, *field_table("spec", BaseModelInput, columns), *_rules(), *_shipped()]) + "\n"
 
 
 def _rules() -> Iterator[str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from finetune_api.describe import describe_meaning, value_range
+from finetune_api.describe import value_range
 from finetune_api.models.dataset import DatasetStatus
 from finetune_api.models.partial import DatasetInput
-from finetune_api.reference import leaves_of, type_of
+from finetune_api.reference import field_table
 from finetune_api.rules.dataset import DATASET_NAME, DATASET_RULES
 
 _INTRODUCTION = """\
@@ -21,18 +21,8 @@ _INTRODUCTION = """\
 
 def dataset_reference() -> str:
     """The whole page."""
-    return "\n".join([_INTRODUCTION, *_fields(), *_rules(), *_status()]) + "\n"
-
-
-def _fields() -> Iterator[str]:
-    document = DatasetInput.model_json_schema(by_alias=True)
-    required = set(document["required"])
-    yield "## spec\n"
-    yield "| field | type | range |"
-    yield "|---|---|---|"
-    for path, node in leaves_of("spec", document, document["$defs"]):
-        needed = " Required." if path.removeprefix("spec.") in required else ""
-        yield f"| `{path}`<br>{describe_meaning(path, node).replace('<', '&lt;')}{needed} | {type_of(node)} | {value_range(node)} |"
+    fields = field_table("spec", DatasetInput, {"range": value_range})
+    return "\n".join([_INTRODUCTION, *fields, *_rules(), "", *field_table("status", DatasetStatus, {})]) + "\n"
 
 
 def _rules() -> Iterator[str]:
@@ -40,12 +30,3 @@ def _rules() -> Iterator[str]:
     yield "Judged by the API server (CEL) and by `kubectl finetune validate`.\n"
     yield f"- `metadata.name`: {DATASET_NAME.message}"
     yield from (f"- `{rule.path}`: {rule.message}" for rule in DATASET_RULES)
-
-
-def _status() -> Iterator[str]:
-    document = DatasetStatus.model_json_schema(by_alias=True)
-    yield "\n## status\n"
-    yield "| field | type |"
-    yield "|---|---|"
-    for path, node in leaves_of("status", document, document["$defs"]):
-        yield f"| `{path}`<br>{describe_meaning(path, node).replace('<', '&lt;')} | {type_of(node)} |"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from finetune_api.contract.custom import VARIABLES
-from finetune_api.describe import describe_meaning, value_range
+from finetune_api.describe import value_range
 from finetune_api.models.partial import MethodInput
-from finetune_api.reference import leaves_of, type_of
+from finetune_api.reference import field_table, schema_default
 from finetune_api.rules.training_method import PARAMETER_RULES
 
 _INTRODUCTION = """\
@@ -21,23 +21,8 @@ _INTRODUCTION = """\
 
 def method_reference() -> str:
     """The whole page."""
-    return "\n".join([_INTRODUCTION, *_fields(), *_rules(), *_variables()]) + "\n"
-
-
-def _fields() -> Iterator[str]:
-    document = MethodInput.model_json_schema(by_alias=True)
-    yield "## spec\n"
-    yield "| field | type | range | default |"
-    yield "|---|---|---|---|"
-    for path, node in leaves_of("spec", document, document["$defs"]):
-        default = node.get("x-schema-default")
-        cells = [
-            f"`{path}`<br>{describe_meaning(path, node)}",
-            type_of(node),
-            value_range(node),
-            "" if default is None else str(default).lower(),
-        ]
-        yield f"| {' | '.join(cells)} |"
+    fields = field_table("spec", MethodInput, {"range": value_range, "default": schema_default})
+    return "\n".join([_INTRODUCTION, *fields, *_rules(), *_variables()]) + "\n"
 
 
 def _rules() -> Iterator[str]:

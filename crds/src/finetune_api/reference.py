@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+
+from pydantic import BaseModel
 
 from finetune_api.describe import describe_meaning, facts, plain
 from finetune_api.models.partial import JobInput
@@ -78,7 +80,28 @@ def _table(title: str, fields: list[tuple[str, JSON]], node: JSON) -> Iterator[s
             field.get("x-resume", ""),
             field.get("x-requirement", ""),
         ]
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+        yield _row(cells)
+
+
+def field_table(title: str, model: type[BaseModel], columns: Mapping[str, Callable[[JSON], str]]) -> Iterator[str]:
+    """Every field of a model with meaning and type, and what ``columns`` say of its schema."""
+    document = model.model_json_schema(by_alias=True)
+    required = {f"{title}.{name}" for name in document.get("required", ())}
+    yield f"## {title}\n"
+    yield _row(["field", "type", *columns])
+    yield "|---|---|" + "---|" * len(columns)
+    for path, node in leaves_of(title, document, document["$defs"]):
+        needed = " Required." if path in required else ""
+        yield _row([f"`{path}`<br>{_meaning(path, node)}{needed}", type_of(node), *(column(node) for column in columns.values())])
+
+
+def schema_default(node: JSON) -> str:
+    """The default the API server writes into the object, '' where there is none."""
+    return plain(node.get("x-schema-default", ""))
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _meaning(path: str, node: JSON) -> str:
