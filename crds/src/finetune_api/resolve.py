@@ -34,6 +34,10 @@ class Resolution(NamedTuple):
     sources: Mapping[str, Source]
     """Field path (``training.learningRate``) -> who set it."""
 
+    def set_by(self, source: Source) -> list[str]:
+        """Paths of the fields that one of them decided."""
+        return [path for path, each in self.sources.items() if each == source]
+
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Leaves of a spec by dotted path. Lists, and maps below a model field that is itself a map, are leaves; a null is not written."""
@@ -163,14 +167,17 @@ _REFERENCE = "ref:"
 
 def chosen_model(job: Mapping[str, Any], preset: Mapping[str, Any] | None = None) -> str | None:
     """Name of the BaseModel that a job, or its preset, chooses; None: an address."""
-    uri = {**flatten(preset or {}), **flatten(job)}.get(MODEL_URI)
-    return str(uri).removeprefix(_REFERENCE) if uri is not None and str(uri).startswith(_REFERENCE) else None
+    return _referenced(MODEL_URI, job, preset)
 
 
 def chosen_dataset(job: Mapping[str, Any], preset: Mapping[str, Any] | None = None) -> str | None:
     """Name of the Dataset that a job, or its preset, chooses; None: an address."""
-    uri = {**flatten(preset or {}), **flatten(job)}.get(DATASET_URI)
-    return str(uri).removeprefix(_REFERENCE) if uri is not None and str(uri).startswith(_REFERENCE) else None
+    return _referenced(DATASET_URI, job, preset)
+
+
+def _referenced(path: str, job: Mapping[str, Any], preset: Mapping[str, Any] | None) -> str | None:
+    uri = str({**flatten(preset or {}), **flatten(job)}.get(path, ""))
+    return uri.removeprefix(_REFERENCE) if uri.startswith(_REFERENCE) else None
 
 
 def chosen_method(job: Mapping[str, Any], preset: Mapping[str, Any] | None = None) -> str | None:

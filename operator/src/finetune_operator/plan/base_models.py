@@ -1,4 +1,4 @@
-"""Jobs that choose their model from the catalogue: what a BaseModel gives a new one, and what one that has run keeps of it.
+"""Jobs that choose their model from the catalogue: when a new one may use it, and when the code beside the weights may be run.
 
 The first run freezes all that the BaseModel set: edits of the catalogue, its removal and ``eligible: false`` are for new jobs. Only the
 permission to run the model's own code can be taken back.
@@ -13,8 +13,8 @@ from finetune_api.catalogue import ineligible
 from finetune_api.constants import BASE_MODEL_KIND
 from finetune_api.contract.run_config import ChosenModel
 from finetune_api.models.partial import validate_base_model
-from finetune_api.resolve import MODEL_URI, Resolution, chosen_model
-from finetune_operator.plan.observed import Found, LastRun, Observed
+from finetune_api.resolve import MODEL_URI
+from finetune_operator.plan.observed import Found, Observed
 from finetune_operator.plan.unavailable import UnavailableError, manifest_of, valid_spec
 
 NOT_FOUND = "BaseModelNotFound"
@@ -41,18 +41,6 @@ def usable_base_model(found: Found | None, name: str) -> Mapping[str, Any]:
     if refusal := ineligible(name, spec):
         raise UnavailableError(NOT_ELIGIBLE, str(refusal))
     return spec
-
-
-def choose(name: str, base_model: Mapping[str, Any], resolution: Resolution) -> ChosenModel:
-    """What the first run of a job notes of its BaseModel."""
-    decided = [path for path, source in resolution.sources.items() if source == "model"]
-    return ChosenModel(name=name, sets=decided, trusts_code=bool(base_model.get("trustRemoteCode")))
-
-
-def kept_model(spec: Mapping[str, Any], last: LastRun) -> ChosenModel | None:
-    """The BaseModel a job has run with, if its spec still names it: then the catalogue's later word does not matter to it."""
-    before = last.config.base_model
-    return before if before is not None and before.name == chosen_model(spec) else None
 
 
 def trusted_now(chosen: ChosenModel | None, observed: Observed) -> ChosenModel | None:

@@ -1,4 +1,4 @@
-"""Jobs that name a Dataset: when a new one may use it, and what one that has run keeps of it.
+"""Jobs that name a Dataset: when a new one may use it.
 
 The first run freezes all that the Dataset set: its edits, its removal and what later looks at it find are for new jobs.
 """
@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetune_api.constants import DATASET_KIND
-from finetune_api.contract.run_config import ChosenDataset
 from finetune_api.datasets import not_ready
 from finetune_api.models.partial import validate_dataset
-from finetune_api.resolve import DATASET_URI, Resolution, chosen_dataset
-from finetune_operator.plan.observed import Found, LastRun
+from finetune_api.resolve import DATASET_URI
+from finetune_operator.plan.observed import Found
 from finetune_operator.plan.unavailable import UnavailableError, manifest_of, valid_spec
 
 NOT_FOUND = "DatasetNotFound"
@@ -34,14 +33,3 @@ def usable_dataset(found: Found | None, name: str) -> Mapping[str, Any]:
     if (problem := not_ready(name, manifest)) is not None:
         raise UnavailableError(NOT_READY, str(problem))
     return valid_spec(manifest, validate_dataset, DATASET_KIND, where)
-
-
-def choose_dataset(name: str, resolution: Resolution) -> ChosenDataset:
-    """What the first run of a job notes of its Dataset."""
-    return ChosenDataset(name=name, sets=[path for path, source in resolution.sources.items() if source == "dataset"])
-
-
-def kept_dataset(spec: Mapping[str, Any], last: LastRun) -> ChosenDataset | None:
-    """The Dataset a job has run with, if its spec still names it: then what becomes of that Dataset does not matter to it."""
-    before = last.config.dataset
-    return before if before is not None and before.name == chosen_dataset(spec) else None

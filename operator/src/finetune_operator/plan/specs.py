@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -34,8 +34,8 @@ from finetune_api.resolve import (
     without,
 )
 from finetune_api.rules import check_resolved
-from finetune_operator.plan.base_models import choose, kept_model, trusted_now, usable_base_model
-from finetune_operator.plan.chosen_datasets import choose_dataset, kept_dataset, usable_dataset
+from finetune_operator.plan.base_models import trusted_now, usable_base_model
+from finetune_operator.plan.chosen_datasets import usable_dataset
 from finetune_operator.plan.custom import resume_warning
 from finetune_operator.plan.model_code import code_refusal
 from finetune_operator.plan.observed import JobObject, LastRun, Observed
@@ -44,6 +44,7 @@ from finetune_operator.plan.topology import GRAD_ACCUM, fit_global_batch
 from finetune_operator.plan.unavailable import UnavailableError, manifest_of, valid_spec
 from finetune_operator.settings import PlanSettings
 
+Named = TypeVar("Named", CustomMethod, ChosenModel, ChosenDataset)
 MAX_RESOLVED = 96
 MAX_VALUE = 256
 
@@ -91,10 +92,13 @@ def judge_spec(observed: Observed, settings: PlanSettings) -> Accepted | Refused
     of_method = method_problems(custom, resolution.spec) if custom is not None else []
     if problems := [*check_resolved(resolution), *of_method]:
         return Refused("Invalid", "; ".join(map(str, problems)))
-    chosen = choose(name, entry, resolution) if name is not None and entry is not None else base.model
+    chosen, dataset = base.model, base.dataset
+    if name is not None and entry is not None:
+        chosen = ChosenModel(name=name, sets=resolution.set_by("model"), trusts_code=bool(entry.get("trustRemoteCode")))
+    if wanted is not None:
+        dataset = ChosenDataset(name=wanted, sets=resolution.set_by("dataset"))
     if refusal := code_refusal(resolution.spec, settings.trusted_model_code, trusted_now(chosen, observed)):
         return Refused("RemoteCodeNotAllowed", refusal)
-    dataset = choose_dataset(wanted, resolution) if wanted is not None else base.dataset
     return _against_last_run(resolution, last, Chosen(custom, chosen, dataset))
 
 
@@ -128,8 +132,8 @@ def _usable_method(observed: Observed, name: str | None) -> CustomMethod | None:
     if name is None:
         return None
     last, where = observed.last_run, "spec.methodRef.name"
-    if last is not None and last.config.custom is not None and last.config.custom.name == name:
-        return last.config.custom
+    if last is not None and (custom := _kept(last.config.custom, name)) is not None:
+        return custom
     manifest = manifest_of(
         observed.method,
         name,
@@ -202,15 +206,20 @@ def _frozen(job: JobObject, preset: Mapping[str, Any], last: LastRun | None) -> 
     }
     kept: dict[str, str] = {path: source for path, source in sources.items() if source != "preset" or _is_bound(job, last)}
     written: Mapping[str, Any] = job.spec
-    if (model := kept_model(job.spec, last)) is not None:
+    if (model := _kept(last.config.base_model, chosen_model(job.spec))) is not None:
         written = unflatten({path: value for path, value in flatten(job.spec).items() if path != MODEL_URI})
         kept |= {path: "model" for path in model.sets if path in before}
     of_preset = flatten(preset)
-    if (dataset := kept_dataset(job.spec, last)) is not None:
+    if (dataset := _kept(last.config.dataset, chosen_dataset(job.spec))) is not None:
         written = unflatten(without(flatten(written), (DATASET_URI,)))
         of_preset = without(of_preset, DATASET_FIELDS)
         kept |= {path: "dataset" for path in dataset.sets if path in before}
     return _Base(written, unflatten({**of_preset, **{path: before[path] for path in kept}}), kept, model, dataset)
+
+
+def _kept(before: Named | None, name: str | None) -> Named | None:
+    """What a job has run with, if its spec still names it: then what becomes of that object does not matter to it."""
+    return before if before is not None and before.name == name else None
 
 
 def _resolve(
