@@ -153,15 +153,9 @@ def find_base_model(document: Document, presets: Presets) -> tuple[str, Mapping[
         CliError: it chooses one that is not known here.
     """
     name = chosen_model(document.spec, find_preset(document, presets))
-    if name is None:
-        return None
-    if (BASE_MODEL_KIND, name) not in presets:
-        known = ", ".join(sorted(known for kind, known in presets if kind == BASE_MODEL_KIND))
-        raise CliError(
-            f"{document}: spec.model.uri: ref:{name}: there is no {BASE_MODEL_KIND} {name}; known: {known}",
-            advice="Name its manifest with --base-model-file; a cluster's own come from: kubectl get basemodels -o yaml.",
-        )
-    return name, presets[BASE_MODEL_KIND, name]
+    problem = f"{document}: spec.model.uri: ref:{name}: there is no {BASE_MODEL_KIND} {name}"
+    advice = "Name its manifest with --base-model-file; a cluster's own come from: kubectl get basemodels -o yaml."
+    return _find(BASE_MODEL_KIND, name, presets, problem, advice)
 
 
 def find_dataset(document: Document, presets: Presets) -> tuple[str, Mapping[str, Any]] | None:
@@ -171,15 +165,19 @@ def find_dataset(document: Document, presets: Presets) -> tuple[str, Mapping[str
         CliError: it chooses one that is not known here.
     """
     name = chosen_dataset(document.spec, find_preset(document, presets))
+    problem = f"{document}: spec.dataset.uri: ref:{name}: the {DATASET_KIND} {name} is not known here"
+    advice = f"Write it beside the job, or name its manifest with --dataset-file: kubectl get dataset {name} -o yaml prints it."
+    return _find(DATASET_KIND, name, presets, problem, advice)
+
+
+def _find(kind: str, name: str | None, presets: Presets, problem: str, advice: str) -> tuple[str, Mapping[str, Any]] | None:
+    """Name and spec of what is named, if anything is. Raises :class:`CliError` with ``problem`` when it is not among what is known."""
     if name is None:
         return None
-    if (DATASET_KIND, name) not in presets:
-        known = ", ".join(sorted(known for kind, known in presets if kind == DATASET_KIND)) or "none"
-        raise CliError(
-            f"{document}: spec.dataset.uri: ref:{name}: the {DATASET_KIND} {name} is not known here; known: {known}",
-            advice=f"Write it beside the job, or name its manifest with --dataset-file: kubectl get dataset {name} -o yaml prints it.",
-        )
-    return name, presets[DATASET_KIND, name]
+    if (kind, name) not in presets:
+        known = ", ".join(sorted(known for each, known in presets if each == kind)) or "none"
+        raise CliError(f"{problem}; known: {known}", advice=advice)
+    return name, presets[kind, name]
 
 
 def resolve_document(document: Document, presets: Presets) -> Resolution:

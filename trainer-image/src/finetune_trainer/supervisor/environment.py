@@ -92,31 +92,18 @@ def pod_environment(variables: Mapping[str, str]) -> PodEnvironment:
 
 def load_run_config(path: Path) -> RunConfig:
     """Read the run config. Raises TrainerError (ConfigurationError) that names what does not fit."""
-    config = _read(path, RunConfig)
-    if config.contract_version not in ACCEPTED_CONTRACT_VERSIONS:
-        accepted = " and ".join(map(str, ACCEPTED_CONTRACT_VERSIONS))
-        raise configuration_error(
-            f"The operator speaks contract version {config.contract_version}, this trainer image {accepted}: set resources.image to an "
-            "image of the operator's version."
-        )
-    return config
+    return _read(path, RunConfig, "set resources.image to an image of the operator's version.")
 
 
 def load_look_config(path: Path) -> LookConfig:
     """Read what a look at a Dataset is told. Raises TrainerError (ConfigurationError) that names what does not fit."""
-    config = _read(path, LookConfig)
-    if config.contract_version not in ACCEPTED_CONTRACT_VERSIONS:
-        accepted = " and ".join(map(str, ACCEPTED_CONTRACT_VERSIONS))
-        raise configuration_error(
-            f"The operator speaks contract version {config.contract_version}, this trainer image {accepted}: install a chart whose two "
-            "images are of one version."
-        )
-    return config
+    return _read(path, LookConfig, "install a chart whose two images are of one version.")
 
 
-def _read(path: Path, document: type[Config]) -> Config:
+def _read(path: Path, document: type[Config], remedy: str) -> Config:
+    """``remedy``: what to do when the contract's versions differ."""
     try:
-        return document.model_validate_json(path.read_bytes())
+        config = document.model_validate_json(path.read_bytes())
     except OSError as error:
         raise configuration_error(f"The run config {path} cannot be read: {error.strerror}.") from error
     except ValidationError as error:
@@ -125,6 +112,12 @@ def _read(path: Path, document: type[Config]) -> Config:
         raise configuration_error(
             f"The run config does not fit this trainer: {field}: {first['msg']}. Use the operator's own trainer image."
         ) from error
+    if config.contract_version not in ACCEPTED_CONTRACT_VERSIONS:
+        accepted = " and ".join(map(str, ACCEPTED_CONTRACT_VERSIONS))
+        raise configuration_error(
+            f"The operator speaks contract version {config.contract_version}, this trainer image {accepted}: {remedy}"
+        )
+    return config
 
 
 @dataclass(frozen=True)
