@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
@@ -24,7 +24,7 @@ from finetune_operator.settings import PlanSettings
 log = logging.getLogger(__name__)
 
 CONFLICT_SECONDS = 0.1
-"""The job changed while it was worked on: look again at once."""
+"""The object changed while it was worked on: look again at once."""
 NEVER = -1.0
 
 
@@ -60,16 +60,7 @@ class Reconciler:
 
     async def reconcile(self, key: JobKey) -> float | None:
         """Look at a job once. Returns the seconds to the next look; None: when something happens; :data:`NEVER`: it is settled."""
-        try:
-            return await self._once(key)
-        except ConflictError as error:
-            log.debug("conflict", extra={"job": str(key), "error": str(error)})
-            raise RetryLater(CONFLICT_SECONDS) from error
-        except OverloadedError as error:
-            raise RetryLater(error.retry_after) from error
-        except NotLeaderError:
-            log.info("not the leader any more; nothing written", extra={"job": str(key)})
-            return NEVER
+        return await at_a_good_moment(self._once(key), {"job": str(key)})
 
     async def _once(self, key: JobKey) -> float | None:
         job = await observe_job(self._client, key)
@@ -106,3 +97,17 @@ class Reconciler:
             await write_status(self._client, job, decision.status)
         for event in decision.events:
             self._events.write(job, event)
+
+
+async def at_a_good_moment(look: Awaitable[float | None], whose: Mapping[str, str]) -> float | None:
+    """What a look says; one that came at a bad moment is taken again later, or by the leader."""
+    try:
+        return await look
+    except ConflictError as error:
+        log.debug("conflict", extra={**whose, "error": str(error)})
+        raise RetryLater(CONFLICT_SECONDS) from error
+    except OverloadedError as error:
+        raise RetryLater(error.retry_after) from error
+    except NotLeaderError:
+        log.info("not the leader any more; nothing written", extra=whose)
+        return NEVER

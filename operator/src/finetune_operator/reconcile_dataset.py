@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -10,27 +9,16 @@ from datetime import datetime
 from finetune_operator.cluster.apply import ExistsError, apply
 from finetune_operator.cluster.client import Client
 from finetune_operator.cluster.datasets import DatasetKey, observe_dataset, write_dataset_status
-from finetune_operator.cluster.errors import (
-    ConflictError,
-    ForbiddenError,
-    InvalidError,
-    NamespaceTerminatingError,
-    NotLeaderError,
-    OverloadedError,
-    TakenError,
-)
+from finetune_operator.cluster.errors import ForbiddenError, InvalidError, NamespaceTerminatingError, TakenError
 from finetune_operator.cluster.events import EventWriter
 from finetune_operator.plan.dataset import plan_dataset
 from finetune_operator.plan.dataset_objects import DatasetObserved
 from finetune_operator.queue import RetryLater
+from finetune_operator.reconcile import NEVER, at_a_good_moment
 from finetune_operator.settings import PlanSettings
 
-log = logging.getLogger(__name__)
-
-CONFLICT_SECONDS = 0.1
 EXISTS_SECONDS = 1.0
 """A look's Job was made from other values by a process that ended before it could note it: the next look at it tells."""
-NEVER = -1.0
 
 
 class DatasetReconciler:
@@ -54,17 +42,9 @@ class DatasetReconciler:
     async def reconcile(self, key: DatasetKey) -> float | None:
         """Look at a Dataset once. Returns the seconds to the next look, or :data:`NEVER`: only when something happens."""
         try:
-            return await self._once(key)
-        except ConflictError as error:
-            log.debug("conflict", extra={"dataset": str(key), "error": str(error)})
-            raise RetryLater(CONFLICT_SECONDS) from error
+            return await at_a_good_moment(self._once(key), {"dataset": str(key)})
         except ExistsError as error:
             raise RetryLater(EXISTS_SECONDS) from error
-        except OverloadedError as error:
-            raise RetryLater(error.retry_after) from error
-        except NotLeaderError:
-            log.info("not the leader any more; nothing written", extra={"dataset": str(key)})
-            return NEVER
 
     async def _once(self, key: DatasetKey) -> float | None:
         observed = await observe_dataset(self._client, key)

@@ -14,7 +14,7 @@ from finetune_api.models.dataset import DatasetTokens
 from finetune_operator.cluster.datasets import DatasetKey
 from finetune_operator.cluster.observe import JobKey
 from finetune_operator.feed_datasets import DatasetFeed
-from finetune_operator.reconcile_dataset import NEVER
+from finetune_operator.reconcile import NEVER
 from tests.support.dataset_cluster import DatasetCluster, look_answer, look_failure
 from tests.support.fake_api import Call, CrashError
 from tests.support.operator_cluster import NAMESPACE, SETTINGS
