@@ -16,7 +16,7 @@ from finetune_trainer.supervisor.logs import LogArchive
 from finetune_trainer.supervisor.outcome import WorkerEnd
 from finetune_trainer.supervisor.situation import EventQueue
 from finetune_trainer.supervisor.worker_env import available_cpus, prepare_environment, process_environment, worker_environment
-from finetune_trainer.supervisor.workers import Process, WorkerGroup, reap_orphans
+from finetune_trainer.supervisor.workers import Process, WorkerGroup
 
 PLAN_FILE = "worker-plan.json"
 
@@ -91,13 +91,6 @@ class Crew:
             )
             for local_rank, event in sorted(workers.exits.items())
         ]
-
-    def reap_orphans(self) -> None:
-        """Take leave of grandchildren whose parents died (PID 1's duty)."""
-        own = {process.pid for process in self.workers.processes}
-        if self._prepare is not None:
-            own.add(self._prepare.pid)
-        reap_orphans(own)
 
     def close(self) -> None:
         """End everything that still runs."""

@@ -147,7 +147,6 @@ class Session:
         self.bond.skipping(list(self._skipped))
 
     def _tick(self) -> None:
-        self.crew.reap_orphans()
         lost = self.bond.lost()
         if lost and not self.now.lost and not self.now.group_finished:
             self._group_lost(lost)

@@ -47,11 +47,6 @@ class Process:
         self._reader.start()
 
     @property
-    def pid(self) -> int:
-        """Process id."""
-        return self._popen.pid
-
-    @property
     def code(self) -> int | None:
         """Exit code once reaped, negative for a signal."""
         return self._popen.returncode
@@ -138,19 +133,6 @@ class WorkerGroup:
     def _reap(self, local_rank: int, process: Process) -> None:
         code = process.wait()
         self._emit(WorkerExited(local_rank, code, time.monotonic()))
-
-
-def reap_orphans(own: set[int], proc: Path = Path("/proc")) -> None:
-    """As PID 1, take leave of zombies whose parents died; ``own`` children have threads of their own waiting for them."""
-    me = os.getpid()
-    if me != 1:
-        return
-    for entry in proc.iterdir():
-        if entry.name.isdigit() and int(entry.name) not in own:
-            with contextlib.suppress(OSError, ChildProcessError, IndexError):
-                state, parent = (entry / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[:2]
-                if state == "Z" and int(parent) == me:
-                    os.waitpid(int(entry.name), os.WNOHANG)
 
 
 def _parse(line: str) -> tuple[int, str]:
