@@ -20,7 +20,8 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(not os.environ.get("FINETUNE_SOAK"), reason="builds Argo CD's controller: many minutes; make soak"),
 ]
-STEPS = 300
+STEPS = 2000
+"""More than it makes before a commit has arrived."""
 PAUSES = ("/spec/replicas", "/spec/suspend", "/spec/desiredState")
 """What the example leaves to people."""
 

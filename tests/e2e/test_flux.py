@@ -21,7 +21,8 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(not os.environ.get("FINETUNE_SOAK"), reason="builds Flux's controllers: many minutes; make soak"),
 ]
-STEPS = 300
+STEPS = 2000
+"""More than it makes before a commit has arrived."""
 AFTER = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "after"}}
 
 

@@ -19,6 +19,7 @@ from tests.support.platform import ROOT, Kubectl, eventually
 
 EXAMPLES = ROOT / "deploy" / "argocd"
 NAMESPACE = "gitops-argocd"
+REFRESH = "argocd.argoproj.io/refresh"
 MODULE = "github.com/argoproj/argo-cd/v3"
 CONFIG_MAPS = ("argocd-cm", "argocd-rbac-cm", "argocd-gpg-keys-cm", "argocd-ssh-known-hosts-cm", "argocd-tls-certs-cm")
 
@@ -58,9 +59,14 @@ class ArgoCD:
 
     def refresh(self, name: str) -> None:
         """What the button does: compare Git with the cluster now; returns when that was done."""
-        before = self.status(name).get("reconciledAt")
-        self.kubectl("annotate", "--overwrite", "application", name, "argocd.argoproj.io/refresh=normal")
-        eventually(lambda: self.status(name).get("reconciledAt") not in (None, before), within=120, what=f"{name} was compared")
+        self.kubectl("annotate", "--overwrite", "application", name, f"{REFRESH}=normal")
+        eventually(lambda: self._is_compared(name), within=120, what=f"{name} was compared")
+
+    def _is_compared(self, name: str) -> bool:
+        """Argo CD takes the annotation away with the result; ``reconciledAt`` counts whole seconds."""
+        found = self.kubectl.get("application", name)
+        assert found is not None
+        return REFRESH not in found["metadata"].get("annotations", {}) and "reconciledAt" in found.get("status", {})
 
     def status(self, name: str) -> dict[str, Any]:
         """Status of an application."""
