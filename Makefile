@@ -28,7 +28,7 @@ demo-down: env ## Remove everything the demo made
 
 .PHONY: test
 test: env ## Every test, with all set-up
-	@$(MAKE) --no-print-directory -j2 checks platform
+	@$(MAKE) --no-print-directory -j2 checks gitops
 	@$(MAKE) --no-print-directory integration e2e
 
 # What needs no cluster runs while the cluster's programs and images are built, with less right to the processors.
@@ -69,17 +69,21 @@ cluster: env ## A Kubernetes cluster: KUBE_CONTEXT, else kind, else a local node
 platform: tools cluster
 	@$(RUN) finetune-cluster images all
 
+.PHONY: gitops
+gitops: platform
+	@$(RUN) finetune-cluster tools source-controller kustomize-controller argocd >/dev/null
+
 .PHONY: integration
 integration: platform ## Against a real kube-apiserver
 	FINETUNE_REQUIRE_CLUSTER=1 $(PYTEST) tests/integration
 
 .PHONY: e2e
-e2e: platform ## Real pods: train, pause, resume, fail, recover
+e2e: gitops ## Real pods: train, pause, resume, fail, recover
 	FINETUNE_REQUIRE_CLUSTER=1 $(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder --durations 12 -m "not alone" tests/e2e
 	FINETUNE_REQUIRE_CLUSTER=1 $(PYTEST) --durations 12 -m alone tests/e2e
 
 .PHONY: soak
-soak: platform ## The same tests with more seeds (hours)
+soak: gitops ## The same tests with more seeds (hours)
 	FINETUNE_SOAK=1 FINETUNE_REQUIRE_CLUSTER=1 $(PYTEST) tests/unit/finetune_operator tests/exactness tests/e2e
 
 .PHONY: matrix

@@ -1,11 +1,10 @@
 """Git -> Argo CD's own repository server and application controller -> the cluster -> a trained adapter (issue 6, GitOps).
 
-They are built of Argo CD's Go module, which takes many minutes the first time: `make soak`.
+They are built of Argo CD's Go module, which takes minutes the first time.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -16,11 +15,8 @@ from tests.support.git_server import Clone
 from tests.support.jobs import make_job
 from tests.support.platform import Job, Kubectl, Platform
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(not os.environ.get("FINETUNE_SOAK"), reason="builds Argo CD's controller: many minutes; make soak"),
-]
-STEPS = 2000
+pytestmark = pytest.mark.e2e
+STEPS = 1000
 """More than it makes before a commit has arrived."""
 PAUSES = ("/spec/replicas", "/spec/suspend", "/spec/desiredState")
 """What the example leaves to people."""

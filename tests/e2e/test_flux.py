@@ -1,11 +1,10 @@
 """Git -> Flux's own source- and kustomize-controller -> the cluster -> a trained adapter (issue 6, GitOps).
 
-The controllers are built of their Go modules, which takes a quarter of an hour the first time: `make soak`.
+The controllers are built of their Go modules, which takes minutes the first time.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,11 +16,8 @@ from tests.support.git_server import Clone
 from tests.support.jobs import make_job
 from tests.support.platform import Job, Kubectl, Platform, eventually
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(not os.environ.get("FINETUNE_SOAK"), reason="builds Flux's controllers: many minutes; make soak"),
-]
-STEPS = 2000
+pytestmark = pytest.mark.e2e
+STEPS = 1000
 """More than it makes before a commit has arrived."""
 AFTER = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "after"}}
 
