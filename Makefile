@@ -59,7 +59,7 @@ exactness: env ## Resumed = never interrupted, on CPU, 1 and 2 ranks
 
 .PHONY: tools
 tools: env
-	@$(RUN) finetune-cluster tools minio helm helm3 gitops prometheus >/dev/null
+	@$(RUN) finetune-cluster tools minio helm helm3 gitops argocd prometheus >/dev/null
 
 .PHONY: cluster
 cluster: env ## A Kubernetes cluster: KUBE_CONTEXT, else kind, else a local node
@@ -71,7 +71,7 @@ platform: tools cluster
 
 .PHONY: gitops
 gitops: platform
-	@$(RUN) finetune-cluster tools source-controller kustomize-controller argocd >/dev/null
+	@$(RUN) finetune-cluster tools source-controller kustomize-controller >/dev/null
 
 .PHONY: integration
 integration: platform ## Against a real kube-apiserver

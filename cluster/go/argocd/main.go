@@ -1,6 +1,7 @@
 // The parts of Argo CD that bring a Git repository to a cluster: its application controller and its repository server, chosen by the name
 // the program is called by, as in Argo CD's own image. The API server, its user interface and single sign-on are left out. Their cache is
-// the server that Argo CD's own tests use in the place of Redis.
+// the server that Argo CD's own tests use in the place of Redis. Its runner of scripts, which judges objects and acts on them, can be asked
+// by itself.
 package main
 
 import (
@@ -20,6 +21,7 @@ import (
 var parts = map[string]func() *cobra.Command{
 	"argocd-application-controller": controller.NewCommand,
 	"argocd-git-ask-pass":           askpass.NewCommand,
+	"argocd-lua":                    newLua,
 	"argocd-redis":                  newRedis,
 	"argocd-repo-server":            repository.NewCommand,
 }

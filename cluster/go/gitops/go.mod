@@ -6,9 +6,7 @@ require (
 	github.com/fluxcd/cli-utils v1.2.3
 	github.com/fluxcd/pkg/apis/kustomize v1.19.2
 	github.com/fluxcd/pkg/runtime v0.110.3
-	github.com/yuin/gopher-lua v1.1.1
 	k8s.io/apimachinery v0.36.4
-	layeh.com/gopher-json v0.0.0-20190114024228-97fed8db8427
 )
 
 require (

@@ -1,5 +1,4 @@
-// Judges objects as GitOps tools do: with kstatus and Flux's health expressions (the libraries of Flux itself), and with Lua in the virtual
-// machine of Argo CD, opened with the few libraries that Argo CD opens.
+// Judges objects as Flux does: with kstatus and health expressions, by the libraries of Flux itself.
 //
 // Reads a JSON list of requests from standard input and writes as many answers to standard output.
 package main
@@ -9,25 +8,18 @@ import (
 	stdjson "encoding/json"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
 	"github.com/fluxcd/pkg/apis/kustomize"
 	"github.com/fluxcd/pkg/runtime/cel"
-	lua "github.com/yuin/gopher-lua"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/json"
-	luajson "layeh.com/gopher-json"
 )
 
-// scriptTime is how long Argo CD lets a script run.
-const scriptTime = time.Second
-
 type request struct {
-	// Kind is lua, kstatus or expressions.
+	// Kind is kstatus or expressions.
 	Kind        string                            `json:"kind"`
 	Object      stdjson.RawMessage                `json:"object"`
-	Script      string                            `json:"script"`
 	Expressions *kustomize.HealthCheckExpressions `json:"expressions"`
 }
 
@@ -67,8 +59,6 @@ func serve() error {
 
 func judge(asked request) (any, error) {
 	switch asked.Kind {
-	case "lua":
-		return runLua(asked.Script, asked.Object)
 	case "kstatus":
 		return computeStatus(asked.Object)
 	case "expressions":
@@ -113,39 +103,4 @@ func parse(raw []byte) (*unstructured.Unstructured, error) {
 		return nil, err
 	}
 	return &unstructured.Unstructured{Object: content}, nil
-}
-
-// runLua runs a script with the object as its global obj, and returns what the script returns.
-func runLua(script string, raw []byte) (any, error) {
-	machine := lua.NewState(lua.Options{SkipOpenLibs: true})
-	defer machine.Close()
-	libraries := []struct {
-		name string
-		open lua.LGFunction
-	}{{lua.LoadLibName, lua.OpenPackage}, {lua.BaseLibName, lua.OpenBase}, {lua.TabLibName, lua.OpenTable}}
-	for _, library := range libraries {
-		if err := machine.CallByParam(lua.P{Fn: machine.NewFunction(library.open), Protect: true}, lua.LString(library.name)); err != nil {
-			return nil, err
-		}
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), scriptTime)
-	defer cancel()
-	machine.SetContext(ctx)
-	object, err := luajson.Decode(machine, raw)
-	if err != nil {
-		return nil, err
-	}
-	machine.SetGlobal("obj", object)
-	if err := machine.DoString(script); err != nil {
-		return nil, err
-	}
-	returned := machine.Get(-1)
-	if returned.Type() != lua.LTTable {
-		return nil, fmt.Errorf("expect table output from Lua script, not %s", returned.Type())
-	}
-	encoded, err := luajson.Encode(returned)
-	if err != nil {
-		return nil, err
-	}
-	return stdjson.RawMessage(encoded), nil
 }

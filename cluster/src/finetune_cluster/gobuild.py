@@ -48,10 +48,12 @@ MINIO = GoProgram("minio", "about 3 min")
 HELM = GoProgram("helm", "about 1 min", "helm.sh/helm/v4/cmd/helm", module="node")
 HELM3 = GoProgram("helm3", "about 1 min", "helm.sh/helm/v3/cmd/helm", module="node")
 GITOPS = GoProgram("gitops", "about 1 min")
-SOURCE_CONTROLLER = GoProgram("source-controller", "10 min or more", "github.com/fluxcd/source-controller")
-KUSTOMIZE_CONTROLLER = GoProgram("kustomize-controller", "10 min or more", "github.com/fluxcd/kustomize-controller")
+SOURCE_CONTROLLER = GoProgram("source-controller", "some minutes", "github.com/fluxcd/source-controller")
+KUSTOMIZE_CONTROLLER = GoProgram("kustomize-controller", "some minutes", "github.com/fluxcd/kustomize-controller")
 ARGOCD = GoProgram(
-    "argocd", "10 min or more", names=("argocd-application-controller", "argocd-git-ask-pass", "argocd-redis", "argocd-repo-server")
+    "argocd",
+    "some minutes",
+    names=("argocd-application-controller", "argocd-git-ask-pass", "argocd-lua", "argocd-redis", "argocd-repo-server"),
 )
 
 

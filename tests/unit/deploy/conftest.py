@@ -7,14 +7,20 @@ import asyncio
 import pytest
 
 from tests.support.fake_api import Manifest
-from tests.support.gitops import Judge, find_judge
+from tests.support.gitops import ArgoJudge, Judge, find_argo_judge, find_judge
 from tests.support.phases import lived
 
 
 @pytest.fixture(scope="session")
 def judge() -> Judge:
-    """Argo CD's Lua, kstatus and Flux's expressions."""
+    """Kstatus and Flux's expressions."""
     return find_judge()
+
+
+@pytest.fixture(scope="session")
+def argo() -> ArgoJudge:
+    """Argo CD's runner of scripts."""
+    return find_argo_judge()
 
 
 @pytest.fixture(scope="session")

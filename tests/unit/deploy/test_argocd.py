@@ -14,7 +14,7 @@ import yaml
 from finetune_api.lifecycle import PHASES, Health
 from finetune_api.models.status import Phase
 from tests.support.fake_api import Manifest, merge
-from tests.support.gitops import Judge
+from tests.support.gitops import ArgoJudge
 from tests.support.phases import with_annotations, written
 
 ROOT = Path(__file__).parents[3]
@@ -36,67 +36,67 @@ def cases(path: Path, key: str) -> list[Mapping[str, Any]]:
     return list(read(path)[key])
 
 
-def health(judge: Judge, manifest: Manifest) -> str:
-    return str(judge.lua(CUSTOMIZATION / "health.lua", manifest)["status"])
+def health(argo: ArgoJudge, manifest: Manifest) -> str:
+    return str(argo.health(CUSTOMIZATION / "health.lua", manifest)["status"])
 
 
-def enabled(judge: Judge, manifest: Manifest) -> set[str]:
+def enabled(argo: ArgoJudge, manifest: Manifest) -> set[str]:
     """Actions Argo CD offers."""
-    found = judge.lua(ACTIONS / "discovery.lua", manifest)
-    return {name for name, action in found.items() if not action["disabled"]}
+    return {action["name"] for action in argo.actions(ACTIONS / "discovery.lua", manifest) if not action.get("disabled")}
 
 
-def act(judge: Judge, action: str, manifest: Manifest) -> Manifest:
-    return judge.lua(ACTIONS / action / "action.lua", manifest)
+def act(argo: ArgoJudge, action: str, manifest: Manifest) -> Manifest:
+    return argo.act(ACTIONS / action / "action.lua", manifest)
 
 
 @pytest.mark.parametrize("case", cases(CUSTOMIZATION / "health_test.yaml", "tests"), ids=lambda case: Path(case["inputPath"]).stem)
-def test_health_as_argo_tests_it(judge: Judge, case: Mapping[str, Any]) -> None:
+def test_health_as_argo_tests_it(argo: ArgoJudge, case: Mapping[str, Any]) -> None:
     """health_test.yaml, the format of `go test ./util/lua` in Argo CD."""
-    assert judge.lua(CUSTOMIZATION / "health.lua", read(CUSTOMIZATION / case["inputPath"])) == case["healthStatus"]
+    assert argo.health(CUSTOMIZATION / "health.lua", read(CUSTOMIZATION / case["inputPath"])) == case["healthStatus"]
 
 
 @pytest.mark.parametrize("case", cases(ACTIONS / "action_test.yaml", "discoveryTests"), ids=lambda case: Path(case["inputPath"]).stem)
-def test_discovery_as_argo_tests_it(judge: Judge, case: Mapping[str, Any]) -> None:
-    found = judge.lua(ACTIONS / "discovery.lua", read(ACTIONS / case["inputPath"]))
-    assert sorted([{"name": name, **action} for name, action in found.items()], key=lambda a: str(a["name"])) == case["result"]
+def test_discovery_as_argo_tests_it(argo: ArgoJudge, case: Mapping[str, Any]) -> None:
+    found = argo.actions(ACTIONS / "discovery.lua", read(ACTIONS / case["inputPath"]))
+    whole = [{"disabled": False, **action} for action in found]  # Argo CD leaves out what is false
+    assert sorted(whole, key=lambda action: str(action["name"])) == case["result"]
 
 
 @pytest.mark.parametrize("case", cases(ACTIONS / "action_test.yaml", "actionTests"), ids=lambda case: Path(case["expectedOutputPath"]).stem)
-def test_actions_as_argo_tests_them(judge: Judge, case: Mapping[str, Any]) -> None:
-    after = act(judge, case["action"], read(ACTIONS / case["inputPath"]))
+def test_actions_as_argo_tests_them(argo: ArgoJudge, case: Mapping[str, Any]) -> None:
+    after = act(argo, case["action"], read(ACTIONS / case["inputPath"]))
     assert {key: after[key] for key in ("metadata", "spec")} == {
         key: value for key, value in read(ACTIONS / case["expectedOutputPath"]).items() if key in ("metadata", "spec")
     }
 
 
 @pytest.mark.parametrize("phase", Phase)
-def test_every_phase_has_the_health_of_the_table(judge: Judge, phase: Phase) -> None:
+def test_every_phase_has_the_health_of_the_table(argo: ArgoJudge, phase: Phase) -> None:
     """A sync goes on unless the operator itself acts; only what a user must mend is Degraded."""
-    assert health(judge, written(phase)) == HEALTH[PHASES[phase].health]
+    assert health(argo, written(phase)) == HEALTH[PHASES[phase].health]
 
 
 @pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: next(iter(hook)))
 @pytest.mark.parametrize("phase", Phase)
-def test_a_hook_waits_for_the_end(judge: Judge, phase: Phase, hook: Mapping[str, str]) -> None:
+def test_a_hook_waits_for_the_end(argo: ArgoJudge, phase: Phase, hook: Mapping[str, str]) -> None:
     """Job semantics: nothing but the end is Healthy, a cancelled hook has failed, a paused one is Suspended (which a sync waits for)."""
     expected = "Degraded" if PHASES[phase].health is Health.FAILED else AS_HOOK.get(phase, "Progressing")
-    assert health(judge, with_annotations(written(phase), hook)) == expected
+    assert health(argo, with_annotations(written(phase), hook)) == expected
 
 
-def test_a_job_as_it_lives(judge: Judge, jobs: Mapping[str, Manifest]) -> None:
+def test_a_job_as_it_lives(argo: ArgoJudge, jobs: Mapping[str, Manifest]) -> None:
     """The recorded jobs are judged as those the present operator makes."""
-    recorded = {path.stem: health(judge, read(path)) for path in (CUSTOMIZATION / "testdata").glob("*.yaml")}
+    recorded = {path.stem: health(argo, read(path)) for path in (CUSTOMIZATION / "testdata").glob("*.yaml")}
     recorded = {name: status for name, status in recorded.items() if not name.startswith("hook-")}
-    assert {name: health(judge, manifest) for name, manifest in jobs.items()} == recorded
+    assert {name: health(argo, manifest) for name, manifest in jobs.items()} == recorded
 
 
-def test_health_says_why_and_not_how_far(judge: Judge, jobs: Mapping[str, Manifest]) -> None:
+def test_health_says_why_and_not_how_far(argo: ArgoJudge, jobs: Mapping[str, Manifest]) -> None:
     """Progress in the message would make Argo CD refresh the application at each of its writes."""
-    answer = judge.lua(CUSTOMIZATION / "health.lua", jobs["failed"])
+    answer = argo.health(CUSTOMIZATION / "health.lua", jobs["failed"])
     assert answer["message"] == "Failed: Row 3 has no messages."
     further = merge(jobs["training"], {"status": {"progress": {"step": 99, "loss": 0.5}}})
-    assert judge.lua(CUSTOMIZATION / "health.lua", further) == judge.lua(CUSTOMIZATION / "health.lua", jobs["training"])
+    assert argo.health(CUSTOMIZATION / "health.lua", further) == argo.health(CUSTOMIZATION / "health.lua", jobs["training"])
 
 
 @pytest.mark.parametrize(
@@ -112,26 +112,26 @@ def test_health_says_why_and_not_how_far(judge: Judge, jobs: Mapping[str, Manife
         ("succeeded", set()),
     ],
 )
-def test_only_actions_that_do_something_are_offered(judge: Judge, jobs: Mapping[str, Manifest], state: str, offered: set[str]) -> None:
-    assert enabled(judge, jobs[state]) == offered
+def test_only_actions_that_do_something_are_offered(argo: ArgoJudge, jobs: Mapping[str, Manifest], state: str, offered: set[str]) -> None:
+    assert enabled(argo, jobs[state]) == offered
 
 
-def test_resume_takes_back_every_kind_of_pause(judge: Judge, jobs: Mapping[str, Manifest]) -> None:
+def test_resume_takes_back_every_kind_of_pause(argo: ArgoJudge, jobs: Mapping[str, Manifest]) -> None:
     """Also one by `kubectl scale` (to the size before it) and one by a budget (by a request)."""
-    assert act(judge, "resume", jobs["paused"])["spec"]["suspend"] is False
+    assert act(argo, "resume", jobs["paused"])["spec"]["suspend"] is False
     scaled = merge(jobs["scaled-to-zero"], {"status": {"lastReplicas": 4}})
-    assert act(judge, "resume", scaled)["spec"]["replicas"] == 4
-    assert act(judge, "resume", jobs["stopped"])["spec"]["desiredState"] == "Running"
+    assert act(argo, "resume", scaled)["spec"]["replicas"] == 4
+    assert act(argo, "resume", jobs["stopped"])["spec"]["desiredState"] == "Running"
     by_budget = merge(jobs["paused"], {"spec": {"suspend": False}})
-    assert "resume" in enabled(judge, by_budget)
+    assert "resume" in enabled(argo, by_budget)
     version = by_budget["metadata"]["resourceVersion"]
-    assert act(judge, "resume", by_budget)["metadata"]["annotations"] == {"finetune.dev/request": f"resume/{version}"}
+    assert act(argo, "resume", by_budget)["metadata"]["annotations"] == {"finetune.dev/request": f"resume/{version}"}
 
 
-def test_two_requests_are_two_requests(judge: Judge, jobs: Mapping[str, Manifest]) -> None:
+def test_two_requests_are_two_requests(argo: ArgoJudge, jobs: Mapping[str, Manifest]) -> None:
     """A token acts once: each request has another one."""
-    first = act(judge, "checkpoint-now", jobs["training"])
-    second = act(judge, "checkpoint-now", merge(first, {"metadata": {"resourceVersion": "999999"}}))
+    first = act(argo, "checkpoint-now", jobs["training"])
+    second = act(argo, "checkpoint-now", merge(first, {"metadata": {"resourceVersion": "999999"}}))
     assert first["metadata"]["annotations"] != second["metadata"]["annotations"]
 
 
