@@ -6,14 +6,15 @@ They are built of Argo CD's Go module, which takes minutes the first time.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.support import argocd as gitops
 from tests.support.argocd import ArgoCD
 from tests.support.git_server import Clone
-from tests.support.jobs import make_job
-from tests.support.platform import Job, Kubectl, Platform
+from tests.support.jobs import make_job, merge
+from tests.support.platform import Job, Kubectl, Platform, eventually
 
 pytestmark = pytest.mark.e2e
 STEPS = 1000
@@ -79,3 +80,30 @@ def test_a_job_that_cannot_run_degrades_the_application(argocd: ArgoCD, clone: C
     commit = clone.push("Cannot run", {"broken/broken.yaml": make_job("broken", {"presetRef": {"name": "nowhere"}})})
     argocd.follow("broken", clone.url, path="broken", namespace=namespace.namespace, people_decide_on=PAUSES)
     argocd.synced("broken", commit, "Degraded")
+
+
+def test_waves_go_on_and_hooks_wait_for_the_end(argocd: ArgoCD, clone: Clone, platform: Platform, namespace: Kubectl) -> None:
+    """Design §3: a job that trains or is paused holds no later wave up; a sync whose hook is a job ends with that job."""
+
+    def annotated(manifest: dict[str, Any], name: str, value: str) -> dict[str, Any]:
+        return merge(manifest, {"metadata": {"annotations": {f"argocd.argoproj.io/{name}": value}}})
+
+    trains, hook = Job(platform, namespace, "in-a-wave"), Job(platform, namespace, "as-a-hook")
+    later = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "later"}}
+    commit = clone.push(
+        "Waves",
+        {
+            "waves/trains.yaml": annotated(make_job(trains.name, {"training": {"maxSteps": STEPS}}), "sync-wave", "0"),
+            "waves/paused.yaml": annotated(make_job("paused-in-a-wave", {"suspend": True}), "sync-wave", "0"),
+            "waves/later.yaml": annotated(later, "sync-wave", "1"),
+            "waves/hook.yaml": annotated(make_job(hook.name, {"training": {"maxSteps": 20}}), "hook", "PostSync"),
+        },
+    )
+    argocd.follow("waves", clone.url, path="waves", namespace=namespace.namespace, people_decide_on=PAUSES)
+    eventually(lambda: namespace.get("configmap", "later"), within=180, what="the later wave")
+    assert trains.phase != "Succeeded", "the wave has gone on, and the job has not yet trained"
+    eventually(lambda: hook.phase in {"Starting", "Training"}, within=180, what="the hook")
+    assert argocd.status("waves")["operationState"]["phase"] == "Running", "the sync waits for its hook"
+    hook.wait_phase("Succeeded")
+    eventually(lambda: argocd.status("waves")["operationState"]["phase"] == "Succeeded", within=120, what="the sync has ended")
+    assert argocd.status("waves")["operationState"]["syncResult"]["revision"] == commit
