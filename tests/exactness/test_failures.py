@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import signal
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 from datasets import load_from_disk
 from safetensors.numpy import load_file, save_file
 
-from finetune_trainer.protocol import Facts, FinalSaved, Saved, StepReport, Warned, WorkerMessage
+from finetune_api.contract.failures import FailureClass
+from finetune_trainer.protocol import Facts, Failed, FinalSaved, Saved, StepReport, Warned, WorkerMessage
 from finetune_trainer.worker.order import Order
 from tests.exactness.conftest import MakeRun
 from tests.exactness.harness import Attempt, Run, failure, weights
@@ -42,6 +44,21 @@ def poisoned(model: Path, directory: Path, run: Run) -> tuple[Path, int]:
     tensors["model.embed_tokens.weight"][min(fresh)] = np.nan
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
     return directory, step
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_weights_that_are_not_finite_never_become_a_checkpoint(make_run: MakeRun, ranks: int) -> None:
+    """F-13: one rank's weight is infinite after a step whose loss was finite; all ranks say so, and the step is not saved."""
+    run = make_run({"checkpoint": {"steps": 3}})
+    run.worker, run.environment = "tests.exactness.broken_weight", {"FINETUNE_TEST_STEP": "3"}
+    result = run.attempt(ranks)
+    assert result.codes == [42] * ranks, result.log
+    assert {(failed.failure_class, failed.message, failed.step) for failed in result.of(Failed)} == {
+        (FailureClass.LOSS_DIVERGED, "weights are no longer finite at step 3", 3)
+    }
+    assert math.isfinite(result.metrics[3]["loss"])
+    assert not result.checkpoints
+    assert not list(run.directory.glob("attempt-1/output/checkpoint-*"))
 
 
 def test_a_lost_peer_ends_the_others_at_once(make_run: MakeRun) -> None:
