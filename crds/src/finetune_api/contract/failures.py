@@ -97,7 +97,7 @@ REACTIONS: dict[FailureClass, Reaction] = {
         EXIT_USER_ERROR,
         Retry.NEVER,
         "Check the Secret named in the message: its keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY must be allowed to read, "
-        "write and list the bucket.",
+        "write, list and delete in the bucket. If the message names a clock, set the time of the node or of the store instead.",
     ),
     FailureClass.STORAGE_UNAVAILABLE: Reaction(
         EXIT_STORE_UNREACHABLE, Retry.COUNTED, "The store did not answer: check its endpoint, network policy and free space."
@@ -125,7 +125,8 @@ REACTIONS: dict[FailureClass, Reaction] = {
     FailureClass.QUANTIZATION_UNAVAILABLE: Reaction(
         EXIT_USER_ERROR,
         Retry.NEVER,
-        "Quantization needs a CUDA GPU and the bitsandbytes library in the image: train without it, or choose another GPU or image.",
+        "Quantization needs the bitsandbytes library in the image, in a version that knows the device: set quantization.mode to none, "
+        "or choose another image or device.",
     ),
     FailureClass.UNKNOWN: Reaction(EXIT_UNKNOWN, Retry.COUNTED, "See the last log lines; kubectl logs of the failed pod has them all."),
 }

@@ -11,10 +11,12 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
+from finetune_api.contract.failures import FailureClass
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.prepare.rows import Row
 from finetune_trainer.prepare.stream import RowStream, open_rows
 from finetune_trainer.protocol import DataStream, StreamFile
+from finetune_trainer.sources import remote_file
 from tests.support.hub import HubServer, running_hub
 
 SIZES = (7, 0, 5, 11)
@@ -103,6 +105,16 @@ def test_an_outage_is_waited_for(hub: HubServer) -> None:
     described = stream_of(hub, "jsonl")
     hub.failures = 2
     assert len(texts(RowStream(described, 1, reshuffle=False).rows([0, 1]))) == 2
+
+
+def test_a_hub_that_stays_away_is_no_fault_of_the_data(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run is started again later: the class says so."""
+    described = stream_of(hub, "jsonl")
+    monkeypatch.setattr(remote_file, "OUTAGE_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(hub, "failures", 1000)
+    with pytest.raises(TrainerError, match="did not answer within") as caught:
+        RowStream(described, 1, reshuffle=False).rows([0])
+    assert caught.value.failure_class == FailureClass.HUB_UNAVAILABLE
 
 
 def test_what_is_wrong_with_a_line(hub: HubServer) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from finetune_api.contract.failures import FailureClass
 from finetune_trainer.errors import TrainerError
+from finetune_trainer.sources import hub as hub_source
 from finetune_trainer.sources.context import Source, SourceContext
 from finetune_trainer.sources.remote_model import check_remote_model
 from finetune_trainer.sources.resolve import Split, fetch_data, fetch_model, fetch_tokenizer
@@ -93,6 +94,15 @@ def test_an_outage_is_waited_for(hub: HubServer, context: SourceContext) -> None
     hub.add("models", "org/tiny", model_files())
     hub.failures = 2
     assert fetch_model(model_source("hf://org/tiny"), context, needs_tokenizer=True).directory.is_dir()
+
+
+def test_a_hub_that_stays_away_is_no_fault_of_the_model(hub: HubServer, context: SourceContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The class says that another try may help; field and URI are named."""
+    monkeypatch.setattr(hub_source, "OUTAGE_PATIENCE_SECONDS", 0.1)
+    hub.failures = 1000
+    with pytest.raises(TrainerError, match=r"model\.uri hf://org/tiny: the hub did not answer") as caught:
+        fetch_model(model_source("hf://org/tiny"), context, needs_tokenizer=True)
+    assert caught.value.failure_class == FailureClass.HUB_UNAVAILABLE
 
 
 def test_offline_uses_the_cache_and_asks_nobody(hub: HubServer, context: SourceContext) -> None:

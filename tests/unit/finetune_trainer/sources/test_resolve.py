@@ -267,8 +267,9 @@ def test_https_not_found(web: str, context: SourceContext) -> None:
 
 def test_https_outage_ends_in_a_named_error(context: SourceContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(https_module, "OUTAGE_PATIENCE_SECONDS", 0.2)
-    with pytest.raises(TrainerError, match="did not answer within"):
+    with pytest.raises(TrainerError, match=r"dataset\.uri http://127\.0\.0\.1:9/x\.jsonl: the server did not answer within") as caught:
         fetch_https(source("http://127.0.0.1:9/x.jsonl"), context)
+    assert caught.value.failure_class == FailureClass.STORAGE_UNAVAILABLE
 
 
 def test_peft_config_must_be_a_file(context: SourceContext) -> None:

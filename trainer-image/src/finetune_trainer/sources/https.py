@@ -17,6 +17,7 @@ import urllib3
 from finetune_api.contract.env import HTTPS_TOKEN_KEY
 from finetune_trainer.sources.context import Source, SourceContext, source_error
 from finetune_trainer.sources.digest import digest_of
+from finetune_trainer.store.errors import StorageUnavailableError
 from finetune_trainer.store.http_pool import http_pool
 from finetune_trainer.store.transfer import fill_directory
 
@@ -68,13 +69,15 @@ def web_client(url: str) -> urllib3.PoolManager:
 
 
 def _patiently(source: Source, request: Callable[[], Result]) -> Result:
-    """Wait for outages; raises the role's error after five minutes."""
+    """Wait for outages; raises StorageUnavailable after five minutes."""
     try:
         for attempt in stamina.retry_context(on=ServerOutageError, attempts=None, timeout=OUTAGE_PATIENCE_SECONDS, wait_max=15.0):
             with attempt:
                 return request()
     except ServerOutageError as error:
-        raise source_error(source, f"the server did not answer within {OUTAGE_PATIENCE_SECONDS:.0f} s: {error}") from error
+        raise StorageUnavailableError(
+            f"{source.role} {source.uri}: the server did not answer within {OUTAGE_PATIENCE_SECONDS:.0f} s: {error}"
+        ) from error
     raise AssertionError("unreachable: the retry context returns or raises")
 
 

@@ -75,7 +75,8 @@ def fetch_snapshot(
 ) -> Snapshot:
     """Bring a repository's files into the cache, keyed by its commit; ``pinned`` is the commit an earlier attempt froze.
 
-    Raises HuggingFaceAuth for missing rights, the role's error for what does not exist or stays out of reach for five minutes.
+    Raises HuggingFaceAuth for missing rights, HubUnavailable when the hub stays out of reach for five minutes, the role's error for what
+    does not exist.
     """
     parsed = parse_hub_uri(source)
 
@@ -116,7 +117,10 @@ def ask_hub(source: Source, context: SourceContext, request: Callable[[], Result
                 except (errors.LocalEntryNotFoundError, errors.HFValidationError, HTTPError) as error:
                     raise _translated(error, source, context) from error
     except HubOutageError as error:
-        raise source_error(source, f"the hub did not answer within {OUTAGE_PATIENCE_SECONDS:.0f} s: {error}") from error
+        raise TrainerError(
+            FailureClass.HUB_UNAVAILABLE,
+            f"{source.role} {source.uri}: the hub did not answer within {OUTAGE_PATIENCE_SECONDS:.0f} s: {error}",
+        ) from error
     raise AssertionError("unreachable: the retry context returns or raises")
 
 

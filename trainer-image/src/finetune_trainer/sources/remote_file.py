@@ -49,7 +49,7 @@ class RemoteFile(io.RawIOBase):
     def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]  # every writable buffer is taken
         """Read from the server; waits for one that is away up to five minutes.
 
-        Raises :class:`TrainerError` (DataError) when it stays away or refuses.
+        Raises :class:`TrainerError`: HubUnavailable when it stays away, DataError when it refuses.
         """
         count = min(len(buffer), self._size - self._at)
         if count <= 0:
@@ -60,7 +60,8 @@ class RemoteFile(io.RawIOBase):
                     buffer[:count] = self._range(self._at, count)
         except RangeOutageError as error:
             raise TrainerError(
-                FailureClass.DATA, f"dataset.uri: {self._url} did not answer within {OUTAGE_PATIENCE_SECONDS:.0f} s: {error}"
+                FailureClass.HUB_UNAVAILABLE,
+                f"dataset.uri: {self._url} did not answer within {OUTAGE_PATIENCE_SECONDS:.0f} s: {error}",
             ) from error
         self._at += count
         return count

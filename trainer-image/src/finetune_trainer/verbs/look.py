@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from finetune_api.contract import env
-from finetune_api.contract.failures import FailureClass
 from finetune_api.contract.look import LookConfig, LookResult
 from finetune_api.contract.run_config import JobIdentity, RunConfig, StoreConfig, Topology
 from finetune_api.defaults import BASE
@@ -28,7 +27,6 @@ from finetune_trainer.prepare.wrapping import Wrapping
 from finetune_trainer.protocol import MeasuredTokens
 from finetune_trainer.sources.context import Source, SourceContext
 from finetune_trainer.sources.digest import dataset_digest
-from finetune_trainer.sources.hub import HubOutageError
 from finetune_trainer.sources.model_directory import CONFIG
 from finetune_trainer.sources.remote_model import read_remote
 from finetune_trainer.sources.resolve import Split, fetch_tokenizer
@@ -65,8 +63,6 @@ def look(config: LookConfig, environment: PodEnvironment) -> Answer:
     try:
         result = _look(config, environment)
     except TrainerError as error:
-        if isinstance(error.__cause__, HubOutageError):
-            raise TrainerError(FailureClass.HUB_UNAVAILABLE, error.message) from error
         raise TrainerError(error.failure_class, _of_dataset(error.message)) from error
     assert result.dataset is not None, "rows were read"
     whole = "" if result.dataset.is_whole else " that were looked at"

@@ -80,7 +80,8 @@ def load_model(
     puts them where it wants them. Of kind ``scores`` it gives one number per sequence instead; a head that the directory does not have is
     drawn from torch's random state. Code beside the weights is run only with ``runs_code``.
 
-    Raises :class:`TrainerError`: ModelError when the directory holds no such model, ConfigurationError when only its own code can load it.
+    Raises :class:`TrainerError`: ModelError when the directory holds no such model, ConfigurationError when only its own code can load it,
+    QuantizationUnavailable when bitsandbytes is not there or does not know the device.
     """
     if not runs_code:
         refuse_own_code(directory)
@@ -99,6 +100,8 @@ def load_model(
         if isinstance(error, torch.OutOfMemoryError):
             raise
         reason = str(error).strip().partition("\n")[0][:300]
+        if formats.is_quantized and isinstance(error, (ImportError, RuntimeError)) and "bitsandbytes" in str(error):
+            raise TrainerError(FailureClass.QUANTIZATION_UNAVAILABLE, f"quantization.mode: 4bit cannot be had here: {reason}") from error
         raise TrainerError(
             FailureClass.MODEL,
             f"model.uri: {directory.name} cannot be loaded as a {name} model: {reason}",
