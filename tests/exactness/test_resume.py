@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
 
-from finetune_trainer.protocol import Saved, StepReport, WorkerMessage
+from finetune_trainer.protocol import Saved, StepReport, Warned, WorkerMessage
+from tests.exactness import moments
 from tests.exactness.conftest import MakeRun
-from tests.exactness.harness import Attempt, Result, evaluations, logged, steps_of, stop_at, stopped_step, weights
+from tests.exactness.harness import WORKER, Attempt, Result, evaluations, logged, steps_of, stop_at, stopped_step, weights
 
 STEPS = 24
 SEEDS = range(int(os.environ.get("FINETUNE_SOAK") or 1))
@@ -28,6 +32,21 @@ CASES: dict[str, tuple[int, dict[str, Any]]] = {
     "two-ranks": (2, {**EVALUATED, "logging": {"steps": 10}}),
     "two-ranks-packing-workers": (2, {"dataset": {"packing": True, "numWorkers": 1}, "logging": {"steps": 7}}),
 }
+
+MOMENTS: dict[str, set[int]] = {
+    "load": set(),
+    "accumulation": {moments.ACCUMULATING},
+    "evaluation": {5},
+    "save": {4},
+    "upload": {5, 6, 7},
+    "last-but-one": {moments.STEPS - 1},
+    "last-step": {moments.STEPS},
+}
+"""Moment -> steps the group may stop at. An upload begins when the files of step 3 are written, behind the training; in the last step only
+the evaluation of its end is left to stop."""
+STOPPED = list(itertools.product((1, 2), (1, 10), MOMENTS))
+FEW_STOPPED = [*((1, 10, moment) for moment in MOMENTS), (2, 1, "evaluation"), (2, 1, "save")]
+"""Ranks, ``logging.steps``, moment."""
 
 
 def changed(spec: dict[str, Any]) -> dict[str, Any]:
@@ -88,6 +107,44 @@ def test_kills_change_nothing(make_run: MakeRun, ranks: int, seed: int) -> None:
     assert steps_of(killed, resumed) == steps_of(whole)
     assert evaluations(killed, resumed) == evaluations(whole)
     assert weights(resumed) == weights(whole)
+
+
+@pytest.fixture(scope="module")
+def never_stopped(make_run: MakeRun) -> Callable[[int, int], Result]:
+    """The run that those stopped at a moment have to equal, by its ranks and ``logging.steps``."""
+    return cache(lambda ranks, logging: make_run(watched(logging)).attempt(ranks))
+
+
+def watched(logging: int) -> dict[str, Any]:
+    """A run that saves at steps 3 and 6, and evaluates at 5 and at its end."""
+    training = {"maxSteps": moments.STEPS}
+    return changed({**EVALUATED, "training": training, "checkpoint": {"steps": 3}, "logging": {"steps": logging}})
+
+
+def stop_at_moment(attempt: Attempt, _rank: int, message: WorkerMessage) -> None:
+    """Tell all ranks to stop, as their supervisors do."""
+    if isinstance(message, Warned) and message.condition == moments.CONDITION:
+        for rank in reversed(range(attempt.world_size)):
+            attempt.stop(rank=rank)
+
+
+@pytest.mark.parametrize(("ranks", "logging", "moment"), STOPPED if "FINETUNE_SOAK" in os.environ else FEW_STOPPED)
+def test_moments(make_run: MakeRun, never_stopped: Callable[[int, int], Result], ranks: int, logging: int, moment: str) -> None:
+    """R-08, R-14, OP-09: told to pause at this very moment and resumed, with evaluations and early stopping."""
+    run = make_run(watched(logging))
+    run.worker, run.environment = "tests.exactness.moments", {"FINETUNE_TEST_MOMENT": moment}
+    first = run.attempt(ranks, hook=stop_at_moment)
+    assert first.codes == [75] * ranks, first.log
+    assert moment in {message.message for message in first.of(Warned)}
+    run.worker, step = WORKER, None
+    if moment == "load":
+        assert not first.metrics
+        assert not first.checkpoints
+    else:
+        step = stopped_step(first)
+        assert step in MOMENTS[moment]
+        assert first.manifests[step].trigger == "pause"
+    assert_equal(never_stopped(ranks, logging), first, run.attempt(ranks, resume=step))
 
 
 @pytest.mark.parametrize("optimizer", ["adamw_8bit", "adafactor", "sgd"])
