@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import urllib3
-from minio import Minio
+from minio import Minio, MinioAdmin
+from minio.credentials import StaticProvider
 
 ACCESS_KEY = "finetune-test"
 START_SECONDS = 30.0
@@ -53,6 +54,15 @@ class MinioServer:
     def client(self) -> Minio:
         """A root client."""
         return Minio(f"127.0.0.1:{self.port}", access_key=ACCESS_KEY, secret_key=self.secret_key, secure=False, region="us-east-1")
+
+    def add_user(self, name: str, policy: str) -> str:
+        """A user of the service with one of its policies; returns the secret key."""
+        secret_key = secrets.token_hex(16)
+        root = StaticProvider(ACCESS_KEY, self.secret_key)
+        admin = MinioAdmin(endpoint=f"127.0.0.1:{self.port}", credentials=root, secure=False)
+        admin.user_add(name, secret_key)
+        admin.attach_policy([policy], user=name)
+        return secret_key
 
     def write_secret(self, directory: Path, *, access_key: str = ACCESS_KEY, secret_key: str | None = None) -> Path:
         """The server's credentials as files, as a mounted Secret shows them."""

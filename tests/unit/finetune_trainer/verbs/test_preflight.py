@@ -112,10 +112,20 @@ def test_legacy_weights_are_a_warning(verb_pod: VerbPod) -> None:
     assert verb_pod.message.warnings[0].startswith("LegacyWeights: ")
 
 
-def test_bucket_without_permission(minio: MinioServer, bucket: str, tmp_path: Path) -> None:
+def test_wrong_keys(minio: MinioServer, bucket: str, tmp_path: Path) -> None:
     minio.write_secret(tmp_path / "secrets/store", secret_key="wrong")
     pod = VerbPod(tmp_path, StoreConfig(uri=f"s3://{bucket}/team/job"))
     expect(pod, {}, FailureClass.STORAGE_AUTH, "Secret finetune-storage")
+
+
+def test_bucket_without_permission(minio: MinioServer, bucket: str, tmp_path: Path) -> None:
+    """Keys that are valid and may only read: what they must be allowed to do, and where."""
+    secret_key = minio.add_user("reader", "readonly")
+    minio.write_secret(tmp_path / "secrets/store", access_key="reader", secret_key=secret_key)
+    pod = VerbPod(tmp_path, StoreConfig(uri=f"s3://{bucket}/team/job"))
+    said = f"the keys in Secret finetune-storage must be valid and allowed to list, read, write and delete in bucket {bucket}"
+    expect(pod, {}, FailureClass.STORAGE_AUTH, said)
+    assert "AccessDenied" in pod.message.message
 
 
 def test_store_that_is_away_is_no_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
