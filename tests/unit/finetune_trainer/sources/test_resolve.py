@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import io
+import ssl
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from finetune_api.contract.env import ENV_CA_BUNDLE
 from finetune_api.contract.failures import FailureClass
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.sources import https as https_module
@@ -20,6 +22,9 @@ from finetune_trainer.sources.remote_model import check_remote_model
 from finetune_trainer.sources.resolve import Split, fetch_data, fetch_file, fetch_model
 from finetune_trainer.sources.sample import sample_data
 from finetune_trainer.store.credentials import SecretFiles
+from finetune_trainer.store.s3_client import S3Connection, parse_s3_uri
+from finetune_trainer.surroundings import trust_ca_bundle
+from tests.support.certificates import make_certificate
 from tests.support.minio import MinioServer
 from tests.support.models import model_files
 
@@ -42,6 +47,24 @@ def write(directory: Path, files: dict[str, bytes]) -> None:
 def secret(minio: MinioServer, tmp_path: Path) -> SecretFiles:
     """Credentials of the MinIO."""
     return SecretFiles(minio.write_secret(tmp_path / "data-secret"), "data-secret")
+
+
+@pytest.fixture(params=["s3", "gs"])
+def scheme(request: pytest.FixtureRequest) -> str:
+    """Both are served by the S3 protocol."""
+    found: str = request.param
+    return found
+
+
+@pytest.mark.parametrize(("scheme", "endpoint"), [("s3", "https://s3.amazonaws.com"), ("gs", "https://storage.googleapis.com")])
+def test_default_endpoints(tmp_path: Path, scheme: str, endpoint: str) -> None:
+    """A Secret without AWS_ENDPOINT_URL leads to the provider that the scheme names."""
+    write(tmp_path, {"AWS_ACCESS_KEY_ID": b"key", "AWS_SECRET_ACCESS_KEY": b"secret"})
+    connection = S3Connection(parse_s3_uri(f"{scheme}://bucket/rows"), SecretFiles(tmp_path, "data-secret"))
+    assert connection.session().endpoint == endpoint
+    (tmp_path / "AWS_ENDPOINT_URL").write_text("http://store:9000")
+    assert connection.refresh()
+    assert connection.session().endpoint == "http://store:9000"
 
 
 def put(minio: MinioServer, bucket: str, files: dict[str, bytes]) -> None:
@@ -94,32 +117,32 @@ def test_directory_of_data_in_name_order(context: SourceContext) -> None:
         fetch_data(source("pvc://data/"), context, TRAIN)
 
 
-def test_s3_object_and_prefix(minio: MinioServer, bucket: str, secret: SecretFiles, context: SourceContext) -> None:
+def test_s3_object_and_prefix(minio: MinioServer, bucket: str, scheme: str, secret: SecretFiles, context: SourceContext) -> None:
     put(minio, bucket, {"data/train.jsonl": b"rows", "data/train.jsonl.bak": b"no", "data2/x.jsonl": b"no"})
-    single = fetch_data(source(f"s3://{bucket}/data/train.jsonl", secret=secret), context, TRAIN)
+    single = fetch_data(source(f"{scheme}://{bucket}/data/train.jsonl", secret=secret), context, TRAIN)
     assert [path.read_bytes() for path in single.files] == [b"rows"]
-    prefix = fetch_data(source(f"s3://{bucket}/data", secret=secret), context, TRAIN)
+    prefix = fetch_data(source(f"{scheme}://{bucket}/data", secret=secret), context, TRAIN)
     assert [path.name for path in prefix.files] == ["train.jsonl"]
     with pytest.raises(TrainerError, match=f"nothing there in bucket {bucket}"):
-        fetch_data(source(f"s3://{bucket}/absent", secret=secret), context, TRAIN)
+        fetch_data(source(f"{scheme}://{bucket}/absent", secret=secret), context, TRAIN)
 
 
-def test_s3_model_is_cached_by_content(minio: MinioServer, bucket: str, secret: SecretFiles, context: SourceContext) -> None:
+def test_s3_model_is_cached_by_content(minio: MinioServer, bucket: str, scheme: str, secret: SecretFiles, context: SourceContext) -> None:
     put(minio, bucket, {f"m/{name}": content for name, content in {**model_files(), "model.gguf": b"GGUF"}.items()})
-    model = fetch_model(source(f"s3://{bucket}/m", "model.uri", secret), context, needs_tokenizer=True)
+    model = fetch_model(source(f"{scheme}://{bucket}/m", "model.uri", secret), context, needs_tokenizer=True)
     assert not (model.directory / "model.gguf").exists()
-    again = fetch_model(source(f"s3://{bucket}/m/", "model.uri", secret), context, needs_tokenizer=True)
+    again = fetch_model(source(f"{scheme}://{bucket}/m/", "model.uri", secret), context, needs_tokenizer=True)
     assert again == model
     put(minio, bucket, {"m/config.json": b'{"model_type": "qwen2"}'})
-    changed = fetch_model(source(f"s3://{bucket}/m", "model.uri", secret), context, needs_tokenizer=True)
+    changed = fetch_model(source(f"{scheme}://{bucket}/m", "model.uri", secret), context, needs_tokenizer=True)
     assert changed.directory != model.directory
     assert changed.revision != model.revision
 
 
-def test_gguf_is_refused(minio: MinioServer, bucket: str, secret: SecretFiles, context: SourceContext) -> None:
+def test_gguf_is_refused(minio: MinioServer, bucket: str, scheme: str, secret: SecretFiles, context: SourceContext) -> None:
     """C-11, AC-04: inference-only, not trainable."""
     put(minio, bucket, {"m/model.gguf": b"GGUF"})
-    for uri in (f"s3://{bucket}/m/model.gguf", f"s3://{bucket}/m"):
+    for uri in (f"{scheme}://{bucket}/m/model.gguf", f"{scheme}://{bucket}/m"):
         with pytest.raises(TrainerError, match="GGUF") as caught:
             fetch_model(source(uri, "model.uri", secret), context, needs_tokenizer=True)
         assert caught.value.failure_class == FailureClass.MODEL
@@ -127,14 +150,21 @@ def test_gguf_is_refused(minio: MinioServer, bucket: str, secret: SecretFiles, c
             check_remote_model(source(uri, "model.uri", secret), context, needs_tokenizer=True)
 
 
-def test_preflight_of_an_s3_model_reads_headers_only(minio: MinioServer, bucket: str, secret: SecretFiles, context: SourceContext) -> None:
+def test_preflight_of_an_s3_model_reads_headers_only(
+    minio: MinioServer, bucket: str, scheme: str, secret: SecretFiles, context: SourceContext
+) -> None:
     put(minio, bucket, {f"m/{name}": content for name, content in model_files().items()})
-    assert check_remote_model(source(f"s3://{bucket}/m", "model.uri", secret), context, needs_tokenizer=True) == {}
+    assert check_remote_model(source(f"{scheme}://{bucket}/m", "model.uri", secret), context, needs_tokenizer=True) == {}
     assert not context.cache_dir.exists()
 
 
 def test_large_data_is_sampled_at_both_ends(
-    minio: MinioServer, bucket: str, secret: SecretFiles, context: SourceContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    minio: MinioServer,
+    bucket: str,
+    secret: SecretFiles,
+    context: SourceContext,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rows = b"".join(b'{"text": "row %d"}\n' % number for number in range(1000))
     put(minio, bucket, {"d/train.jsonl": rows})
@@ -258,6 +288,34 @@ def test_https_token(web: str, context: SourceContext, tmp_path: Path) -> None:
 def test_https_redirect(web: str, context: SourceContext) -> None:
     Files.content = {"/train.jsonl": b"rows"}
     assert (fetch_https(source(f"{web}/moved/train.jsonl"), context) / "train.jsonl").read_bytes() == b"rows"
+
+
+@pytest.fixture
+def tls_web(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """URL of the web server behind TLS, and the CA that its certificate needs."""
+    Files.content, Files.etags, Files.gets = {"/train.jsonl": b"rows"}, True, []
+    certificate, key = make_certificate(tmp_path, "web")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Files)
+    server.socket = tls.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"https://127.0.0.1:{server.server_address[1]}", certificate
+    server.shutdown()
+    server.server_close()
+
+
+def test_https_trusts_the_administrators_bundle(tls_web: tuple[str, Path], context: SourceContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate of another CA is refused at once, with what to do; trainer.caBundle makes it a source like any other."""
+    url, certificate = tls_web
+    with pytest.raises(TrainerError, match=r"dataset\.uri https://.*certificate is not trusted.*trainer\.caBundle") as caught:
+        fetch_https(source(f"{url}/train.jsonl"), context)
+    assert caught.value.failure_class == FailureClass.DATA
+    variables = {ENV_CA_BUNDLE: str(certificate)}
+    trust_ca_bundle(variables)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert (fetch_https(source(f"{url}/train.jsonl"), context) / "train.jsonl").read_bytes() == b"rows"
 
 
 def test_https_not_found(web: str, context: SourceContext) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ from finetune_api.contract.progress import Command, FineTuneProgress, Stopped
 from finetune_api.contract.run_config import ProgressConfig
 from finetune_trainer.supervisor.board import Board
 from finetune_trainer.supervisor.progress import Reporter, kubeflow_status
+from tests.support.certificates import make_certificate
 from tests.support.progress_server import ProgressServer, running_progress_server
 from tests.support.waiting import eventually
 
@@ -91,29 +91,6 @@ def test_nobody_there_and_no_token_are_no_failure(tmp_path: Path) -> None:
     harness.reporter.start()
     harness.reporter.close()
     assert not harness.reporter._thread.is_alive()
-
-
-def make_certificate(directory: Path, name: str) -> tuple[Path, Path]:
-    """A self-signed certificate for 127.0.0.1."""
-    certificate, key = directory / f"{name}.crt", directory / f"{name}.key"
-    names = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "1",
-        *names,
-        "-keyout",
-        str(key),
-        "-out",
-        str(certificate),
-    ]
-    subprocess.run(command, check=True, capture_output=True)
-    return certificate, key
 
 
 def test_a_rotated_ca_is_trusted_without_a_restart(server: ProgressServer, tmp_path: Path) -> None:

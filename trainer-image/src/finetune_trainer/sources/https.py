@@ -158,7 +158,9 @@ def _request(http: urllib3.PoolManager, method: str, source: Source) -> urllib3.
         return http.request(method, source.uri, headers=headers, preload_content=False)
     except urllib3.exceptions.HTTPError as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            raise source_error(source, "the server's certificate is not trusted.") from error
+            raise source_error(
+                source, "the server's certificate is not trusted: the administrator can name its CA in the chart's trainer.caBundle."
+            ) from error
         raise ServerOutageError(_first_line(error)) from error
 
 
