@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import urllib.request
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 from finetune_api.contract import env
 from finetune_api.contract.failures import FailureClass
 from finetune_api.contract.store import AttemptRecord, CheckpointRef
-from finetune_trainer.store.ledger import read_ledger
+from finetune_trainer.store.ledger import manifest_key, read_ledger
+from tests.support.jobs import merge
 from tests.support.pods import Cluster
 from tests.support.progress_server import ProgressServer
 from tests.support.waiting import eventually
@@ -221,6 +223,68 @@ def test_a_wish_starts_a_new_branch_that_later_runs_stay_on(cluster: Cluster) ->
     (last,) = cluster.start_run(wish, FAKE_STEPS="12")
     assert last.wait() == 0
     assert "rank 0 begins at step 5" in last.output()
+
+
+def test_the_branch_itself_is_gone_on_with(cluster: Cluster) -> None:
+    """R-06, R-07: trained to 20, sent back to 5, killed after 10: the next run begins at 10 of the branch, not at 20 or 15 before it."""
+    keep = {"checkpoint": {"keepLast": 10}}
+    (pod,) = cluster.start_run(keep, FAKE_STEPS="400", FAKE_EXIT="0:21:1")
+    assert pod.wait() == 1
+    wish = merge(keep, {"checkpoint": {"resumeFrom": "checkpoint-5"}})
+    (branch,) = cluster.start_run(wish, FAKE_STEPS="400", FAKE_EXIT="0:12:-9")
+    assert branch.wait() == 1
+    found = [(checkpoint.attempt, checkpoint.step) for checkpoint in read_ledger(cluster.store).checkpoints]
+    assert found == [(1, 5), (1, 10), (1, 15), (1, 20), (2, 10)]
+    (last,) = cluster.start_run(wish, FAKE_STEPS="13")
+    assert last.wait() == 0, last.output()
+    assert "rank 0 begins at step 10" in last.output()
+    assert read_ledger(cluster.store).checkpoints[-1].manifest.parent == CheckpointRef(attempt=2, step=10)
+
+
+def test_two_live_attempts(cluster: Cluster) -> None:
+    """R-07: an attempt that was frozen while the next one began wakes, notices, leaves with 75 and commits nothing any more."""
+    (frozen,) = cluster.start_run(FAKE_STEPS="400", FAKE_STEP_SECONDS="0.2")
+    eventually(lambda: read_ledger(cluster.store).checkpoints, within=30, what="a checkpoint of the first attempt")
+    tree = [frozen.process.pid, *frozen.children()]
+    for pid in tree:
+        os.kill(pid, signal.SIGSTOP)
+    before = {key for key in manifests(cluster) if key.startswith("a1/")}
+    (second,) = cluster.start_run(**SLOW)
+    eventually(lambda: any(key.startswith("a2/") for key in manifests(cluster)), within=30, what="a checkpoint of the second attempt")
+    for pid in tree:
+        os.kill(pid, signal.SIGCONT)
+    assert frozen.wait() == 75, frozen.output()
+    second.signal()
+    assert second.wait() == 75, second.output()
+    assert {key for key in manifests(cluster) if key.startswith("a1/")} <= before
+    newest = read_ledger(cluster.store).checkpoints[-1]
+    assert (newest.attempt, newest.step) == (2, second.message.step)
+
+
+def manifests(cluster: Cluster) -> set[str]:
+    """Keys of all manifests."""
+    return {manifest_key(found.attempt, found.step) for found in read_ledger(cluster.store).checkpoints}
+
+
+def test_the_checkpoint_of_a_pause_outlives_keep_last(cluster: Cluster, operator: ProgressServer) -> None:
+    """R-05: it stays resumable, whichever attempt has saved more than keepLast since; others lose their optimizer."""
+    few = {"checkpoint": {"keepLast": 1}}
+    (paused,) = cluster.start_run(few, **SLOW)
+    operator.wait_for_step(6)
+    operator.command("pause", "pause-1")
+    operator.wait_for("stopped")
+    operator.commands = []
+    paused.signal()
+    assert paused.wait() == 75, paused.output()
+    pause = read_ledger(cluster.store).checkpoints[-1]
+    assert pause.manifest.trigger == "pause"
+    (resumed,) = cluster.start_run(few, FAKE_STEPS="400", FAKE_EXIT=f"0:{pause.step + 11}:1")
+    assert resumed.wait() == 1
+    (last,) = cluster.start_run(few, FAKE_STEPS=str(pause.step + 30))
+    assert last.wait() == 0, last.output()
+    kept = {found.ref: found.manifest.resumable and not found.damage for found in read_ledger(cluster.store).checkpoints}
+    assert kept[pause.ref]
+    assert len([ref for ref in kept if kept[ref]]) == 3, "the pause's, the one the last run began at, the newest"
 
 
 def test_incomplete_wish_is_refused_by_name(cluster: Cluster) -> None:

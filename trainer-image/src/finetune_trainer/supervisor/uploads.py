@@ -17,7 +17,7 @@ from finetune_trainer.errors import TrainerError
 from finetune_trainer.protocol import Saved
 from finetune_trainer.store.base import Store
 from finetune_trainer.store.checkpoints import RunFacts, Save, SupersededError, commit, read_parts, upload_part
-from finetune_trainer.store.ledger import read_ledger
+from finetune_trainer.store.ledger import Ledger, read_ledger
 from finetune_trainer.store.rotation import apply_rotation, leftovers, plan_local_rotation, plan_rotation
 from finetune_trainer.store.slots import UploadQueue
 from finetune_trainer.store.staging import owned_files, stage
@@ -202,6 +202,7 @@ class Uploader:
             protected.add(self._facts.parent)
         try:
             ledger = read_ledger(self._store)
+            protected |= set(last_pause(ledger))
             plan = plan_rotation(
                 [(found.ref, found.manifest.resumable) for found in ledger.checkpoints],
                 keep_last=self._settings.keep_last,
@@ -225,6 +226,11 @@ class Uploader:
         shutil.rmtree(save.staged, ignore_errors=True)
         logger.info("the save of step %s is skipped: a newer one is waiting and uploads are slower than saves", save.step)
         self._hooks.on_skipped(save.step)
+
+
+def last_pause(ledger: Ledger) -> list[CheckpointRef]:
+    """The checkpoint that the last pause made, if there was one: people look for it (R-05)."""
+    return [found.ref for found in ledger.checkpoints if found.manifest.trigger == "pause"][-1:]
 
 
 def save_of(saved: Saved, staged: Path, files: list[str]) -> Save:
