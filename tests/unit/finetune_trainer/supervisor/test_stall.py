@@ -5,13 +5,20 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from finetune_api.contract.failures import FailureClass
+from finetune_api.contract.run_config import JobIdentity
+from finetune_api.resolve import resolve
 from finetune_trainer.store.ledger import read_ledger
-from finetune_trainer.supervisor.stall import ABSENCE_SECONDS, COMPUTE_FREE_SECONDS, StallWatch, own_stacks, written_mebibytes
-from tests.support.pods import Cluster
+from finetune_trainer.supervisor import stall as stall_module
+from finetune_trainer.supervisor.board import Board
+from finetune_trainer.supervisor.metrics import BoardCollector
+from finetune_trainer.supervisor.stall import ABSENCE_SECONDS, COMPUTE_FREE_SECONDS, StallGuard, StallWatch, own_stacks, written_mebibytes
+from tests.support.jobs import merge
+from tests.support.pods import SPEC, Cluster
 from tests.support.progress_server import ProgressServer
 from tests.support.waiting import eventually
 
@@ -58,6 +65,39 @@ def test_waiting_is_no_stall(phase: str) -> None:
     watch = StallWatch(10)
     watch.note(None, phase, 0, 0)  # type: ignore[arg-type]
     assert looked(watch, 0, 100_000) == []
+
+
+@pytest.mark.parametrize("phase", ["Training", "Evaluating", "Generating"])
+def test_phases_that_compute_have_the_policys_limit(phase: str) -> None:
+    """Issue 4: an evaluation or a generation that counts on is no stall, however long it takes; one that stands still is."""
+    watch = StallWatch(100)
+    for count in range(50):
+        watch.note(0, phase, count, 90.0 * count)  # type: ignore[arg-type]
+        assert looked(watch, 90.0 * count, 90.0 * (count + 1)) == []
+    assert looked(watch, 90.0 * 50, 90.0 * 49 + 120) == [(0, phase)]
+
+
+def test_the_metric_shows_a_stall_and_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``finetune_train_stalled`` is 0, 1 while a rank hangs in its evaluation, 0 again."""
+    now = [0.0]
+    monkeypatch.setattr(stall_module, "time", SimpleNamespace(monotonic=lambda: now[0], time=lambda: now[0]))
+    board = Board(run=1)
+    guard = StallGuard(resolve(merge(SPEC, {"retry": {"stallSeconds": 60, "onStall": "report"}})).spec.retry, board)
+    guard.heard(1, "Evaluating", 1)
+    seen = []
+    for moment, counter in [(0, 1), (20, 1), (40, 1), (61, 1), (80, 2)]:
+        now[0] = moment
+        guard.heard(1, "Evaluating", counter)
+        guard.look()
+        seen.append(scraped(board, "finetune_train_stalled"))
+    assert seen == [0, 0, 0, 1, 0]
+
+
+def scraped(board: Board, name: str) -> float:
+    """Value of a metric, as the pod's endpoint shows it."""
+    families = BoardCollector(board, JobIdentity(name="job", namespace="team", uid="uid-1")).collect()
+    (value,) = [sample.value for family in families for sample in family.samples if sample.name == name]
+    return float(value)
 
 
 def test_a_change_of_phase_is_headway() -> None:
