@@ -30,7 +30,7 @@ def plan_rotation(
     """Decide for checkpoints given oldest first, each with whether it is resumable.
 
     The newest ``keep_last`` stay resumable, the newest ``keep_last_remote`` stay at all; the newest one and the protected ones (best,
-    parent) are never touched.
+    parent, last pause) are never touched.
     """
     newest_first = list(reversed(checkpoints))
     strip, delete = [], []
