@@ -18,12 +18,12 @@ def main() -> int:
     on_step_end, broken = Conductor.on_step_end, int(os.environ["FINETUNE_TEST_STEP"])
     is_last = int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1
 
-    def break_weight(self: Conductor, args: Any, state: TrainerState, *rest: Any, **named: Any) -> None:
+    def break_weight(self: Conductor, args: Any, state: TrainerState, control: Any, **named: Any) -> None:
         if is_last and state.global_step == broken:
             weight = next(parameter for parameter in self.trainer.model.parameters() if parameter.requires_grad)
             with torch.no_grad():
                 weight.view(-1)[0] = math.inf
-        on_step_end(self, args, state, *rest, **named)
+        on_step_end(self, args, state, control, **named)
 
-    Conductor.on_step_end = break_weight  # type: ignore[method-assign]
+    Conductor.on_step_end = break_weight  # type: ignore[assignment,method-assign]
     return work()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import urllib3
 from minio import Minio, MinioAdmin
-from minio.credentials import StaticProvider
+from minio.credentials.providers import StaticProvider
 
 ACCESS_KEY = "finetune-test"
 START_SECONDS = 30.0

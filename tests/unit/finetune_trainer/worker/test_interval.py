@@ -9,6 +9,7 @@ from unittest.mock import Mock
 import pytest
 from transformers import TrainerControl, TrainerState
 
+from finetune_trainer.worker import checkpoint
 from finetune_trainer.worker import conductor as conductor_module
 from finetune_trainer.worker.conductor import Conductor
 from finetune_trainer.worker.orders import Bit
@@ -73,7 +74,7 @@ def step_end(make_spec: MakeSpec, *, peers: Bit = Bit.NONE, **changes: Any) -> t
 def test_the_clock(make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch, seconds: float, changes: dict[str, Any], is_due: bool) -> None:
     """R-03: ten minutes after the last save, of whatever kind, one is made after the next step."""
     monkeypatch.setattr(conductor_module, "time", SimpleNamespace(monotonic=lambda: SAVED_AT + seconds))
-    monkeypatch.setattr(conductor_module.checkpoint, "has_space", lambda *_: True)
+    monkeypatch.setattr(checkpoint, "has_space", lambda *_: True)
     said, control, conductor = step_end(make_spec, **changes)
     assert (Bit.INTERVAL in said) == control.should_save == is_due
     assert not is_due or conductor.save_trigger == "interval"
@@ -82,7 +83,7 @@ def test_the_clock(make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch, seconds
 def test_other_ranks_follow(make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     """R-03: a rank whose own clock is behind saves with rank 0."""
     monkeypatch.setattr(conductor_module, "time", SimpleNamespace(monotonic=lambda: SAVED_AT))
-    monkeypatch.setattr(conductor_module.checkpoint, "has_space", lambda *_: True)
+    monkeypatch.setattr(checkpoint, "has_space", lambda *_: True)
     said, control, conductor = step_end(make_spec, is_first=False, peers=Bit.INTERVAL)
     assert said is Bit.NONE
     assert control.should_save
