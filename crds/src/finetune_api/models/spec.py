@@ -272,7 +272,7 @@ class Checkpoint(ApiModel):
     interval_minutes: int = api_field(ge=1, le=1440, unit="minutes", requirement="R-03 X21")
     """Also save when the last save is this long ago; not with strategy no."""
     keep_last: int = api_field(ge=1, le=1000, recommended="2-5", requirement="R-04 R-05 X19")
-    """Resumable checkpoints kept on the pod's disk and in the store; the best and the newest are never removed."""
+    """Resumable checkpoints kept on the pod's disk and in the store; the best, the newest and that of the last pause are never removed."""
     keep_last_remote: int = api_field(ge=1, le=1000, requirement="R-04 X19")
     """Checkpoints kept in the store; beyond keepLast without optimizer state (weights only)."""
     resume_from: CheckpointSource | None = api_field(default=None, requirement="R-06 R-08 R-09 R-10")
