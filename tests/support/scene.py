@@ -83,6 +83,7 @@ class Moment:
     rows: Sequence[Row]
     lost_steps: int
     usage: UsageSeconds
+    """Wall time, as trainers tell it; the operator multiplies it by the devices."""
     run_started: float
     seconds_left: float
     """Of the present part's training."""
@@ -114,6 +115,11 @@ class Actor:
     gpus: int = 0
     """Per pod."""
 
+    @property
+    def devices(self) -> int:
+        """GPUs of all pods; ranks on CPU."""
+        return self.pods * max(1, self.gpus)
+
     def at(self, t: float) -> Moment | None:
         """The job at a time; None before it is created."""
         if t < self.parts[0].start:
@@ -142,8 +148,7 @@ class Actor:
                 spent["evaluating"] += elapsed * 0.05
                 spent["replayed"] += replayed * 0.93
                 spent["productive"] += (elapsed - replayed) * 0.93
-        ranks = self.pods * max(1, self.gpus)
-        return Moment(current, index, rows, lost, UsageSeconds(**{use: s * ranks for use, s in spent.items()}), run_started, left)
+        return Moment(current, index, rows, lost, UsageSeconds(**spent), run_started, left)
 
     def _ends(self, rows: Sequence[Row], part: Part, seconds: float) -> list[float]:
         """When each row of a part ends, in seconds from its beginning: the recorded durations, stretched to nearly fill it."""
@@ -300,7 +305,8 @@ class Scene:
             "attemptCount": part.attempt,
             "replicas": actor.pods if has_pods else 0,
             "resolved": RESOLVED,
-            "usage": {f"{use}Seconds": seconds for use, seconds in moment.usage.model_dump().items()} | {"lostSteps": moment.lost_steps},
+            "usage": {f"{use}Seconds": seconds * actor.devices for use, seconds in moment.usage.model_dump().items()}
+            | {"lostSteps": moment.lost_steps},
             "conditions": [{"type": kind, "status": "True"} for since, kind in actor.warnings if self.t >= since],
             "attempts": [],
         }

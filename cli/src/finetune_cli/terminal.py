@@ -6,26 +6,11 @@ from typing import Final
 
 from rich.console import Console
 
-from finetune_api.models.status import Phase
+from finetune_api.colours import PHASE_COLOUR, Colour
 
-PHASE_STYLE: Final = {
-    Phase.PENDING: "blue",
-    Phase.VALIDATING: "blue",
-    Phase.QUEUED: "blue",
-    Phase.STARTING: "blue",
-    Phase.RESUMING: "blue",
-    Phase.TRAINING: "green",
-    Phase.EVALUATING: "green",
-    Phase.EXPORTING: "green",
-    Phase.SUCCEEDED: "bold green",
-    Phase.PAUSING: "dark_orange",
-    Phase.PAUSED: "dark_orange",
-    Phase.STOPPING: "dark_orange",
-    Phase.STOPPED: "dark_orange",
-    Phase.CANCELLED: "dark_orange",
-    Phase.FAILED: "bold red",
-}
-"""The same colours as on the dashboards: waiting blue, running and done green, held orange, failed red."""
+_STYLE: Final = {Colour.BLUE: "blue", Colour.GREEN: "green", Colour.ORANGE: "dark_orange", Colour.RED: "red"}
+PHASE_STYLE: Final = {phase: _STYLE[colour] for phase, colour in PHASE_COLOUR.items()}
+"""The colours of the dashboards (P-11), by the terminal's names."""
 
 
 LIST_WIDTH: Final = 240

@@ -34,6 +34,9 @@ FINALIZER = f"{GROUP}/cleanup"
 FIELD_MANAGER = "finetune-operator"
 PROGRESS_FIELD_MANAGER = "finetune-progress"
 
+LIMIT_REACHED = "LimitReached"
+"""Reason of a pause the operator decided on, since ``spec.limits`` are used up."""
+
 MAX_JOB_NAME = 50
 """Characters of a FineTuneJob's or Dataset's name, so that its children's names fit."""
 DEFAULT_STORE_SECRET = "finetune-storage"

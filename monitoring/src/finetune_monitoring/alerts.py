@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
+from finetune_api.constants import LIMIT_REACHED
 from finetune_api.contract import metrics as m
 from finetune_api.contract.failures import FailureClass
 from finetune_api.models.status import Phase
@@ -18,8 +19,6 @@ REPLICAS: Final = "namespace, job"
 JOB: Final = "{{ $labels.finetune_namespace }}/{{ $labels.finetune_job }}"
 RUNNING: Final = f"{Phase.TRAINING}|{Phase.EVALUATING}"
 WAITING: Final = f"{Phase.QUEUED}|{Phase.STARTING}|{Phase.RESUMING}"
-LIMITS: Final = "BalanceExhausted|LimitReached"
-"""Reasons of a pause that the operator decided on."""
 
 
 class Severity(StrEnum):
@@ -157,10 +156,10 @@ def job_alerts() -> tuple[Alert, ...]:
             f"Uploads of {JOB} failed {{{{ $value | humanize }}}} times within 15 minutes. Training goes on; a pause waits for the store.",
         ),
         Alert(
-            "FineTunePausedByLimit", f"{by_job(m.JOB_PHASE, '', 'reason', phase=Phase.PAUSED.value, reason=LIMITS)} == 1",
+            "FineTunePausedByLimit", f"{by_job(m.JOB_PHASE, '', phase=Phase.PAUSED.value, reason=LIMIT_REACHED)} == 1",
             "0m", Severity.WARNING,
-            f"Fine-tuning job {JOB} was paused by a budget or limit",
-            f"{JOB} is paused: {{{{ $labels.reason }}}}. It keeps its checkpoint and goes on when it is resumed.",
+            f"Fine-tuning job {JOB} was paused by its limits",
+            f"{JOB} has used up its spec.limits and is paused. It keeps its checkpoint and goes on when they are raised and it is resumed.",
         ),
         Alert(
             "FineTuneUnschedulable", f"{by_job(m.JOB_PHASE, '', phase=WAITING)} == 1", "30m", Severity.WARNING,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -10,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from finetune_api.colours import PHASE_COLOUR
 from finetune_api.models.status import Phase
 from finetune_monitoring.documents import documents
 from finetune_monitoring.queries import PHASE_CODES, phase_code
 from finetune_monitoring.view import View, merged, panels
 from tests.support.monitored import history, live
+from tests.support.scene import cast
 
 DASHBOARDS: dict[str, dict[str, Any]] = {
     path.rpartition("/")[2].removesuffix(".json"): json.loads(text) for path, text in documents().items() if path.endswith(".json")
@@ -67,6 +70,40 @@ def test_annotations_mark_phases_and_attempts(past: View) -> None:
     entered = {series.labels["phase"] for series in phases}
     assert {"Queued", "Starting", "Training"} <= entered
     assert [max(value for _, value in series.points) for series in attempts] == [2]
+
+
+def test_phases_have_the_colours_of_the_command_line() -> None:
+    """P-11: wherever a dashboard shows a phase, its name and colour are those of the one table."""
+    table = {str(PHASE_CODES[phase]): {"text": phase.value, "color": PHASE_COLOUR[phase].value} for phase in Phase}
+    shown = {
+        f"{name}/{panel['title']}": {code: {"text": result["text"], "color": result["color"]} for code, result in options.items()}
+        for name, dashboard in DASHBOARDS.items()
+        for panel in panels(dashboard)
+        for options in phase_options(panel)
+    }
+    assert shown == dict.fromkeys(("job/Phase", "job/Phases", "compare/Outcome", "compare/Phases", "fleet/All jobs"), table)
+    by_phase = next(panel for panel in panels(DASHBOARDS["fleet"]) if panel["title"] == "Jobs by phase")
+    drawn = {each["matcher"]["options"]: each["properties"][0]["value"]["fixedColor"] for each in by_phase["fieldConfig"]["overrides"]}
+    assert drawn == {phase.value: PHASE_COLOUR[phase].value for phase in Phase}
+
+
+def phase_options(panel: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Tables of names and colours of a panel."""
+    properties = (each for override in panel["fieldConfig"].get("overrides", []) for each in override["properties"])
+    for mappings in (panel["fieldConfig"]["defaults"].get("mappings"), *(e["value"] for e in properties if e["id"] == "mappings")):
+        yield from (mapping["options"] for mapping in mappings or ())
+
+
+@pytest.mark.parametrize("name", [actor.name for actor in cast() if any(part.rows for part in actor.parts)])
+def test_shares_of_time_are_at_most_the_whole(past: View, name: str) -> None:
+    """A trainer tells the wall time of its rank group: the uses of a second make a second, however many GPUs."""
+    panel = next(panel for panel in panels(DASHBOARDS["job"]) if panel["title"] == "Use of time")
+    variables = past.variables(DASHBOARDS["job"], {"namespace": ".+", "name": name})
+    totals: Counter[float] = Counter()
+    for answer in past.answers(panel, variables):
+        for series in answer.series:
+            totals.update(dict(series.points))
+    assert 0.9 < max(totals.values()) <= 1.001
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from finetune_api.constants import LIMIT_REACHED
 from finetune_api.contract.store import UsageSeconds
 from finetune_api.models.status import HoldStatus, UsageStatus
 from finetune_operator.plan.custom import method_of
@@ -17,7 +18,6 @@ from finetune_operator.plan.draft import Draft, annotations_of
 from finetune_operator.plan.names import ANNOTATION_DEVICES
 from finetune_operator.plan.observed import parse_time
 
-LIMIT_REACHED = "LimitReached"
 _LONGEST_LOOK_SECONDS = 60.0
 """Clocks are extrapolated between two reports; at least this often they are compared again."""
 _USES = ("starting", "productive", "checkpointing", "replayed", "evaluating")
