@@ -12,8 +12,14 @@ from finetune_monitoring.drawing import draw
 from tests.support.monitored import history
 from tests.support.platform import ROOT
 
-CHOSEN = {"job": {"namespace": "team-b", "name": "big-sft"}}
-"""The dashboard Job shows a run on GPUs that lost a node and goes on; the others show everything."""
+VIEWS = {
+    "job": ("job", {"namespace": "team-b", "name": "big-sft"}),
+    "job-grpo": ("job", {"namespace": "team-b", "name": "support-bot"}),
+    "compare": ("compare", {}),
+    "fleet": ("fleet", {}),
+    "operator": ("operator", {}),
+}
+"""Picture -> dashboard and what is chosen on it. Job: a run on GPUs that lost a node and goes on; one that was paused and resumed."""
 
 
 def draw_all(folder: Path) -> list[Path]:
@@ -21,11 +27,10 @@ def draw_all(folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     made = []
     with tempfile.TemporaryDirectory() as scratch, history(Path(scratch)) as view:
-        for path, text in documents().items():
-            if path.endswith(".json"):
-                name = Path(path).stem
-                draw(json.loads(text), view, CHOSEN.get(name, {}), folder / f"{name}.png")
-                made.append(folder / f"{name}.png")
+        texts = {Path(path).stem: text for path, text in documents().items()}
+        for picture, (dashboard, chosen) in VIEWS.items():
+            draw(json.loads(texts[dashboard]), view, chosen, folder / f"{picture}.png")
+            made.append(folder / f"{picture}.png")
     return made
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,7 @@ from matplotlib.ticker import FuncFormatter
 
 from finetune_monitoring.formats import shown
 from finetune_monitoring.prometheus import Series
-from finetune_monitoring.view import Answer, Document, View, merged, name_of, substitute
+from finetune_monitoring.view import Answer, Document, View, crossed, merged, name_of, substitute
 
 COLOURS: Final[Mapping[str, str]] = {
     "blue": "#5794f2", "green": "#56a64b", "orange": "#ff780a", "red": "#e02f44", "text": "#24292e",
@@ -40,6 +41,8 @@ GAP: Final = 0.1
 """Around a panel, in grid units."""
 _BARE: Final = ("stat", "table")
 """Panels without axes."""
+_TIMED: Final = ("timeseries", "state-timeline")
+"""Panels over time, on which annotations are drawn."""
 _LEFT: Final[Mapping[str, float]] = {"stat": 0.2, "table": 0.2, "state-timeline": 2.6, "bargauge": 2.6}
 """Grid units left of the axes, where that is not the usual width of a number."""
 SHORT: Final = 0.05
@@ -50,6 +53,7 @@ DOTS_PER_INCH: Final = 100
 def draw(dashboard: Document, view: View, chosen: Mapping[str, str], target: Path) -> None:
     """Write a picture (PNG or SVG, by the name of ``target``)."""
     variables = view.variables(dashboard, chosen)
+    marks = view.marks(dashboard, variables)
     height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in dashboard["panels"]) + 2
     with mpl.rc_context({"font.size": 7, "axes.edgecolor": "#c7cbd1", "svg.hashsalt": dashboard["uid"], "font.family": "DejaVu Sans"}):
         figure = Figure(figsize=(24 * COLUMN_INCHES, height * ROW_INCHES), facecolor="#f4f5f5")
@@ -68,7 +72,11 @@ def draw(dashboard: Document, view: View, chosen: Mapping[str, str], target: Pat
             pad = _LEFT.get(panel["type"], 1.4) / place["w"]
             right = min(0.5, pad) if panel["type"] in _BARE else 0.4 / place["w"]
             inner = (left + width * pad, bottom + tall * 1.0 / place["h"], width * (1 - pad - right), tall * (1 - 2.2 / place["h"]))
-            _DRAW[panel["type"]](figure.add_axes(inner, facecolor="white"), panel, view.answers(panel, variables), view)
+            axes = figure.add_axes(inner, facecolor="white")
+            _DRAW[panel["type"]](axes, panel, view.answers(panel, variables), view)
+            if panel["type"] in _TIMED:
+                for mark in reversed(marks):
+                    axes.axvline(_date(mark.moment), color=COLOURS[mark.colour], linewidth=0.7, linestyle="--", alpha=0.7)
         figure.savefig(target, dpi=DOTS_PER_INCH, metadata={"Software": None} if target.suffix == ".png" else {"Date": None})
 
 
@@ -82,18 +90,31 @@ def _curves(axes: Axes, panel: Document, answers: list[Answer], view: View) -> N
     colours = [_colour(overrides.get(name), index) for index, (name, _) in enumerate(named)]
     custom = panel["fieldConfig"]["defaults"].get("custom", {})
     if custom.get("stacking", {}).get("mode") == "normal" and named:
-        moments = sorted({moment for _, series in named for moment, _ in series.points})
-        layers = [[dict(series.points).get(moment, 0.0) for moment in moments] for _, series in named]
+        moments = [view.start + number * view.step for number in range(round((view.end - view.start) / view.step) + 1)]
+        layers = [_at(series, moments) for _, series in named]
         axes.stackplot([_date(moment) for moment in moments], layers, labels=[name for name, _ in named], colors=colours, alpha=0.6)
     else:
         marker = "." if custom.get("showPoints") == "always" else ""
         for colour, (name, series) in zip(colours, named, strict=True):
-            axes.plot(
-                [_date(t) for t, _ in series.points], [v for _, v in series.points], label=name, color=colour, linewidth=1, marker=marker
-            )
+            points = list(_gapped(series, view))
+            axes.plot([_date(t) for t, _ in points], [v for _, v in points], label=name, color=colour, linewidth=1, marker=marker)
     _time_axis(axes, view)
     _value_axis(axes, _unit(panel))
     _legend(axes)
+
+
+def _at(series: Series, moments: Sequence[float]) -> list[float]:
+    """Values at moments of the grid; 0 where there is none."""
+    values = {round(moment, 3): value for moment, value in series.points}
+    return [values.get(round(moment, 3), 0.0) for moment in moments]
+
+
+def _gapped(series: Series, view: View) -> Iterator[tuple[float, float]]:
+    """Points, with a hole where none came for longer than a step: no line is drawn over it."""
+    for before, (moment, value) in zip((None, *series.points), series.points, strict=False):
+        if before is not None and moment - before[0] > 1.5 * view.step:
+            yield before[0] + view.step, math.nan
+        yield moment, value
 
 
 def _timeline(axes: Axes, panel: Document, answers: list[Answer], view: View) -> None:
@@ -149,17 +170,20 @@ def _bars(axes: Axes, panel: Document, answers: list[Answer], _view: View) -> No
 
 def _table(axes: Axes, panel: Document, answers: list[Answer], _view: View) -> None:
     axes.axis("off")
-    options = panel["transformations"][1]["options"]
-    renamed: dict[str, str] = options["renameByName"]
-    overrides = {o["matcher"]["options"]: {p["id"]: p["value"] for p in o["properties"]} for o in panel["fieldConfig"]["overrides"]}
-    columns = sorted((key for key in options["indexByName"]), key=options["indexByName"].__getitem__)
-    cells = [[_cell(row.get(key), overrides.get(renamed[key], {})) for key in columns] for row in merged(answers)]
+    first, organize = (each["options"] for each in panel["transformations"])
+    renamed: dict[str, str] = organize["renameByName"]
+    overrides = {o["matcher"]["options"]: {p["id"]: p["value"] for p in o["properties"]} for o in panel["fieldConfig"].get("overrides", [])}
+    if "rowField" in first:
+        (heading,) = renamed
+        columns, rows = crossed(merged(answers), (first["rowField"], first["columnField"], first["valueField"]), heading)
+    else:
+        columns, rows = sorted(organize["indexByName"], key=organize["indexByName"].__getitem__), merged(answers)
+    titles = [renamed.get(key, key) for key in columns]
+    cells = [[_cell(row.get(key), overrides.get(title, {})) for key, title in zip(columns, titles, strict=True)] for row in rows]
     if not cells:
         axes.text(0.5, 0.5, "no data", ha="center", va="center", color="#8e9297")
         return
-    table = axes.table(
-        [[text for text, _ in row] for row in cells], colLabels=[renamed[key] for key in columns], loc="upper left", cellLoc="left"
-    )
+    table = axes.table([[text for text, _ in row] for row in cells], colLabels=titles, loc="upper left", cellLoc="left")
     table.auto_set_font_size(value=False)
     table.set_fontsize(6.5)
     table.auto_set_column_width(list(range(len(columns))))

@@ -64,7 +64,7 @@ class Box(NamedTuple):
 
 def series(text: Text, box: Box, unit: str, *queries: Query, stacked: bool = False, points: bool = False) -> timeseries.Panel:
     """Values over time."""
-    panel = timeseries.Panel().line_width(1).fill_opacity(25 if stacked else 5).legend(_legend()).span_nulls(span_nulls=True)
+    panel = timeseries.Panel().line_width(1).fill_opacity(25 if stacked else 5).legend(_legend())
     if stacked:
         panel = panel.stacking(StackingConfig().mode(StackingMode.NORMAL).group("A")).draw_style(GraphDrawStyle.LINE)
     if points:
@@ -138,6 +138,16 @@ def rows(text: Text, box: Box, columns: Mapping[str, Query], *, names: Mapping[s
     ]
     panel = panel.transformations(transformations)
     return _finish(panel, text, box, "short", list(columns.values()), _Form(instant=True, table=True))
+
+
+def matrix(text: Text, box: Box, query: Query, labels: tuple[str, str, str], *, heading: str) -> table.Panel:
+    """A table out of three labels of a query: a row and a column for each value of the first two, the third in the cells."""
+    row, column, value = labels
+    transformations = [
+        DataTransformerConfig(id_val="groupingToMatrix", options={"rowField": row, "columnField": column, "valueField": value}),
+        DataTransformerConfig(id_val="organize", options={"renameByName": {f"{row}\\{column}": heading}}),
+    ]
+    return _finish(table.Panel().transformations(transformations), text, box, "none", [query], _Form(instant=True, table=True))
 
 
 def on_step(text: Text, box: Box, unit: str, *, step: str, value: str) -> xychart.Panel:

@@ -76,9 +76,31 @@ def age(metric: Metric, selector: str) -> str:
     return f"time() - {by_job(metric, selector)}"
 
 
-def phase_code(selector: str) -> str:
+def phase_code(selector: str, *keep: str) -> str:
     """The phase of each job as one series of numbers, see :data:`PHASE_CODES`."""
-    parts = (f"({by_job(metrics.JOB_PHASE, selector, phase=phase.value)} * {code})" for phase, code in PHASE_CODES.items())
+    parts = (f"({by_job(metrics.JOB_PHASE, selector, *keep, phase=phase.value)} * {code})" for phase, code in PHASE_CODES.items())
+    return " or ".join(parts)
+
+
+def duration(selector: str) -> str:
+    """Seconds from a job's creation to its end, or until now."""
+    created = by_job(metrics.JOB_CREATED, selector)
+    return f"({by_job(metrics.JOB_FINISHED, selector)} or {created} * 0 + time()) - {created}"
+
+
+def differences(selector: str) -> str:
+    """What jobs are not all configured alike in: a series for each job and parameter, with labels ``of``, ``parameter`` and ``value``."""
+    info = f"{metrics.JOB_INFO}{{{selector}}}"
+    names = ", ".join(f'"{name}"' for name in LABELS)
+    parts = []
+    for label in metrics.CONFIG_LABELS:
+        value = f'label_join({info}, "value", "", "{label}")'
+        named = f'label_join({value}, "of", "/", {names})'
+        title = label.replace("_", " ").capitalize()
+        parts.append(
+            f'max by (of, parameter, value) (label_replace({named}, "parameter", "{title}", "", "")) '
+            f"and on () (count(count by ({label}) ({info})) > 1)"
+        )
     return " or ".join(parts)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from itertools import pairwise
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from finetune_monitoring.prometheus import Prometheus, Series
 
@@ -17,6 +19,19 @@ _LABEL_VALUES = re.compile(r"label_values\((.+), (\w+)\)")
 
 class UnknownVariableError(LookupError):
     """A query uses a variable that the dashboard does not have."""
+
+
+MOST_POINTS: Final = 10_000
+"""Of a range query; Prometheus refuses more than 11,000."""
+
+
+class Mark(NamedTuple):
+    """A moment that an annotation marks."""
+
+    moment: float
+    annotation: str
+    title: str
+    colour: str
 
 
 class Answer(NamedTuple):
@@ -66,6 +81,19 @@ class View:
             for target in panel["targets"]
         ]
 
+    def marks(self, dashboard: Document, variables: Mapping[str, str]) -> list[Mark]:
+        """Moments at which the dashboard's annotations begin to have a value, oldest first."""
+        found = []
+        for each in dashboard["annotations"].get("list", []):
+            step = max(float(each["step"].removesuffix("s")), (self.end - self.start) / MOST_POINTS)
+            query = substitute(each["expr"], {**variables, **self.built_in})
+            for series in self.prometheus.range(query, self.start, self.end, step):
+                moments = [moment for moment, _ in series.points]
+                begun = (now for before, now in pairwise([-math.inf, *moments]) if now - before > 1.5 * step)
+                title = name_of(series, each["titleFormat"])
+                found += [Mark(moment, each["name"], title, each["iconColor"]) for moment in begun]
+        return sorted(found)
+
     def ask(self, expr: str, variables: Mapping[str, str], *, instant: bool) -> list[Series]:
         """Ask one query."""
         query = substitute(expr, {**variables, **self.built_in})
@@ -107,15 +135,27 @@ def name_of(series: Series, legend: str) -> str:
 
 
 def merged(answers: list[Answer]) -> list[dict[str, Any]]:
-    """Rows of a table: what the transformation ``merge`` makes of answers, by time and labels."""
+    """Rows of a table: what the transformation ``merge`` makes of answers, by time and the labels that all of them have."""
     table: dict[tuple[object, ...], dict[str, Any]] = {}
+    names = [set(series.labels) for answer in answers for series in answer.series]
+    shared = sorted(set.intersection(*names)) if names else []
     for answer in answers:
         for series in answer.series:
             for moment, value in series.points:
-                key = (moment, *sorted(series.labels.items()))
+                key = (moment, *(series.labels[name] for name in shared))
                 column = f"Value #{answer.ref}" if len(answers) > 1 else "Value"
-                table.setdefault(key, {"Time": moment, **series.labels})[column] = value
+                table.setdefault(key, {"Time": moment}).update({**series.labels, column: value})
     return list(table.values())
+
+
+def crossed(rows: list[dict[str, Any]], labels: tuple[str, str, str], heading: str) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns and rows of a table: what the transformation ``groupingToMatrix`` makes of rows; ``heading``: name of the first column."""
+    row, column, value = labels
+    columns = dict.fromkeys(each[column] for each in rows)
+    table: dict[str, dict[str, Any]] = {}
+    for each in rows:
+        table.setdefault(each[row], {heading: each[row]})[each[column]] = each[value]
+    return [heading, *columns], list(table.values())
 
 
 def _seconds(value: float) -> str:

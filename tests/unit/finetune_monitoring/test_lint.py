@@ -143,8 +143,8 @@ UNSEEN = {
     str(metric)
     for metric in (
         metrics.TOKENS_TOTAL, metrics.TOTAL_STEPS, metrics.JOB_TOTAL_STEPS, metrics.ATTEMPT, metrics.RUN, metrics.JOB_RUN, metrics.PHASE,
-        metrics.CHECKPOINT_LAST_STEP, metrics.CHECKPOINT_LAST_SUCCESS, metrics.JOB_TOKENS_PER_SECOND, metrics.JOB_PODS, metrics.JOB_CREATED,
-        metrics.JOB_STARTED, metrics.JOB_FINISHED, metrics.JOBS, metrics.TRANSITIONS, metrics.OPERATOR_INFO, metrics.STALLED,
+        metrics.CHECKPOINT_LAST_STEP, metrics.CHECKPOINT_LAST_SUCCESS, metrics.JOB_TOKENS_PER_SECOND, metrics.JOB_PODS,
+        metrics.JOB_STARTED, metrics.JOBS, metrics.TRANSITIONS, metrics.OPERATOR_INFO, metrics.STALLED,
         metrics.MISSING_PARTS,
     )
 }  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -15,9 +14,9 @@ from finetune_api.colours import PHASE_COLOUR
 from finetune_api.models.status import Phase
 from finetune_monitoring.documents import documents
 from finetune_monitoring.queries import PHASE_CODES, phase_code
-from finetune_monitoring.view import View, merged, panels
+from finetune_monitoring.view import View, crossed, merged, name_of, panels
 from tests.support.monitored import history, live
-from tests.support.scene import cast
+from tests.support.scene import DURATION, HOUR, cast
 
 DASHBOARDS: dict[str, dict[str, Any]] = {
     path.rpartition("/")[2].removesuffix(".json"): json.loads(text) for path, text in documents().items() if path.endswith(".json")
@@ -65,11 +64,11 @@ def test_every_query_returns_data_from_history(past: View) -> None:
 def test_annotations_mark_phases_and_attempts(past: View) -> None:
     dashboard = DASHBOARDS["job"]
     variables = past.variables(dashboard, CHOSEN)
-    fine = replace(past, points=int((past.end - past.start) / past.scrape_seconds))
-    phases, attempts = (fine.ask(each["expr"], variables, instant=False) for each in dashboard["annotations"]["list"])
-    entered = {series.labels["phase"] for series in phases}
-    assert {"Queued", "Starting", "Training"} <= entered
-    assert [max(value for _, value in series.points) for series in attempts] == [2]
+    marks = past.marks(dashboard, variables)
+    entered = [mark.title for mark in marks if mark.annotation == "Phases"]
+    assert entered == ["Validating", "Queued", "Starting", "Training", "Starting", "Starting", "Training"]
+    assert [mark.title for mark in marks if mark.annotation == "Attempts"] == ["New attempt", "New attempt"]
+    assert [mark.moment for mark in marks] == sorted(mark.moment for mark in marks)
 
 
 def test_phases_have_the_colours_of_the_command_line() -> None:
@@ -140,9 +139,48 @@ def test_the_tables_have_a_row_per_job(past: View) -> None:
     for title in ("Configuration", "Outcome"):
         rows = merged(past.answers(by_title[title], variables))
         assert {row["finetune_job"] for row in rows} == {"chat-lora", "chat-lora-hot", "support-bot", "big-sft", "capped", "next-in-line"}
+        if title == "Outcome":
+            outcomes = {row["finetune_job"]: (row["reason"], row["Value #B"]) for row in rows}
+    assert outcomes["chat-lora-hot"] == ("LossDiverged", 1.5 * HOUR - 120)
+    assert outcomes["capped"] == ("LimitReached", DURATION - 600)
     rates = {row["finetune_job"]: row["learning_rate"] for row in merged(past.answers(by_title["Configuration"], variables))}
     assert rates["chat-lora"] == "0.0002"
     assert rates["chat-lora-hot"] == "0.02"
+
+
+def test_differences_leave_out_what_is_equal(past: View) -> None:
+    """U-02: of jobs with one data set and one model, what sets them apart; nothing for a job on its own."""
+    dashboard = DASHBOARDS["compare"]
+    panel = next(panel for panel in panels(dashboard) if panel["title"] == "Differences")
+
+    def table(names: str) -> tuple[list[str], dict[str, dict[str, str]]]:
+        variables = past.variables(dashboard, {"namespace": ".+", "name": names})
+        matrix = panel["transformations"][0]["options"]
+        labels = (matrix["rowField"], matrix["columnField"], matrix["valueField"])
+        columns, rows = crossed(merged(past.answers(panel, variables)), labels, "Parameter")
+        return columns, {row.pop("Parameter"): row for row in rows}
+
+    assert table("chat-lora|chat-lora-hot") == (
+        ["Parameter", "team-a/chat-lora", "team-a/chat-lora-hot"],
+        {"Learning rate": {"team-a/chat-lora": "0.0002", "team-a/chat-lora-hot": "0.02"}},
+    )
+    columns, rows = table(".+")
+    assert set(rows) == {"Method", "Learning rate", "Replicas"}
+    assert len(columns) == 7
+    assert table("chat-lora") == (["Parameter"], {})
+
+
+def test_the_fleet_tells_limits_and_failures_of_its_namespaces(past: View) -> None:
+    by_title = {panel["title"]: panel for panel in panels(DASHBOARDS["fleet"])}
+
+    def values(title: str, namespace: str) -> list[tuple[str, float]]:
+        (answer,) = past.answers(by_title[title], past.variables(DASHBOARDS["fleet"], {"namespace": namespace}))
+        return [(name_of(series, answer.legend), series.last) for series in answer.series]
+
+    assert values("Failed jobs by class", "team-a") == [("LossDiverged", 1)]
+    assert values("Failed jobs by class", "team-b") == []
+    assert [value for _, value in values("At their limits", "team-b")] == [1]
+    assert [value for _, value in values("At their limits", "team-a")] == [0]
 
 
 def test_gpu_hours_and_costs_leave_out_jobs_on_cpu(past: View) -> None:

@@ -10,7 +10,7 @@ from finetune_api.contract import metrics as m
 from finetune_monitoring import panels as p
 from finetune_monitoring.dashboards.frame import PRICE, frame, name, namespace, price, row
 from finetune_monitoring.panels import JOB_LEGEND, Box, Query, Text
-from finetune_monitoring.queries import BY_JOB, ONE_JOB, by_job, phase_code, total
+from finetune_monitoring.queries import BY_JOB, ONE_JOB, by_job, differences, duration, phase_code, total
 from finetune_monitoring.variables import datasource
 
 WHOLE: Final = Box(24, 7)
@@ -33,7 +33,8 @@ def build() -> Dashboard:
 def tables(dashboard: Dashboard) -> Dashboard:
     """What was trained and what came out."""
     outcomes = {
-        "Phase": Query(phase_code(ONE_JOB)),
+        "Phase": Query(phase_code(ONE_JOB, "reason")),
+        "Duration": Query(duration(ONE_JOB)),
         "Done": Query(by_job(m.JOB_PROGRESS, ONE_JOB)),
         "Step": Query(by_job(m.JOB_STEP, ONE_JOB)),
         "Loss": Query(by_job(m.JOB_LOSS, ONE_JOB)),
@@ -48,15 +49,22 @@ def tables(dashboard: Dashboard) -> Dashboard:
     return row(
         dashboard,
         "Configuration and outcome",
+        p.matrix(
+            Text("Differences", "Only what is not the same in all jobs chosen"),
+            WHOLE,
+            Query(differences(ONE_JOB)),
+            ("parameter", "of", "value"),
+            heading="Parameter",
+        ),
         p.rows(
             Text("Configuration", "As resolved from job, preset and defaults"), WHOLE, {"Jobs": Query(config)}, names=headings, units={}
         ),
         p.rows(
-            Text("Outcome", "From the job's status: also of jobs whose pods are gone"),
+            Text("Outcome", "From the job's status: also of jobs whose pods are gone. Reason: why it failed or rests"),
             WHOLE,
             outcomes,
-            names=JOB_NAMES,
-            units={"Done": "percentunit", "GPU time": "dtdurations"},
+            names=JOB_NAMES | {"reason": "Reason"},
+            units={"Done": "percentunit", "Duration": "dtdurations", "GPU time": "dtdurations"},
         ),
     )
 
@@ -69,6 +77,8 @@ def on_step(dashboard: Dashboard) -> Dashboard:
         "Evaluation loss": ("Evaluation loss over optimizer steps", "none", m.EVAL_LOSS),
         "Learning rate": ("Learning rate over optimizer steps", "sci", m.LEARNING_RATE),
         "Gradient norm": ("Gradient norm before clipping over optimizer steps", "none", m.GRAD_NORM),
+        "Reward": ("Mean score of the answers over optimizer steps; methods grpo and reward", "none", m.REWARD_MEAN),
+        "Distance to the reference": ("How far the model has moved over optimizer steps; methods grpo and kto", "none", m.KL),
     }
     panels = (
         p.on_step(Text(title, description), HALF, unit, step=step, value=by_job(metric, ONE_JOB))

@@ -6,6 +6,7 @@ from typing import Final
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
+from finetune_api.constants import LIMIT_REACHED
 from finetune_api.contract import metrics as m
 from finetune_api.models.status import Phase
 from finetune_monitoring import panels as p
@@ -15,6 +16,7 @@ from finetune_monitoring.queries import IN_NAMESPACES, age, by_job, increase, ph
 from finetune_monitoring.variables import datasource
 
 SMALL: Final = Box(4, 4)
+SMALLER: Final = Box(3, 4)
 THIRD: Final = Box(8)
 HALF: Final = Box(12)
 WAITING: Final = f"{Phase.PENDING}|{Phase.VALIDATING}|{Phase.QUEUED}|{Phase.STARTING}|{Phase.RESUMING}"
@@ -32,9 +34,9 @@ def build() -> Dashboard:
     return dashboard
 
 
-def count(phases: str) -> Query:
+def count(phases: str, **reason: str) -> Query:
     """Jobs that are in one of these phases now; 0 when there is none."""
-    return Query(f"count({by_job(m.JOB_PHASE, IN_NAMESPACES, phase=phases)}) or vector(0)")
+    return Query(f"count({by_job(m.JOB_PHASE, IN_NAMESPACES, phase=phases, **reason)}) or vector(0)")
 
 
 def now(dashboard: Dashboard) -> Dashboard:
@@ -44,9 +46,12 @@ def now(dashboard: Dashboard) -> Dashboard:
     return row(
         dashboard,
         "Jobs",
-        p.number(Text("Running", "Training, evaluating or exporting"), SMALL, "none", count(RUNNING)),
-        p.number(Text("Waiting", "For a check, a queue or pods"), SMALL, "none", count(WAITING)),
-        p.number(Text("Paused", "By their users or by a limit"), SMALL, "none", count(f"{Phase.PAUSED}|{Phase.STOPPED}")),
+        p.number(Text("Running", "Training, evaluating or exporting"), SMALLER, "none", count(RUNNING)),
+        p.number(Text("Waiting", "For a check, a queue or pods"), SMALLER, "none", count(WAITING)),
+        p.number(Text("Paused", "By their users or by a limit"), SMALLER, "none", count(f"{Phase.PAUSED}|{Phase.STOPPED}")),
+        p.number(
+            Text("At their limits", "Paused because spec.limits are used up"), SMALLER, "none", count(Phase.PAUSED, reason=LIMIT_REACHED)
+        ),
         p.alarm(Text("Failed", "Need someone"), SMALL, "none", count(Phase.FAILED), orange=1, red=5),
         p.number(
             Text("GPUs in use", "Of the trainer pods that exist now"), SMALL, "none", Query(f"sum({by_job(m.JOB_GPUS, IN_NAMESPACES)})")
@@ -57,14 +62,20 @@ def now(dashboard: Dashboard) -> Dashboard:
             "none",
             Query(f"count({select(m.JOB_WARNING, IN_NAMESPACES)}) or vector(0)"),
         ),
-        p.by_phase(Text("Jobs by phase", "Over time"), HALF, Query(per_phase, "{{phase}}")),
+        p.by_phase(Text("Jobs by phase", "Over time"), THIRD, Query(per_phase, "{{phase}}")),
         p.series(
-            Text("Attempts that ended", "By outcome: a failure class, or how the job was told to end"),
-            HALF,
+            Text("Attempts that ended", "In all namespaces, by outcome: a failure class, or how the job was told to end"),
+            THIRD,
             "short",
             # Every outcome has a series; shown are those of the time before.
             Query(f"{ended} and on (outcome) {increase(m.ATTEMPTS_ENDED, by=('outcome',))} > 0", "{{outcome}}"),
             stacked=True,
+        ),
+        p.bars(
+            Text("Failed jobs by class", "Jobs that are Failed now, by the class of the failure"),
+            THIRD,
+            "none",
+            Query(f"count by (reason) ({by_job(m.JOB_PHASE, IN_NAMESPACES, 'reason', phase=Phase.FAILED)})", "{{reason}}"),
         ),
     )
 
@@ -136,7 +147,7 @@ def gpus(dashboard: Dashboard) -> Dashboard:
 def jobs(dashboard: Dashboard) -> Dashboard:
     """The list of all jobs."""
     columns = {
-        "Phase": Query(phase_code(IN_NAMESPACES)),
+        "Phase": Query(phase_code(IN_NAMESPACES, "reason")),
         "Done": Query(by_job(m.JOB_PROGRESS, IN_NAMESPACES)),
         "Loss": Query(by_job(m.JOB_LOSS, IN_NAMESPACES)),
         "Time left": Query(by_job(m.JOB_ETA, IN_NAMESPACES)),
@@ -146,5 +157,5 @@ def jobs(dashboard: Dashboard) -> Dashboard:
         "Checkpoint age": Query(age(m.JOB_CHECKPOINT_TIME, IN_NAMESPACES)),
     }
     units = {"Done": "percentunit", "Time left": "s", "Last sign of life": "s", "Checkpoint age": "s"}
-    names = {"finetune_namespace": "Namespace", "finetune_job": "Job"}
+    names = {"finetune_namespace": "Namespace", "finetune_job": "Job", "reason": "Reason"}
     return row(dashboard, "List", p.rows(Text("All jobs", "From the status of each job"), Box(24, 10), columns, names=names, units=units))
