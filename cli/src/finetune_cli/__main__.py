@@ -20,7 +20,17 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Look": (look.watch, look.describe, look.curve, look.models, look.datasets, results.artifacts, results.download, evaluate.evaluate),
+    "Look": (
+        look.watch,
+        look.describe,
+        look.logs,
+        look.curve,
+        look.models,
+        look.datasets,
+        results.artifacts,
+        results.download,
+        evaluate.evaluate,
+    ),
     "Change": (act.pause, act.resume, act.stop, act.cancel, act.retry, act.checkpoint, act.promote),
     "Without a cluster": (check.validate, check.plan, local.run_local),
 }

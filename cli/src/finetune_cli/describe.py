@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from finetune_api.models.estimate import MemoryEstimate, TrainingEstimate
 from finetune_api.models.status import AttemptStatus, CheckpointStatus, Condition, FailureStatus, Phase, UsageStatus
+from finetune_api.resolve import flatten
 from finetune_cli.job import Job
 from finetune_cli.terminal import format_bytes, format_duration
 from finetune_cli.view import render_bar, render_phase
@@ -20,6 +22,8 @@ GOOD_WHEN_FALSE = frozenset({"Reconciling", "Stalled", "Suspended", "Failed", "E
 """Condition types whose True asks for attention, or at least is no good news."""
 
 GIB = 2**30
+_SHOWN_ABOVE = frozenset({"model.uri", "dataset.uri", "replicas"})
+"""Fields of a job that the head of its description has."""
 
 
 def render_job(job: Job) -> RenderableType:
@@ -28,6 +32,7 @@ def render_job(job: Job) -> RenderableType:
     parts: list[RenderableType] = [_render_head(job), Text(), render_bar(job)]
     if status.failure is not None and job.phase is Phase.FAILED:
         parts.append(_render_failure(status.failure))
+    parts += [Text(), _render_configuration(job)]
     if status.checkpoints.recent:
         best = status.checkpoints.best
         parts += [Text(), _render_checkpoints(status.checkpoints.recent, best.step if best else None, status.output_uri or "")]
@@ -84,7 +89,24 @@ def _render_head(job: Job) -> Table:
         head.add_row("Result", Text(status.artifacts.final_uri, style="green"))
     for output in status.artifacts.outputs:
         head.add_row(output.name or output.type, Text(output.uri, style="green"))
+    if status.dashboard_url:
+        head.add_row("Dashboard", status.dashboard_url)
     return head
+
+
+def _render_configuration(job: Job) -> RenderableType:
+    """Every value the job runs with (A-08): those that somebody chose in a table, the defaults in a line below it."""
+    table = _table("Configuration", "field", "value", "set by")
+    for path, value in flatten(job.spec).items():
+        if path not in _SHOWN_ABOVE:
+            table.add_row(path, value if isinstance(value, str) else json.dumps(value), "job")
+    defaults = []
+    for path, resolved in job.status.resolved.items():
+        if resolved.source == "default":
+            defaults.append(f"{path}={resolved.value}")
+        else:
+            table.add_row(path, resolved.value, f"{resolved.source} {resolved.name}" if resolved.name else resolved.source)
+    return Group(table, Text(f"Defaults: {', '.join(defaults)}", style="dim")) if defaults else table
 
 
 def _memory(estimate: MemoryEstimate) -> str:
@@ -146,7 +168,7 @@ def _render_checkpoints(checkpoints: list[CheckpointStatus], best_step: int | No
 
 
 def _render_attempts(attempts: list[AttemptStatus]) -> Table:
-    table = _table("Attempts", "attempt", "run", "why", "steps", "lost steps", "started", "outcome")
+    table = _table("Attempts", "attempt", "run", "why", "steps", "lost steps", "started", "ended", "outcome", "exit code")
     for attempt in reversed(attempts):
         table.add_row(
             "" if attempt.attempt is None else str(attempt.attempt),
@@ -155,7 +177,9 @@ def _render_attempts(attempts: list[AttemptStatus]) -> Table:
             f"{attempt.from_step} → {'' if attempt.to_step is None else attempt.to_step}",
             str(attempt.lost_steps or ""),
             attempt.started_at,
+            attempt.ended_at or "",
             attempt.outcome or "running",
+            "" if attempt.exit_code is None else str(attempt.exit_code),
         )
     return table
 

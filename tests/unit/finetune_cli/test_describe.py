@@ -96,3 +96,36 @@ def test_the_estimated_length_is_shown() -> None:
     )
     unknown = {"steps": 250, "stopBy": "epochs"}
     assert "250 optimizer steps (training.epochs)" in shown(make_job("Starting", estimate={"training": unknown}))
+
+
+def test_describe_shows_every_value_the_job_runs_with() -> None:
+    """A-07, A-08: what the job wrote, what preset or Dataset decided, and all defaults; where it is seen live."""
+    job = make_job(
+        spec={"training": {"learningRate": 2e-4}, "suspend": False},
+        resolved={
+            "training.batchSize": {"value": "4", "source": "preset"},
+            "dataset.format": {"value": "messages", "source": "dataset", "name": "support"},
+            "training.seed": {"value": "42"},
+            "adapter.rank": {"value": "16"},
+        },
+        dashboardURL="https://grafana.example/d/finetune-job?var-name=demo",
+    )
+    text = shown(job)
+    rows = {tuple(line.split()) for line in text.splitlines()}
+    assert {
+        ("training.learningRate", "0.0002", "job"),
+        ("training.batchSize", "4", "preset"),
+        ("dataset.format", "messages", "dataset", "support"),
+        ("Dashboard", "https://grafana.example/d/finetune-job?var-name=demo"),
+    } <= rows
+    assert "Defaults: training.seed=42, adapter.rank=16" in text
+
+
+def test_describe_shows_how_each_attempt_ended() -> None:
+    """T-06."""
+    started, ended = "2026-11-01T12:00:00Z", "2026-11-01T12:07:00Z"
+    failed = {"run": 1, "attempt": 1, "reason": "Created", "startedAt": started, "endedAt": ended, "outcome": "OOMKilled", "exitCode": 137}
+    running = {"run": 2, "attempt": 2, "reason": "Retried", "startedAt": ended}
+    rows = [tuple(line.split()) for line in shown(make_job(attempts=[failed, running])).splitlines()]
+    assert ("1", "1", "Created", "0", "→", started, ended, "OOMKilled", "137") in rows
+    assert ("2", "2", "Retried", "0", "→", ended, "running") in rows

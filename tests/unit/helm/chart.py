@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import pytest
 import yaml
 
 from finetune_cluster.home import Home
+from finetune_operator.settings import Settings
 
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "helm" / "finetune-operator"
@@ -193,3 +195,15 @@ def containers(spec: Manifest) -> list[Manifest]:
 def environment(container: Manifest) -> dict[str, str]:
     """Plain environment variables of a container."""
     return {variable["name"]: variable["value"] for variable in container["env"] if "value" in variable}
+
+
+def operator_settings(monkeypatch: pytest.MonkeyPatch, manifests: list[Manifest]) -> Settings:
+    """What the operator makes of the environment of its container."""
+    (deployment,) = (m for m in of_kind(manifests, "Deployment") if m["metadata"]["labels"]["app.kubernetes.io/component"] == "operator")
+    variables = environment(deployment["spec"]["template"]["spec"]["containers"][0])
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("FINETUNE_OPERATOR_IDENTITY", "pod-0")
+    known = {f"FINETUNE_OPERATOR_{name.upper()}" for name in Settings.model_fields}
+    assert {name for name in variables if name.startswith("FINETUNE_OPERATOR_")} <= known, "variables the operator does not read"
+    return Settings()

@@ -4,20 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from finetune_operator.settings import Settings
-from tests.unit.helm.chart import MATRIX, NAMESPACE, Helm, Manifest, Values, environment, of_kind, one, pod_specs
-
-
-def operator_settings(monkeypatch: pytest.MonkeyPatch, manifests: list[Manifest]) -> Settings:
-    """What the operator makes of the environment of its container."""
-    (deployment,) = (m for m in of_kind(manifests, "Deployment") if m["metadata"]["labels"]["app.kubernetes.io/component"] == "operator")
-    variables = environment(deployment["spec"]["template"]["spec"]["containers"][0])
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("FINETUNE_OPERATOR_IDENTITY", "pod-0")
-    known = {f"FINETUNE_OPERATOR_{name.upper()}" for name in Settings.model_fields}
-    assert {name for name in variables if name.startswith("FINETUNE_OPERATOR_")} <= known, "variables the operator does not read"
-    return Settings()
+from tests.unit.helm.chart import MATRIX, NAMESPACE, Helm, Manifest, Values, of_kind, one, operator_settings, pod_specs
 
 
 def test_settings_are_valid_in_every_case(monkeypatch: pytest.MonkeyPatch, case: tuple[str, Values], manifests: list[Manifest]) -> None:

@@ -1,8 +1,12 @@
-"""watch, describe, curve, models, datasets: looking at a job, and at what there is to start from."""
+"""watch, describe, logs, curve, models, datasets: looking at a job, and at what there is to start from."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +18,7 @@ from finetune_cli.curve import Curve, draw_curve, read_curve, summarise_curve
 from finetune_cli.datasets import is_ready, render_datasets
 from finetune_cli.describe import render_job
 from finetune_cli.errors import CliError
+from finetune_cli.logs import archived_lines, is_live, live_lines, of_rank
 from finetune_cli.models import render_models
 from finetune_cli.options import Context, Kubeconfig, Name, Namespace, open_target
 from finetune_cli.store import job_store, open_store
@@ -56,6 +61,39 @@ def curve(
             print_curve(read_curve(store), Console())
     else:
         raise CliError("name a job, or a store with --uri")
+
+
+def logs(  # noqa: PLR0913, PLR0917  # the options of a command
+    name: Name,
+    attempt: Annotated[
+        int | None, typer.Option(min=1, help="Of this attempt. Default: the pods that are there, else the last attempt.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines until the pods end.")] = False,
+    rank: Annotated[int | None, typer.Option(min=0, help="What this rank printed only.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.", metavar="FILE")] = None,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Show what a job's pods print, also of attempts whose pods are gone."""
+    cluster, ref = open_target(name, namespace, kubeconfig, context)
+    job = cluster.job(ref)
+    if is_live(job, attempt):
+        _show(live_lines(job, cluster.access, follow=follow), rank, output)
+    elif follow:
+        raise CliError(
+            f"{ref} has no pods of this attempt to follow; its phase is {job.phase}", advice="Without --follow the archive is read."
+        )
+    else:
+        with job_store(job, cluster) as store:
+            _show(archived_lines(store, attempt), rank, output)
+
+
+def _show(lines: Iterator[str], rank: int | None, output: Path | None) -> None:
+    """Print lines, as they come, or write them to a file."""
+    with nullcontext(sys.stdout) if output is None else output.open("w", encoding="utf-8") as file:
+        for line in lines if rank is None else of_rank(lines, rank):
+            print(line, file=file, flush=True)
 
 
 def models(kubeconfig: Kubeconfig = None, context: Context = None) -> None:

@@ -32,6 +32,7 @@ SAMPLES = "samples.json"
 PROMPTS = "prompts.json"
 """The prompts of those rows, and of rows of the evaluation data, as the model sees them."""
 FINAL_PREFIX = "final"
+LOG_PREFIX = "logs/"
 EXPORTS = "final/export.json"
 ANSWERS = "final/samples.json"
 
@@ -72,7 +73,13 @@ def metrics_key(attempt: int) -> str:
 
 def log_key(attempt: int, pod: int) -> str:
     """Key of the archived log of a pod in an attempt."""
-    return f"logs/attempt-{attempt}/pod-{pod}.log"
+    return f"{LOG_PREFIX}attempt-{attempt}/pod-{pod}.log"
+
+
+def parse_log_key(key: str) -> tuple[int, int] | None:
+    """(attempt, pod) of the key of a log, None for any other key."""
+    match = re.fullmatch(rf"{LOG_PREFIX}attempt-([1-9][0-9]*)/pod-([0-9]+)\.log", key)
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def prepared_prefix(key: str) -> str:
