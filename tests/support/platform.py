@@ -91,18 +91,26 @@ class Kubectl:
         """Kubectl apply of objects."""
         self("apply", "-f", "-", stdin=yaml.safe_dump_all(documents))
 
-    @contextlib.contextmanager
-    def port_forward(self, target: str, port: int) -> Iterator[int]:
+    def port_forward(self, target: str, port: int) -> contextlib.AbstractContextManager[int]:
         """Forward a local port to ``target``; yields the local port."""
+        return self._serving("port-forward", target, f":{port}")
+
+    def proxy(self) -> contextlib.AbstractContextManager[int]:
+        """Serve the API server on a local port, without a password; yields the port."""
+        return self._serving("proxy", "--port=0")
+
+    @contextlib.contextmanager
+    def _serving(self, *arguments: str) -> Iterator[int]:
+        """Run a kubectl that says on which local port it listens."""
         process = subprocess.Popen(
-            ["kubectl", "-n", self.namespace, "port-forward", target, f":{port}"],
+            ["kubectl", "-n", self.namespace, *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self.environment,
         )  # fmt: skip
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
             match = re.search(r"127\.0\.0\.1:(\d+)", line)
-            assert match, f"port-forward to {target}: {line}"
+            assert match, f"kubectl {' '.join(arguments)}: {line}"
             yield int(match[1])
         finally:
             process.terminate()

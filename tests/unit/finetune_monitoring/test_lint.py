@@ -11,12 +11,9 @@ import promql_parser
 import pytest
 
 from finetune_api.contract import metrics
-from finetune_monitoring.documents import documents
 from finetune_monitoring.view import panels, substitute
+from tests.support.dashboards import DASHBOARDS
 
-DASHBOARDS = {
-    path.rpartition("/")[2].removesuffix(".json"): json.loads(text) for path, text in documents().items() if path.endswith(".json")
-}
 WITHOUT_TARGET_LABELS = {
     "job": "chosen by namespace and name of the FineTuneJob: its series come from the operator and from pods that come and go",
     "compare": "as job",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
@@ -12,15 +11,12 @@ import pytest
 
 from finetune_api.colours import PHASE_COLOUR
 from finetune_api.models.status import Phase
-from finetune_monitoring.documents import documents
 from finetune_monitoring.queries import PHASE_CODES, phase_code
-from finetune_monitoring.view import View, crossed, merged, name_of, panels
+from finetune_monitoring.view import Document, View, crossed, merged, name_of, panels
+from tests.support.dashboards import DASHBOARDS, empty_panels
 from tests.support.monitored import history, live
 from tests.support.scene import DURATION, HOUR, cast
 
-DASHBOARDS: dict[str, dict[str, Any]] = {
-    path.rpartition("/")[2].removesuffix(".json"): json.loads(text) for path, text in documents().items() if path.endswith(".json")
-}
 CHOSEN = {"namespace": "team-b", "name": "big-sft"}
 """For the dashboard Job: a run on GPUs that lost a node and goes on."""
 GRPO, DPO = {"namespace": "team-b", "name": "support-bot"}, {"namespace": "team-b", "name": "capped"}
@@ -42,23 +38,13 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[View]:
         yield view
 
 
-def empty_panels(view: View) -> list[str]:
-    """Queries without an answer."""
-    found = []
-    for name, dashboard in DASHBOARDS.items():
-        for panel in panels(dashboard):
-            variables = view.variables(dashboard, OF_A_METHOD.get(panel["title"], CHOSEN) if name == "job" else {})
-            found += [f"{name}/{panel['title']}/{answer.ref}" for answer in view.answers(panel, variables) if not answer.series]
-    return found
-
-
 def test_every_query_returns_data_from_scraped_pages(scraped: View) -> None:
     """Issue 6: jobs that run, wait, were paused, resumed, failed, finished; scraped from the collectors of operator and supervisor."""
-    assert empty_panels(scraped) == []
+    assert empty_panels(scraped, CHOSEN, OF_A_METHOD) == []
 
 
 def test_every_query_returns_data_from_history(past: View) -> None:
-    assert empty_panels(past) == []
+    assert empty_panels(past, CHOSEN, OF_A_METHOD) == []
 
 
 def test_annotations_mark_phases_and_attempts(past: View) -> None:
@@ -86,7 +72,7 @@ def test_phases_have_the_colours_of_the_command_line() -> None:
     assert drawn == {phase.value: PHASE_COLOUR[phase].value for phase in Phase}
 
 
-def phase_options(panel: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def phase_options(panel: Document) -> Iterator[dict[str, Any]]:
     """Tables of names and colours of a panel."""
     properties = (each for override in panel["fieldConfig"].get("overrides", []) for each in override["properties"])
     for mappings in (panel["fieldConfig"]["defaults"].get("mappings"), *(e["value"] for e in properties if e["id"] == "mappings")):
@@ -139,8 +125,7 @@ def test_the_tables_have_a_row_per_job(past: View) -> None:
     for title in ("Configuration", "Outcome"):
         rows = merged(past.answers(by_title[title], variables))
         assert {row["finetune_job"] for row in rows} == {"chat-lora", "chat-lora-hot", "support-bot", "big-sft", "capped", "next-in-line"}
-        if title == "Outcome":
-            outcomes = {row["finetune_job"]: (row["reason"], row["Value #B"]) for row in rows}
+    outcomes = {row["finetune_job"]: (row["reason"], row["Value #B"]) for row in merged(past.answers(by_title["Outcome"], variables))}
     assert outcomes["chat-lora-hot"] == ("LossDiverged", 1.5 * HOUR - 120)
     assert outcomes["capped"] == ("LimitReached", DURATION - 600)
     rates = {row["finetune_job"]: row["learning_rate"] for row in merged(past.answers(by_title["Configuration"], variables))}

@@ -55,7 +55,8 @@ def port_names(pod: Manifest) -> dict[str, int]:
 
 
 def selected(selector: Manifest, labels: dict[str, str]) -> bool:
-    return selector["matchLabels"].items() <= labels.items()
+    wanted: dict[str, str] = selector["matchLabels"]
+    return wanted.items() <= labels.items()
 
 
 def alerts_of(manifests: list[Manifest]) -> dict[str, Manifest]:
@@ -90,14 +91,14 @@ def test_in_namespaced_mode_the_pod_monitor_looks_where_jobs_are(helm: Helm) -> 
     assert monitor["spec"]["namespaceSelector"] == {"matchNames": [NAMESPACE, "team-a", "team-b"]}
 
 
-def annotations(metadata: dict[str, Any]) -> dict[str, str]:
+def scraped_at(metadata: dict[str, Any]) -> dict[str, str]:
     """Those by which a Prometheus without its operator finds pods."""
     return {key: value for key, value in metadata.get("annotations", {}).items() if key.startswith("prometheus.io/")}
 
 
 def test_scrape_annotations_lead_to_ports_that_are_there(default_manifests: list[Manifest]) -> None:
     for pod in (operator_pod(default_manifests), trainer_pod()):
-        found = annotations(pod["metadata"])
+        found = scraped_at(pod["metadata"])
         assert (found["prometheus.io/scrape"], found["prometheus.io/path"]) == ("true", "/metrics")
         assert int(found["prometheus.io/port"]) in port_names(pod).values()
 
@@ -105,10 +106,10 @@ def test_scrape_annotations_lead_to_ports_that_are_there(default_manifests: list
 def test_without_scrape_annotations_no_pod_has_any(monitored: list[Manifest]) -> None:
     """Nothing is scraped twice beside the monitors: neither the operator nor, as its setting says, the trainers."""
     operator = operator_pod(monitored)
-    assert annotations(operator["metadata"]) == {}
+    assert scraped_at(operator["metadata"]) == {}
     setting = environment(operator["spec"]["containers"][0])["FINETUNE_OPERATOR_SCRAPE_ANNOTATIONS"]
     settings = PlanSettings.model_validate({**SETTINGS.model_dump(), "scrape_annotations": setting})
-    assert annotations(trainer_pod(settings)["metadata"]) == {}
+    assert scraped_at(trainer_pod(settings)["metadata"]) == {}
 
 
 def test_rules_have_the_labels_of_the_installation(monitored: list[Manifest]) -> None:
