@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,26 +38,38 @@ OF_A_METHOD: Final = {"Reward": "short-names", "Distance to the reference": "sho
 """Panels that show something for jobs of some methods alone, and such a job."""
 
 
-def by_annotations(kubeconfig: Path, port: int, *namespaces: str) -> dict[str, Any]:
-    """Pods that say where their metrics are (prometheus.io/*), as people scrape them, but through the API server's proxy."""
-    meta, annotation = "__meta_kubernetes_pod", "__meta_kubernetes_pod_annotation_prometheus_io"
-    page = [f"{meta}_name", f"{annotation}_port", f"{annotation}_path"]
-    return {
-        "job_name": "pods",
-        "kubernetes_sd_configs": [{"role": "pod", "kubeconfig_file": str(kubeconfig), "namespaces": {"names": list(namespaces)}}],
-        "relabel_configs": [
-            {"action": "keep", "source_labels": [f"{annotation}_scrape", f"{meta}_phase"], "regex": "true;Running"},
-            {
-                "source_labels": ["__meta_kubernetes_namespace", *page],
-                "regex": "(.+);(.+);(.+);(.+)",
-                "target_label": "__metrics_path__",
-                "replacement": "/api/v1/namespaces/$1/pods/$2:$3/proxy$4",
-            },
-            {"target_label": "__address__", "replacement": f"127.0.0.1:{port}"},
-            {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
-            *({"source_labels": [f"{meta}_name"], "target_label": label} for label in ("pod", "instance")),
-        ],
-    }
+@contextmanager
+def discovery(kubectls: Sequence[Kubectl], api_port: int) -> Iterator[dict[str, Any]]:
+    """A scrape job for pods that say where their metrics are (prometheus.io/*), read through the API server's proxy."""
+
+    def target(pod: dict[str, Any]) -> dict[str, Any]:
+        name, namespace, said = (pod["metadata"][key] for key in ("name", "namespace", "annotations"))
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}:{said['prometheus.io/port']}/proxy{said['prometheus.io/path']}"
+        labels = {"__metrics_path__": path, "namespace": namespace, "pod": name, "instance": name}
+        return {"targets": [f"127.0.0.1:{api_port}"], "labels": labels}
+
+    def found() -> list[dict[str, Any]]:
+        pods = (pod for kubectl in kubectls for pod in kubectl.items("pods") if pod["status"].get("phase") == "Running")
+        return [target(pod) for pod in pods if pod["metadata"].get("annotations", {}).get("prometheus.io/scrape") == "true"]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(found()).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name in the base class
+            """Not on standard error."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}"
+            yield {"job_name": "pods", "http_sd_configs": [{"url": url, "refresh_interval": "1s"}]}
+        finally:
+            server.shutdown()
 
 
 SHORT: Final = {"training": {"gradAccumSteps": 2, "maxSteps": 4}}
@@ -75,34 +92,36 @@ JOBS: Final[dict[str, dict[str, Any]]] = {
 """One that is paused, resumed and goes on; two of methods with numbers of their own, which finish; one that fails."""
 
 
-def test_every_panel_shows_something(tmp_path: Path, kubeconfig: Path, platform: Platform, namespace: Kubectl, run_job: JobFactory) -> None:
+def test_every_panel_shows_something(tmp_path: Path, platform: Platform, namespace: Kubectl, run_job: JobFactory) -> None:
     """T-03, T-11, U-02: of real jobs, but for what only GPUs have."""
     files = (ROOT / "examples/data" / f"kubernetes-{name}.jsonl" for name in ("short-names", "preferences"))
     namespace("create", "configmap", "rows", *(f"--from-file={file}" for file in files))
     begun = time.time()
-    with platform.kubectl.proxy() as port:
-        scrape = by_annotations(kubeconfig, port, SYSTEM_NAMESPACE, namespace.namespace)
-        with serve(tmp_path, [scrape], interval=f"{SCRAPE_SECONDS:.0f}s") as prometheus:
-            jobs = {name: run_job(name, spec) for name, spec in JOBS.items()}
-            running = jobs["paused-once"]
-            running.wait_step(10)
-            running.scale(0)
-            running.wait_phase("Paused")
-            running.scale(1)
-            jobs["no-data"].wait_phase("Failed")
-            for name in ("short-names", "preferences"):
-                jobs[name].wait_phase("Succeeded")
-            running.wait_training(run=2)
-            running.wait_step(20)
+    with (
+        platform.kubectl.proxy() as port,
+        discovery([platform.kubectl.within(SYSTEM_NAMESPACE), namespace], port) as scrape,
+        serve(tmp_path, [scrape], interval=f"{SCRAPE_SECONDS:.0f}s") as prometheus,
+    ):
+        jobs = {name: run_job(name, spec) for name, spec in JOBS.items()}
+        running = jobs["paused-once"]
+        running.wait_step(10)
+        running.scale(0)
+        running.wait_phase("Paused")
+        running.scale(1)
+        jobs["no-data"].wait_phase("Failed")
+        for name in ("short-names", "preferences"):
+            jobs[name].wait_phase("Succeeded")
+        running.wait_training(run=2)
+        running.wait_step(20)
 
-            def all_shown() -> bool:
-                view = View(prometheus, begun, time.time(), SCRAPE_SECONDS, points=60)
-                chosen = {title: of_namespace(namespace, name) for title, name in OF_A_METHOD.items()}
-                empty = empty_panels(view, of_namespace(namespace, "paused-once"), chosen)
-                assert [query for query in empty if query not in EXEMPT] == []
-                return True
+        def all_shown() -> bool:
+            view = View(prometheus, begun, time.time(), SCRAPE_SECONDS, points=60)
+            chosen = {title: of_namespace(namespace, name) for title, name in OF_A_METHOD.items()}
+            empty = empty_panels(view, of_namespace(namespace, "paused-once"), chosen)
+            assert [query for query in empty if query not in EXEMPT] == []
+            return True
 
-            eventually(all_shown, within=60, what="an answer to every query", every=2)
+        eventually(all_shown, within=60, what="an answer to every query", every=2)
 
 
 def of_namespace(namespace: Kubectl, job: str) -> dict[str, str]:

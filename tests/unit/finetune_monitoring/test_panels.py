@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -158,13 +159,15 @@ def test_differences_leave_out_what_is_equal(past: View) -> None:
 def test_the_fleet_tells_limits_and_failures_of_its_namespaces(past: View) -> None:
     by_title = {panel["title"]: panel for panel in panels(DASHBOARDS["fleet"])}
 
-    def values(title: str, namespace: str) -> list[tuple[str, float]]:
-        (answer,) = past.answers(by_title[title], past.variables(DASHBOARDS["fleet"], {"namespace": namespace}))
+    def values(title: str, namespace: str, view: View = past) -> list[tuple[str, float]]:
+        (answer,) = view.answers(by_title[title], view.variables(DASHBOARDS["fleet"], {"namespace": namespace}))
         return [(name_of(series, answer.legend), series.last) for series in answer.series]
 
     assert values("Failed jobs by class", "team-a") == [("LossDiverged", 1)]
     assert values("Failed jobs by class", "team-b") == []
-    assert [value for _, value in values("At their limits", "team-b")] == [1]
+    both_paused = replace(past, end=past.start + 1.4 * HOUR)
+    assert [value for _, value in values("Paused", "team-b", both_paused)] == [2]
+    assert [value for _, value in values("At their limits", "team-b", both_paused)] == [1]
     assert [value for _, value in values("At their limits", "team-a")] == [0]
 
 
