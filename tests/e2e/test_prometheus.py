@@ -72,7 +72,7 @@ def discovery(kubectls: Sequence[Kubectl], api_port: int) -> Iterator[dict[str, 
             server.shutdown()
 
 
-SHORT: Final = {"training": {"gradAccumSteps": 2, "maxSteps": 4}}
+SHORT: Final = {"training": {"gradAccumSteps": 2, "maxSteps": 10}}
 JOBS: Final[dict[str, dict[str, Any]]] = {
     "paused-once": {
         "training": {"maxSteps": 5000},
