@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from finetune_api.models.status import RESTING_PHASES, FineTuneJobStatus
+from finetune_api.models.status_base import StatusModel
 from finetune_operator.cluster.client import Client
 from finetune_operator.cluster.errors import (
     ConflictError,
@@ -104,12 +105,16 @@ def _check_owner(job: OwnObject, manifest: Manifest) -> None:
 
 async def write_status(client: Client, job: JobObject, status: FineTuneJobStatus) -> bool:
     """Write what differs from the stored status, as :func:`patch_status` does. False: nothing differs."""
-    wanted = status_document(status)
-    stored = {key: value for key, value in job.stored_status.items() if key != "progress"}
-    patch = merge_patch(stored, wanted)
-    if status.phase in RESTING_PHASES and (job.stored_status.get("progress") or {}).get("eta"):
+    known = FineTuneJobStatus.model_validate(job.stored_status)
+    patch = merge_patch(stored_document(known, without={"progress"}), status_document(status), job.stored_status)
+    if status.phase in RESTING_PHASES and known.progress is not None and known.progress.eta:
         patch["progress"] = {"eta": None, "etaSeconds": None}
     return await patch_status(client, FINETUNE_JOBS, job, patch)
+
+
+def stored_document(known: StatusModel, *, without: set[str] | None = None) -> Manifest:
+    """What this version knows of a stored status, as it is stored."""
+    return known.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude=without)
 
 
 async def patch_status(client: Client, resource: Resource, seen: OwnObject, patch: Manifest) -> bool:
@@ -124,14 +129,39 @@ async def patch_status(client: Client, resource: Resource, seen: OwnObject, patc
     return True
 
 
-def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> Manifest:
-    """The JSON merge patch that turns one document into the other."""
-    patch: Manifest = {key: None for key in before if key not in after}
-    for key, value in after.items():
-        old = before.get(key)
+_IDENTITY = ("type", "uri", "run", "startedAt", "requestedAt", "since")
+"""Parts of a status that have one of these are about something, and about something else when it changes."""
+
+
+def merge_patch(known: Mapping[str, Any], wanted: Mapping[str, Any], stored: Mapping[str, Any]) -> Manifest:
+    """The JSON merge patch that makes what this version knows of a stored document the wanted one.
+
+    What only a newer version knows stays, as long as what it says something of is there.
+    """
+    patch: Manifest = {key: None for key, old in known.items() if key not in wanted and old != {}}
+    for key, value in wanted.items():
+        old = known.get(key)
         if isinstance(value, dict) and isinstance(old, dict):
-            if inner := merge_patch(old, value):
+            gone = {} if _same(value, old) else {name: None for name in stored[key] if name not in old}
+            if inner := gone | merge_patch(old, value, stored[key]):
                 patch[key] = inner
         elif old != value:
-            patch[key] = value
+            lists = isinstance(value, list) and isinstance(old, list)
+            patch[key] = [_with_unknown(item, old, stored[key]) for item in value] if lists else value
     return patch
+
+
+def _with_unknown(item: Any, known: list[Any], stored: list[Any]) -> Any:
+    """An item of a list, which a merge patch replaces as a whole, with what is not known of it."""
+    if not isinstance(item, dict):
+        return item
+    unknown = (
+        {name: value for name, value in whole.items() if name not in old}
+        for old, whole in zip(known, stored, strict=True)
+        if isinstance(old, dict) and _same(item, old)
+    )
+    return {**next(unknown, {}), **item}
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all(one.get(name) == other.get(name) for name in _IDENTITY)

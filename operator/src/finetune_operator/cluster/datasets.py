@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from finetune_api.constants import LABEL_DATASET
 from finetune_api.models.dataset import DatasetStatus
-from finetune_operator.cluster.apply import merge_patch, patch_status
+from finetune_operator.cluster.apply import merge_patch, patch_status, stored_document
 from finetune_operator.cluster.client import Client
 from finetune_operator.cluster.observe import is_owned_by
 from finetune_operator.cluster.resources import CONFIG_MAPS, DATASETS, JOBS, PODS
@@ -61,7 +61,8 @@ async def _config(client: Client, dataset: DatasetObject, number: int) -> Leftov
 
 async def write_dataset_status(client: Client, dataset: DatasetObject, status: DatasetStatus) -> bool:
     """Write what differs from the stored status, as :func:`patch_status` does. False: nothing differs."""
-    return await patch_status(client, DATASETS, dataset, merge_patch(dataset.stored_status, dataset_status_document(status)))
+    patch = merge_patch(stored_document(dataset.status), dataset_status_document(status), dataset.stored_status)
+    return await patch_status(client, DATASETS, dataset, patch)
 
 
 def dataset_status_document(status: DatasetStatus) -> Manifest:

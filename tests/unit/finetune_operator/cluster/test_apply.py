@@ -30,9 +30,9 @@ DOCUMENTS = st.recursive(
 
 @given(before=DOCUMENTS, after=DOCUMENTS)
 def test_a_merge_patch_makes_one_document_the_other(before: dict[str, Any], after: dict[str, Any]) -> None:
-    patch = merge_patch(before, after)
+    patch = merge_patch(before, after, before)
     assert without_empty(merge(before, patch)) == without_empty(after)
-    assert merge_patch(after, after) == {}
+    assert merge_patch(after, after, after) == {}
 
 
 def without_empty(value: Any) -> Any:
