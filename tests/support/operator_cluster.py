@@ -424,6 +424,14 @@ class FakeCluster:
         patch = {"status": {"phase": "Succeeded" if code == 0 else "Failed", "containerStatuses": [state]}}
         self.api.change("pods", NAMESPACE, name, patch)
 
+    def fail_job(self, name: str, reason: str, message: str) -> None:
+        """The Job controller ends a Job whose pods did not fail."""
+        condition = {"type": "Failed", "status": "True", "reason": reason, "message": message}
+        self.api.change("jobs", NAMESPACE, name, {"status": {"conditions": [condition]}})
+        for pod in self.api.find("pods"):
+            if pod["metadata"]["ownerReferences"][0]["name"] == name:
+                self.api.delete(("pods", NAMESPACE, pod["metadata"]["name"]))
+
     def _pod_status(self, pod: Manifest, status: Manifest) -> None:
         self.api.change("pods", NAMESPACE, pod["metadata"]["name"], {"status": status})
 

@@ -113,6 +113,20 @@ def test_memory_follows_the_size_of_the_model(facts: dict[str, str], memory: str
     assert export_resources(make_config({"output": {"merge": True}}), facts) == {"requests": {"cpu": "500m", "memory": memory}}
 
 
+async def test_an_export_over_its_time_is_not_tried_again(cluster: FakeCluster) -> None:
+    """Design §5: the condition names the field to raise."""
+    cluster.create({"output": {"merge": True, "export": {"timeoutSeconds": 900}}})
+    await cluster.until(lambda: cluster.phase == "Training", train=5)
+    cluster.cordoned = True
+    await cluster.until(lambda: bool(cluster.jobs("export")), train=50)
+    cluster.fail_job("demo-export-1", "DeadlineExceeded", "Job was active longer than specified deadline")
+    await cluster.until(lambda: cluster.phase == "Succeeded")
+    failed = next(c for c in cluster.status.conditions if c.type == "ExportFailed")
+    assert (failed.status, failed.reason) == ("True", "ConfigurationError")
+    assert "output.export.timeoutSeconds: raise it" in failed.message
+    assert story_of(cluster) == ["ExportFailed", "Succeeded"]
+
+
 async def test_a_failed_export_never_makes_a_trained_job_failed(cluster: FakeCluster) -> None:
     """Design §5: Succeeded, with a warning condition that says class, cause and what to do; a retry exports again."""
     cluster.verb_exit["export"] = broken(FailureClass.HUGGING_FACE_AUTH, EXIT_USER_ERROR)

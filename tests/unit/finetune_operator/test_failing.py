@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from finetune_api.contract.failures import EXIT_PEER_LOST, EXIT_UNKNOWN, EXIT_USER_ERROR, REACTIONS, FailureClass
+from finetune_api.contract.failures import EXIT_PEER_LOST, EXIT_UNKNOWN, EXIT_USER_ERROR, REACTIONS, FailureClass, Retry
 from finetune_api.contract.store import CheckpointRef
 from finetune_api.contract.termination import TerminationMessage
 from tests.support.operator_cluster import NAMESPACE, FakeCluster, failure
@@ -48,6 +48,39 @@ async def test_a_user_error_fails_at_once_with_the_sentence_and_the_advice(clust
     assert cluster.condition("Ready") == ("False", "DataError")
     assert [(a.outcome, a.exit_code) for a in status.attempts] == [("DataError", EXIT_USER_ERROR)]
     assert "Failed" in cluster.story()
+
+
+@pytest.mark.parametrize("failure_class", FailureClass)
+async def test_every_class_has_its_reaction_and_advice(cluster: FakeCluster, failure_class: FailureClass) -> None:
+    """AC-60, Z-07: the end with advice, a counted restart, or one that costs nothing."""
+    await training(cluster)
+    reaction = REACTIONS[failure_class]
+    assert reaction.advice.endswith(".")
+    cluster.end_pod("demo-r1-0", reaction.exit_code, failure(failure_class, reaction.exit_code))
+    await cluster.settle()
+    status = cluster.status
+    assert status.attempts[0].outcome == failure_class
+    if reaction.retry is Retry.NEVER:
+        assert status.failure is not None
+        assert (cluster.phase, status.failure.failure_class, status.failure.advice) == ("Failed", failure_class, reaction.advice)
+        assert reaction.advice in cluster.event("Failed")
+        return
+    assert (cluster.phase, status.retry.used) == ("Starting", 1 if reaction.retry is Retry.COUNTED else 0)
+    await cluster.until(lambda: cluster.status.run == 2 and cluster.phase == "Training", train=1)
+
+
+async def test_a_job_over_its_deadline_is_started_again_and_counted(cluster: FakeCluster) -> None:
+    """Z-07: a policy set activeDeadlineSeconds; the message says so, and where the training goes on."""
+    await training(cluster, step=25)
+    cluster.fail_job("demo-r1", "DeadlineExceeded", "Job was active longer than specified deadline")
+    await cluster.settle()
+    status = cluster.status
+    assert (cluster.phase, status.reason, status.attempts[0].outcome, status.retry.used) == (
+        "Starting", "BackOff", "DeadlineExceeded", 1,
+    )  # fmt: skip
+    assert "Job was active longer than specified deadline" in cluster.event("Retrying")
+    await cluster.until(lambda: cluster.status.run == 2 and cluster.phase == "Training", train=1)
+    assert cluster.status.attempts[-1].from_step == 25, "SIGTERM still saves"
 
 
 async def test_failed_pods_stay_for_their_logs_then_go(cluster: FakeCluster) -> None:

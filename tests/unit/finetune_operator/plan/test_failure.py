@@ -3,36 +3,60 @@ from __future__ import annotations
 import pytest
 
 from finetune_api.contract.failures import REACTIONS, FailureClass
+from finetune_api.contract.store import CheckpointRef
 from finetune_api.contract.termination import MAX_MESSAGE_BYTES
 from finetune_operator.plan.failure import find_culprit, judge, read_message
 from finetune_operator.plan.observed import Pod
 from tests.support.operator_cluster import failure
 from tests.support.operator_values import NOW, ended_pod, make_pod, make_workload
 
+CASES: list[tuple[Pod, FailureClass]] = [
+    (ended_pod(code=137, exit_reason="OOMKilled"), FailureClass.OOM_KILLED),
+    (ended_pod(code=137), FailureClass.OOM_KILLED),
+    (ended_pod(code=137, deletion_time=NOW), FailureClass.PREEMPTED),
+    (ended_pod(code=137, disruption="EvictionByEvictionAPI"), FailureClass.PREEMPTED),
+    (ended_pod(code=143), FailureClass.PREEMPTED),
+    (ended_pod(code=75), FailureClass.PREEMPTED),
+    (ended_pod(code=75, disruption="PreemptionByScheduler"), FailureClass.PREEMPTED),
+    (ended_pod(code=76), FailureClass.PEER_LOST),
+    (ended_pod(code=77), FailureClass.STORAGE_UNAVAILABLE),
+    (ended_pod(code=1), FailureClass.UNKNOWN),
+    (ended_pod(code=42), FailureClass.CONFIGURATION),
+    (ended_pod(code=None, disruption="DeletionByTaintManager"), FailureClass.NODE_LOST),
+    (ended_pod(code=None, disruption="DeletionByPodGC"), FailureClass.NODE_LOST),
+    (ended_pod(code=None), FailureClass.PREEMPTED),
+    (ended_pod(code=1, termination_message=failure(FailureClass.MODEL, 42).to_json()), FailureClass.MODEL),
+]
+"""A pod -> its class."""
+TRAINERS = frozenset(
+    {
+        FailureClass.CUDA_OUT_OF_MEMORY, FailureClass.LOSS_DIVERGED, FailureClass.DATA, FailureClass.HUGGING_FACE_AUTH,
+        FailureClass.HUB_UNAVAILABLE, FailureClass.STORAGE_AUTH, FailureClass.STALLED, FailureClass.CHECKPOINT_INCOMPLETE,
+        FailureClass.QUANTIZATION_UNAVAILABLE,
+    }
+)  # fmt: skip
+"""Classes only the trainer can tell: its last words name them."""
+ELSEWHERE = frozenset({FailureClass.IMAGE_PULL, FailureClass.UNSCHEDULABLE, FailureClass.DEADLINE_EXCEEDED})
+"""Classes told by a pod that never ran (test_failing.py), and by the Job (below)."""
 
-@pytest.mark.parametrize(
-    ("pod", "expected"),
-    [
-        (ended_pod(code=137, exit_reason="OOMKilled"), FailureClass.OOM_KILLED),
-        (ended_pod(code=137), FailureClass.OOM_KILLED),
-        (ended_pod(code=137, deletion_time=NOW), FailureClass.PREEMPTED),
-        (ended_pod(code=137, disruption="EvictionByEvictionAPI"), FailureClass.PREEMPTED),
-        (ended_pod(code=143), FailureClass.PREEMPTED),
-        (ended_pod(code=75), FailureClass.PREEMPTED),
-        (ended_pod(code=75, disruption="PreemptionByScheduler"), FailureClass.PREEMPTED),
-        (ended_pod(code=76), FailureClass.PEER_LOST),
-        (ended_pod(code=77), FailureClass.STORAGE_UNAVAILABLE),
-        (ended_pod(code=1), FailureClass.UNKNOWN),
-        (ended_pod(code=42), FailureClass.CONFIGURATION),
-        (ended_pod(code=None, disruption="DeletionByTaintManager"), FailureClass.NODE_LOST),
-        (ended_pod(code=None, disruption="DeletionByPodGC"), FailureClass.NODE_LOST),
-        (ended_pod(code=None), FailureClass.PREEMPTED),
-        (ended_pod(code=1, termination_message=failure(FailureClass.MODEL, 42).to_json()), FailureClass.MODEL),
-    ],
-)
+
+def test_every_class_is_found_by_the_operator_or_told_by_the_trainer() -> None:
+    found = {expected for _, expected in CASES}
+    assert found | TRAINERS | ELSEWHERE == set(FailureClass)
+    assert not TRAINERS & (found | ELSEWHERE)
+
+
+@pytest.mark.parametrize(("pod", "expected"), CASES)
 def test_class_of_a_pod(pod: Pod, expected: FailureClass) -> None:
     """AC-60, AC-64, Z-03, Z-04, Z-06, Z-07: what the pod says of itself, else its container's state."""
     assert judge(pod).failure_class is expected
+
+
+@pytest.mark.parametrize("failure_class", FailureClass)
+def test_the_trainers_word_is_taken_whatever_the_kubelet_says(failure_class: FailureClass) -> None:
+    words = failure(failure_class, REACTIONS[failure_class].exit_code)
+    pod = ended_pod(code=137, exit_reason="OOMKilled", disruption="EvictionByEvictionAPI", termination_message=words.to_json())
+    assert (judge(pod).failure_class, judge(pod).exit_code) == (failure_class, REACTIONS[failure_class].exit_code)
 
 
 @pytest.mark.parametrize("text", ["", "Traceback (most recent call last): ...", "{}", "x" * (MAX_MESSAGE_BYTES + 1)])
@@ -71,6 +95,20 @@ def test_pods_that_are_gone_or_went_well_are_nobodys_fault() -> None:
         culprit = find_culprit(pods, workload)
         assert culprit.failure_class is FailureClass.PREEMPTED
         assert "deleted from outside (BackoffLimitExceeded" in culprit.message
+
+
+OVER_TIME = make_workload(failed=True, message="DeadlineExceeded: Job was active longer than specified deadline")
+
+
+@pytest.mark.parametrize("codes", [(), (75, 75), (137, 42)])
+def test_a_job_whose_time_was_over(codes: tuple[int, ...]) -> None:
+    """Z-07: whatever its pods ended with, the deadline ended them; what pod 0 saved is not lost."""
+    saved = CheckpointRef(attempt=1, step=20)
+    words = failure(FailureClass.PREEMPTED, 75, checkpoint=saved).to_json()
+    culprit = find_culprit([ended_pod(index, code=code, termination_message=words) for index, code in enumerate(codes)], OVER_TIME)
+    assert culprit.failure_class is FailureClass.DEADLINE_EXCEEDED
+    assert "Job was active longer than specified deadline" in culprit.message
+    assert (culprit.answer.checkpoint if culprit.answer is not None else None) == (saved if codes else None)
 
 
 def test_the_status_has_bounded_sizes_and_the_advice() -> None:
