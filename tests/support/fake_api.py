@@ -66,7 +66,7 @@ class Call:
 
 @dataclass
 class FakeApi:
-    """The API server. ``fault`` is asked before and after each call and may raise."""
+    """The API server. ``fault`` is asked before and after each call and may raise, or answer in its place."""
 
     clock: Clock = field(default_factory=Clock)
     objects: dict[Key, Manifest] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class FakeApi:
     history: list[tuple[str, str, Manifest]] = field(default_factory=list)
     """(plural, ADDED | MODIFIED | DELETED, object) in order: what a watch would have said."""
     terminating_namespaces: set[str] = field(default_factory=set)
-    fault: Callable[[Call, str], None] | None = None
+    fault: Callable[[Call, str], Answer | None] | None = None
     """(call, "before" | "after")."""
     _version: int = 0
     _uids: int = 0
@@ -84,11 +84,11 @@ class FakeApi:
     async def request(self, method: str, path: str, *, query: Mapping[str, str], body: Any, content_type: str) -> Answer:
         call = Call(method, path, duplicate(body))
         self.calls.append(call)
-        if self.fault is not None:
-            self.fault(call, "before")
+        if self.fault is not None and (instead := self.fault(call, "before")) is not None:
+            return instead
         answer = self._answer(method, path, query, duplicate(body))
-        if self.fault is not None:
-            self.fault(call, "after")
+        if self.fault is not None and (instead := self.fault(call, "after")) is not None:
+            return instead
         return Answer(answer.status, answer.headers, duplicate(answer.body))
 
     def _answer(self, method: str, path: str, query: Mapping[str, str], body: Any) -> Answer:
@@ -267,6 +267,11 @@ def merge(before: Any, patch: Any) -> Any:
 def unreachable() -> UnreachableError:
     """What a lost connection raises."""
     return UnreachableError(0, "ClientError", "connection reset")
+
+
+def refusal(status: int, reason: str, **headers: str) -> Answer:
+    """What an API server answers that cannot, or will not, do it now."""
+    return Answer(status, headers, _failure(status, reason, f"the server says {reason}").body)
 
 
 def _is_over(pod: Manifest) -> bool:

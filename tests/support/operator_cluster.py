@@ -197,6 +197,10 @@ class FakeCluster:
         return (self.api._version, len(self.api.objects))
 
     @property
+    def is_gone(self) -> bool:
+        return self.api.get("finetunejobs", self.key.name) is None
+
+    @property
     def manifest(self) -> Manifest:
         found = self.api.get("finetunejobs", self.key.name)
         assert found is not None

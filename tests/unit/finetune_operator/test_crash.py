@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import pytest
@@ -56,9 +56,39 @@ async def own_program_paused_finished(cluster: FakeCluster) -> None:
     await cluster.until(lambda: cluster.phase == "Succeeded")
 
 
+async def deleted_with_its_objects(cluster: FakeCluster) -> None:
+    cluster.create({"output": {"retain": "Delete"}})
+    await cluster.until(lambda: cluster.phase == "Training", train=5)
+    cluster.api.delete(("finetunejobs", *astuple(cluster.key)))
+    await cluster.until(lambda: cluster.is_gone)
+
+
+async def stopped_resumed(cluster: FakeCluster) -> None:
+    cluster.create()
+    await cluster.until(lambda: cluster.phase == "Training", train=5)
+    cluster.edit({"desiredState": "Stopped"})
+    await cluster.until(lambda: cluster.phase == "Stopped", train=5)
+    cluster.edit({"desiredState": "Running"})
+    await cluster.until(lambda: cluster.phase == "Succeeded", train=10)
+
+
+async def node_lost(cluster: FakeCluster) -> None:
+    """The node comes back when the job has gone on elsewhere."""
+    cluster.create({"replicas": 2})
+    await cluster.until(lambda: cluster.phase == "Training", train=5)
+    cluster.kill_node()
+    await cluster.until(lambda: cluster.status.run == 2 and cluster.phase == "Training", train=1)
+    cluster.dead_nodes.clear()
+    await cluster.until(lambda: cluster.phase == "Succeeded", train=10)
+
+
 SCENARIOS: dict[str, Scenario] = {
-    each.__name__: each for each in (pause_resume_finish, fail_retry_finish, gpu_with_preflight_cancelled, own_program_paused_finished)
-}
+    each.__name__: each
+    for each in (
+        pause_resume_finish, fail_retry_finish, gpu_with_preflight_cancelled, own_program_paused_finished, deleted_with_its_objects,
+        stopped_resumed, node_lost,
+    )
+}  # fmt: skip
 
 
 @dataclass
@@ -114,6 +144,10 @@ async def play(scenario: Scenario, crash: Crash | None = None) -> tuple[FakeClus
 
 def summary(cluster: FakeCluster) -> dict[str, Any]:
     """What counts of the end, without times and uids."""
+    objects = sorted(key for key in cluster.api.objects if key[0] != "events")
+    if cluster.is_gone:
+        cleaned = [m for plural, _, m in cluster.api.history if plural == "jobs" and m["metadata"]["name"] == "demo-cleanup-1"]
+        return {"phase": "gone", "objects": objects, "starts": cluster.store.attempts, "cleaned": bool(cleaned)}
     status = cluster.status
     return {
         "phase": status.phase,
@@ -122,7 +156,7 @@ def summary(cluster: FakeCluster) -> dict[str, Any]:
         "final": status.artifacts.final_uri,
         "retries": status.retry.used,
         "replicas": status.replicas,
-        "objects": sorted(key for key in cluster.api.objects if key[0] != "events"),
+        "objects": objects,
         "starts": cluster.store.attempts,
         "conditions": sorted((c.type, c.status) for c in status.conditions),
         "identity": status.identity_digest,

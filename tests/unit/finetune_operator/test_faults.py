@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,34 +19,23 @@ from finetune_operator.cluster.errors import ApiError
 from finetune_operator.cluster.observe import JobKey
 from finetune_operator.feed import JobFeed
 from finetune_operator.queue import RetryLater
-from tests.support.fake_api import Call, FakeApi, Manifest, duplicate, unreachable
+from tests.support.fake_api import Call, FakeApi, Manifest, duplicate, refusal, unreachable
 from tests.support.operator_cluster import FakeCluster
 from tests.support.reliability import Fault
-from tests.unit.finetune_operator.test_crash import (
-    SAME_END,
-    Watchdog,
-    fail_retry_finish,
-    gpu_with_preflight_cancelled,
-    pause_resume_finish,
-    summary,
-)
+from tests.unit.finetune_operator.test_crash import SAME_END, SCENARIOS, Scenario, Watchdog, summary
 
-Scenario = Callable[[FakeCluster], Awaitable[None]]
-SCENARIOS: dict[str, Scenario] = {each.__name__: each for each in (pause_resume_finish, fail_retry_finish, gpu_with_preflight_cancelled)}
 SOAK = os.environ.get("FINETUNE_SOAK") == "1"
-SEEDS = range(200 if SOAK else 12)
-STRIDE = 1 if SOAK else 7
+SEEDS = range(200 if SOAK else 6)
+STRIDE = 1 if SOAK else 30
 """Every how many-th API call is disturbed."""
 
 
 def outcome(cluster: FakeCluster) -> dict[str, Any]:
     """What must be the same whatever disturbed the way there: not how many starts it took."""
     end = summary(cluster)
-    return {name: end[name] for name in ("phase", "final", "replicas", "objects", "identity", "resolved")} | {
-        "conditions": [
-            pair for pair in end["conditions"] if pair[0] in ("Ready", "Reconciling", "Stalled", "Succeeded", "Failed", "Suspended")
-        ]
-    }
+    same = {name: end[name] for name in ("phase", "final", "replicas", "objects", "identity", "resolved", "cleaned") if name in end}
+    shown = ("Ready", "Reconciling", "Stalled", "Succeeded", "Failed", "Suspended")
+    return {**same, "conditions": [pair for pair in end.get("conditions", ()) if pair[0] in shown]}
 
 
 async def play(scenario: Scenario, prepare: Callable[[FakeCluster], None] = lambda _cluster: None) -> FakeCluster:
@@ -84,19 +73,20 @@ class Disturbance:
     """Does something at the n-th call of a kind."""
 
     at: int
-    act: Callable[[Call], None]
+    act: Callable[[Call], Answer | None]
     moment: str = "before"
     writes_only: bool = True
     calls: int = 0
 
-    def __call__(self, call: Call, moment: str) -> None:
+    def __call__(self, call: Call, moment: str) -> Answer | None:
         if self.writes_only and not call.is_write:
-            return
+            return None
         if moment == "before":
             self.calls += 1
-        if self.calls == self.at and moment == self.moment:
-            self.at = -1
-            self.act(call)
+        if self.calls != self.at or moment != self.moment:
+            return None
+        self.at = -1
+        return self.act(call)
 
 
 def lose_connection(_call: Call) -> None:
@@ -114,20 +104,47 @@ async def count_calls(scenario: Scenario, *, writes_only: bool) -> tuple[dict[st
     return outcome(cluster), counter.calls
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
-async def test_a_connection_lost_at_any_call(scenario: Scenario, moment: str, fault: Fault) -> None:
-    """A timeout after the commit looks like one before it: the next look tells."""
+def answer(status: int, reason: str, **headers: str) -> Callable[[Call], Answer]:
+    """The call is refused; or it was carried out, and something on the way back says this in place of the answer."""
+    return lambda _call: refusal(status, reason, **headers)
+
+
+CALLS_THAT_FAIL: dict[str, tuple[Callable[[Call], Answer | None], str]] = {
+    "connection lost before one of its API calls": (lose_connection, "before"),
+    "connection lost after one of its API calls": (lose_connection, "after"),
+    "API server answers 500 to one of its calls": (answer(500, "InternalError"), "before"),
+    "API server answers 500 to one of its calls, yet has carried it out": (answer(500, "InternalError"), "after"),
+    "API server answers 503 to one of its calls": (answer(503, "ServiceUnavailable"), "before"),
+    "API server answers 503 to one of its calls, yet has carried it out": (answer(503, "ServiceUnavailable"), "after"),
+    "API server answers 429 to one of its calls": (answer(429, "TooManyRequests", **{"Retry-After": "3"}), "before"),
+}
+
+
+@pytest.mark.parametrize("kind", CALLS_THAT_FAIL)
+async def test_a_call_that_fails(scenario: Scenario, kind: str, fault: Fault) -> None:
+    """A timeout after the commit looks like one before it: the next look tells. Each kind strikes other calls."""
+    act, moment = CALLS_THAT_FAIL[kind]
     expected, calls = await count_calls(scenario, writes_only=False)
+    first = 1 if SOAK else 1 + 3 * list(CALLS_THAT_FAIL).index(kind)
     tried = 0
-    for at in range(1, calls + 1, STRIDE):
+    for at in range(first, calls + 1, STRIDE):
 
         def prepare(cluster: FakeCluster, at: int = at) -> None:
-            cluster.api.fault = Disturbance(at, lose_connection, moment, writes_only=False)
+            cluster.api.fault = Disturbance(at, act, moment, writes_only=False)
             cluster.reconcile = tolerant(cluster)  # type: ignore[method-assign]
 
-        assert outcome(await play(scenario, prepare)) == expected
+        assert outcome(await play(scenario, prepare)) == expected, f"call {at}"
         tried += 1
-    tell(fault, f"operator: connection lost {moment} one of its API calls", tried)
+    tell(fault, f"operator: {kind}", tried)
+
+
+async def test_an_overloaded_api_server_is_given_the_time_it_asks_for() -> None:
+    cluster = FakeCluster()
+    cluster.create()
+    cluster.api.fault = Disturbance(1, answer(429, "TooManyRequests", **{"Retry-After": "7"}), writes_only=False)
+    await cluster.reconcile()
+    assert (cluster.wake, cluster.phase) == (7.0, "Pending")
+    await cluster.until(lambda: cluster.phase == "Training", train=5)
 
 
 def tolerant(cluster: FakeCluster) -> Callable[[], Coroutine[Any, Any, None]]:
@@ -150,7 +167,7 @@ async def test_two_leaders_for_a_moment(scenario: Scenario, fault: Fault) -> Non
     """A leader stalls at any of its writes, another one acts, then the first one's write arrives after all."""
     expected, calls = await count_calls(scenario, writes_only=True)
     tried = 0
-    for at in range(1, calls + 1, max(1, STRIDE // 3)):
+    for at in range(1, calls + 1, max(1, STRIDE // 10)):
 
         def prepare(cluster: FakeCluster, at: int = at) -> None:
             cluster.api = SecondLeader(cluster, at).install()
