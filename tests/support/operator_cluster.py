@@ -10,7 +10,7 @@ from typing import Any
 from finetune_api.constants import API_VERSION, KIND, LABEL_COMPONENT, LABEL_JOB, LABEL_RUN
 from finetune_api.contract import CONTRACT_VERSION
 from finetune_api.contract.failures import FailureClass
-from finetune_api.contract.progress import CheckpointReport, FineTuneProgress, Finished, ProgressPost, Stopped, TrainerStatus
+from finetune_api.contract.progress import CheckpointReport, FineTuneProgress, Finished, ProgressPost, Stopped, TrainerPhase, TrainerStatus
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.contract.store import CheckpointRef, Trigger, UsageSeconds, checkpoint_prefix
 from finetune_api.contract.termination import TerminationMessage
@@ -115,6 +115,8 @@ class FakeCluster:
         self.waiting_reason: str | None = None
         """Why containers cannot start."""
         self.posts_arrive = True
+        self.activity: TrainerPhase = "Training"
+        """What a trainer posts that neither holds nor has finished."""
         self.used_seconds = 0.0
         """The trainers' clock: a second a step, through all attempts."""
         self.checkpoint_seconds: tuple[float, float] | None = None
@@ -523,7 +525,7 @@ class FakeCluster:
             contract_version=CONTRACT_VERSION,
             run=int(name.rpartition("-r")[2]),
             attempt=trainer.attempt,
-            phase="Finished" if trainer.finished else "Holding" if trainer.stopped else "Training",
+            phase="Finished" if trainer.finished else "Holding" if trainer.stopped else self.activity,
             step=trainer.step,
             total_steps=TOTAL_STEPS,
             loss=2.0 - trainer.step / TOTAL_STEPS,

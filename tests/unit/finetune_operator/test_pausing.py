@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from finetune_api.contract.failures import EXIT_STOPPED
+from finetune_api.contract.progress import TrainerPhase
 from finetune_api.contract.termination import TerminationMessage
 from finetune_api.models.status import PauseStatus
 from tests.support.operator_cluster import NAMESPACE, FakeCluster
@@ -40,6 +41,24 @@ async def test_pause_while_starting_gives_up_the_pods_at_once(cluster: FakeClust
     assert (cluster.phase, cluster.pods(), cluster.jobs()) == ("Paused", [], [])
     assert cluster.clock.now() == started
     assert (pause_of(cluster).saved, pause_of(cluster).step) == (False, 0)
+
+
+@pytest.mark.parametrize(("activity", "phase"), [("Starting", "Paused"), ("Preparing", "Paused"), ("Loading", "Pausing")])
+async def test_pause_before_the_model_is_loaded_asks_nobody(cluster: FakeCluster, activity: TrainerPhase, phase: str) -> None:
+    """OP-09: the pods run, yet there is nothing to save: they go at once. From the loading on the trainer is asked."""
+    cluster.activity = activity
+    cluster.create()
+    await cluster.until(lambda: bool(cluster.current()))
+    await cluster.train(0)
+    await cluster.settle()
+    assert [pod["status"]["phase"] for pod in cluster.pods()] == ["Running"]
+    started = cluster.clock.now()
+    cluster.edit({"suspend": True})
+    await cluster.settle()
+    assert cluster.clock.now() == started
+    left = 0 if phase == "Paused" else 1
+    assert (cluster.phase, len(cluster.pods()), len(cluster.jobs())) == (phase, left, left)
+    assert (pause_of(cluster).saved, pause_of(cluster).step) == ((False, 0) if phase == "Paused" else (None, None))
 
 
 async def test_the_answer_is_stored_before_the_job_is_deleted(cluster: FakeCluster) -> None:
@@ -110,6 +129,7 @@ async def test_a_store_that_cannot_be_looked_at_does_not_keep_a_pause_from_endin
     await cluster.settle(advance=True, rounds=20)
     assert (cluster.phase, pause_of(cluster).saved, pause_of(cluster).step) == ("Paused", False, 20)
     assert pause_of(cluster).lost_steps > 0
+    assert cluster.condition("CheckpointReady") == ("False", "CheckpointTimedOut")
     assert "PauseUnconfirmed" in cluster.story()
 
 
