@@ -190,6 +190,20 @@ async def test_a_node_that_vanishes(cluster: FakeCluster) -> None:
     await cluster.until(lambda: cluster.phase == "Succeeded", train=10)
 
 
+async def test_a_pod_left_behind_counts_no_more_whatever_the_clock_says(cluster: FakeCluster) -> None:
+    """Design §4, dead node: the run after it was made because it is lost; a wall clock put back does not bring it to life."""
+    await training(cluster, step=25)
+    cluster.kill_node()
+    cluster.clock.advance(31)
+    await cluster.until(lambda: cluster.status.run == 2 and cluster.phase == "Training", train=1)
+    cluster.edit({"suspend": True})
+    await cluster.until(lambda: cluster.phase == "Paused", train=1)
+    cluster.clock.advance(-3600)
+    await cluster.settle()
+    assert len(cluster.pods()) == 1
+    assert (cluster.phase, cluster.status.replicas) == ("Paused", 0)
+
+
 async def test_a_drain_is_given_its_grace(cluster: FakeCluster) -> None:
     """An evicted pod on a node that answers may still be saving: it is not lost before its grace and 30 s are over."""
     await training(cluster, step=25)

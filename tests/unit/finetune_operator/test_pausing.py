@@ -95,7 +95,10 @@ async def test_wait_keeps_the_pods_however_long_it_takes(cluster: FakeCluster) -
     cluster.clock.advance(5000)
     await cluster.settle()
     assert (cluster.phase, cluster.status.reason, len(cluster.pods())) == ("Pausing", "CheckpointOverdue", 1)
-    assert cluster.story().count("CheckpointOverdue") == 1
+    for _ in range(3):
+        await cluster.reconcile()
+    posts = [call.body["reason"] for call in cluster.api.calls if call.path.endswith("/events") and call.is_write]
+    assert posts.count("CheckpointOverdue") == 1, "said once, not at every look"
     cluster.posts_arrive = True
     await cluster.until(lambda: cluster.phase == "Paused", train=1)
     assert pause_of(cluster).saved
@@ -155,6 +158,19 @@ async def test_exit_without_an_answer_while_pausing(cluster: FakeCluster) -> Non
     cluster.end_pod("demo-r1-0", EXIT_STOPPED, words)
     await cluster.settle()
     assert (cluster.phase, pause_of(cluster).saved, pause_of(cluster).step) == ("Paused", True, newest.step)
+
+
+async def test_pods_that_ended_as_a_pause_was_asked_for_are_shown_as_ending(cluster: FakeCluster) -> None:
+    """The operator dies before it has noted that it removed their Job: the phase says already what is under way."""
+    await training(cluster)
+    cluster.edit({"suspend": True})
+    cluster.end_pod("demo-r1-0", EXIT_STOPPED)
+    cluster.step()
+    await cluster.reconcile()
+    assert cluster.status.attempts[-1].outcome == "Paused"
+    assert (cluster.phase, cluster.status.reason) == ("Pausing", "Releasing")
+    await cluster.settle()
+    assert cluster.phase == "Paused"
 
 
 async def test_stopped_and_running_again(cluster: FakeCluster) -> None:

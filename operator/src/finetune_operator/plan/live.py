@@ -120,8 +120,9 @@ def _pausing(draft: Draft, pods: tuple[Pod, ...]) -> None:
             "No complete checkpoint since pausePolicy.timeoutSeconds. The pods are kept (ifUnsaved: Wait);"
             " set it to Discard to give up the unsaved steps."
         )
+        if draft.job.status.reason != "CheckpointOverdue":
+            draft.say("CheckpointOverdue", message, kind="Warning", key=ask.command_id)
         draft.show(phase, "CheckpointOverdue", message)
-        draft.say("CheckpointOverdue", message, kind="Warning", key=ask.command_id)
 
 
 def _was_put_back(draft: Draft, pods: Sequence[Pod]) -> bool:

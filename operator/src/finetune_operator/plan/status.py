@@ -16,8 +16,9 @@ _SUSPENDED = frozenset({Phase.PAUSED, Phase.STOPPED})
 
 
 def living_pods(draft: Draft) -> tuple[Pod, ...]:
-    """Trainer pods that run or may run: neither ended nor lost."""
-    return tuple(pod for pod in draft.observed.pods if not pod.ended and not is_lost(pod, draft.now, draft.settings.lost_pod_seconds))
+    """Pods of the job that run or will. Not those that are lost: now, or when the run after theirs was made, which waits for all others."""
+    lost_after, run = draft.settings.lost_pod_seconds, draft.status.run
+    return tuple(pod for pod in draft.observed.pods if not pod.ended and pod.run >= run and not is_lost(pod, draft.now, lost_after))
 
 
 def dashboard_url(base: str | None, namespace: str, name: str) -> str | None:
