@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from finetune_api.constants import API_VERSION, KIND, LABEL_COMPONENT, LABEL_JOB, LABEL_RUN
 from finetune_api.contract import CONTRACT_VERSION
@@ -46,6 +46,7 @@ MINIMAL_SPEC: Mapping[str, Any] = {
     "retry": {"limit": 3, "backoffSeconds": 10},
 }
 TOTAL_STEPS = 100
+Use = Literal["starting", "productive", "checkpointing", "replayed", "evaluating"]
 
 
 def job_manifest(name: str = "demo", spec: Mapping[str, Any] | None = None, annotations: Mapping[str, str] | None = None) -> Manifest:
@@ -117,8 +118,10 @@ class FakeCluster:
         self.posts_arrive = True
         self.activity: TrainerPhase = "Training"
         """What a trainer posts that neither holds nor has finished."""
-        self.used_seconds = 0.0
-        """The trainers' clock: a second a step, through all attempts."""
+        self.use: Use = "productive"
+        """What the trainers' time goes to."""
+        self.used_seconds = dict.fromkeys(get_args(Use), 0.0)
+        """The trainers' clocks: a second a step, through all attempts."""
         self.checkpoint_seconds: tuple[float, float] | None = None
         """How long a save and an upload take, as the trainer measures it."""
         self.facts = {"dtype": "float32"}
@@ -480,7 +483,7 @@ class FakeCluster:
                 if trainer.step >= TOTAL_STEPS:
                     break
                 trainer.step += 1
-                self.used_seconds += 1
+                self.used_seconds[self.use] += 1
                 if trainer.step % save_every == 0:
                     self._save(trainer, "steps")
         if trainer.step >= TOTAL_STEPS and not trainer.finished:
@@ -532,7 +535,7 @@ class FakeCluster:
             checkpoints=reports,
             parent=trainer.parent,
             facts=self.facts,
-            usage=UsageSeconds(productive=self.used_seconds),
+            usage=UsageSeconds.model_validate(self.used_seconds),
             save_seconds=self.checkpoint_seconds[0] if self.checkpoint_seconds else None,
             upload_seconds=self.checkpoint_seconds[1] if self.checkpoint_seconds else None,
             stopped=trainer.stopped,

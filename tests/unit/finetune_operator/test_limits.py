@@ -128,4 +128,4 @@ async def test_what_a_failed_run_used_was_used(cluster: FakeCluster) -> None:
     cluster.end_pod("demo-r1-0", EXIT_PEER_LOST, failure(FailureClass.PEER_LOST, EXIT_PEER_LOST))
     await cluster.until(lambda: cluster.phase == "Succeeded", train=10)
     assert cluster.status.usage.productive_seconds > used
-    assert cluster.status.usage.productive_seconds == cluster.used_seconds
+    assert cluster.status.usage.productive_seconds == cluster.used_seconds["productive"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine, Iterator
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, get_args
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,7 +17,7 @@ from finetune_api.contract.failures import EXIT_PEER_LOST, EXIT_STOPPED, EXIT_UN
 from finetune_api.lifecycle import PHASES, may_follow
 from finetune_api.models.status import FINAL_PHASES, RESTING_PHASES, Phase
 from tests.support.fake_api import Call, CrashError
-from tests.support.operator_cluster import NAMESPACE, FakeCluster, failure
+from tests.support.operator_cluster import NAMESPACE, FakeCluster, Use, failure
 from tests.support.reliability import Fault
 
 AT_WORK = (Phase.QUEUED, Phase.TRAINING, Phase.EVALUATING, Phase.EXPORTING)
@@ -28,6 +28,20 @@ EXITS = {
     "killed": (137, None),
     "stopped": (EXIT_STOPPED, None),
 }
+
+
+ENDS = st.sampled_from(["cancel", "delete", "keep", "keep", "keep", "keep"])
+"""What may end a life: most go on."""
+
+
+def acts(**strategies: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A rule about a job that is there."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        made: Callable[..., None] = precondition(lambda self: not self.cluster.is_gone)(rule(**strategies)(function))
+        return made
+
+    return decorate
 
 
 class JobLife(RuleBasedStateMachine):
@@ -43,6 +57,8 @@ class JobLife(RuleBasedStateMachine):
         self.phase = Phase.PENDING
         self.grown: dict[str, float] = {}
         self.requests = 0
+        self.handled: set[str] = set()
+        self.job_key = ("finetunejobs", NAMESPACE, self.cluster.key.name)
         self.is_robbed = False
         self.writes_to_crash = -1
         self.cluster.api.fault = self.fault
@@ -73,9 +89,18 @@ class JobLife(RuleBasedStateMachine):
 
     # --- what happens ---
 
-    @initialize(replicas=st.sampled_from([1, 2]), device=st.sampled_from(["cpu", "gpu"]), suspend=st.booleans())
-    def create(self, replicas: int, device: str, suspend: bool) -> None:
-        self.cluster.create({"replicas": replicas, "suspend": suspend, "resources": {"device": device}, "training": {"seed": 1}})
+    @initialize(
+        replicas=st.sampled_from([1, 2]),
+        device=st.sampled_from(["cpu", "gpu"]),
+        suspend=st.sampled_from([False, False, False, True]),
+        retain=st.sampled_from(["Keep", "Keep", "Delete"]),
+        steps=st.sampled_from([1, 3, 5, 0]),
+    )
+    def create(self, replicas: int, device: str, suspend: bool, retain: str, steps: int) -> None:
+        shape = {"replicas": replicas, "resources": {"device": device}, "output": {"retain": retain}}
+        self.cluster.create({**shape, "suspend": suspend, "training": {"seed": 1}})
+        if steps:
+            self.goes_its_way(steps, "starting")
 
     @rule(times=st.integers(1, 4))
     def reconcile(self, times: int) -> None:
@@ -91,7 +116,7 @@ class JobLife(RuleBasedStateMachine):
         """A wall clock set by hand or by NTP."""
         self.cluster.clock.advance(seconds)
 
-    @rule()
+    @acts()
     def all_is_quiet(self) -> None:
         """No phase flaps once things are quiet, and a plan that was carried out leaves nothing to do."""
         if self.writes_to_crash >= 0:
@@ -104,6 +129,8 @@ class JobLife(RuleBasedStateMachine):
                 self.cluster.step()
                 if self.cluster.fingerprint() == before and self.cluster.wake != 0:
                     break
+            if self.cluster.is_gone:
+                return
             phase, writes = self.cluster.phase, self.writes()
             for _ in range(2):
                 await self.cluster.reconcile()
@@ -115,18 +142,19 @@ class JobLife(RuleBasedStateMachine):
     def writes(self) -> int:
         return len([call for call in self.cluster.api.calls if call.is_write])
 
-    @rule(seconds=st.sampled_from([None, 60, 90, 1000]))
+    @acts(seconds=st.sampled_from([None, 60, 90, 1000]))
     def set_limit(self, seconds: int | None) -> None:
         self.cluster.edit({"limits": {"maxActiveSeconds": seconds}})
 
-    @rule(steps=st.integers(1, 30))
+    @acts(steps=st.integers(1, 30))
     def train(self, steps: int) -> None:
         self.do(self.cluster.train(steps))
         self.look()
 
-    @rule(steps=st.integers(1, 15))
-    def goes_its_way(self, steps: int) -> None:
+    @acts(steps=st.integers(1, 15), use=st.sampled_from(get_args(Use)))
+    def goes_its_way(self, steps: int, use: Use) -> None:
         """Some minutes without anybody's doing: most lives are of this."""
+        self.cluster.use = use
 
         async def work() -> None:
             for _ in range(8):
@@ -137,41 +165,54 @@ class JobLife(RuleBasedStateMachine):
 
         self.do(work())
 
-    @rule(suspend=st.booleans())
+    @acts(suspend=st.booleans())
     def set_suspend(self, suspend: bool) -> None:
         self.cluster.edit({"suspend": suspend})
 
-    @rule(replicas=st.sampled_from([0, 1, 2]))
+    @acts(replicas=st.sampled_from([0, 1, 2]))
     def scale(self, replicas: int) -> None:
         self.cluster.edit({"replicas": replicas})
 
-    @rule(state=st.sampled_from(["Running", "Running", "Stopped"]))
+    @acts(state=st.sampled_from(["Running", "Running", "Stopped"]))
     def set_desired_state(self, state: str) -> None:
         if self.cluster.manifest["spec"]["desiredState"] != "Cancelled":
             self.cluster.edit({"desiredState": state})
 
-    @rule()
+    @acts(how=ENDS)
+    def end_it(self, how: str) -> None:
+        if how == "cancel":
+            self.cluster.edit({"desiredState": "Cancelled"})
+        elif how == "delete":
+            self.cluster.api.delete(self.job_key)
+            self.cluster.step()
+
+    @acts(retain=st.sampled_from(["Keep", "Delete"]))
+    def set_retain(self, retain: str) -> None:
+        self.cluster.edit({"output": {"retain": retain}})
+
+    @acts()
     def edit_identity(self) -> None:
         self.cluster.edit({"training": {"seed": 3 - self.cluster.manifest["spec"].get("training", {}).get("seed", 1)}})
 
-    @rule(discard=st.booleans())
+    @acts(discard=st.booleans())
     def set_pause_policy(self, discard: bool) -> None:
         self.cluster.edit({"pausePolicy": {"ifUnsaved": "Discard" if discard else "Wait"}})
 
-    @rule(verb=st.sampled_from(["retry", "checkpoint", "resume", "nonsense"]))
+    @acts(verb=st.sampled_from(["retry", "checkpoint", "resume", "nonsense"]))
     def request(self, verb: str) -> None:
         self.requests += 1
         self.cluster.annotate(**{"finetune.dev/request": f"{verb}/{self.requests}"})
 
     @precondition(lambda self: self.cluster.pods())
-    @rule(exit_name=st.sampled_from(sorted(EXITS)), index=st.integers(0, 1))
-    def pod_ends(self, exit_name: str, index: int) -> None:
+    @rule(exit_name=st.sampled_from(sorted(EXITS)), index=st.integers(0, 1), times=st.integers(0, 3))
+    def pod_ends(self, exit_name: str, index: int, times: int) -> None:
         code, failure_class = EXITS[exit_name]
         running = [pod for pod in self.cluster.pods() if pod["status"].get("phase") == "Running"]
         if index < len(running):
             answer = failure(failure_class, code) if failure_class is not None else None
             self.cluster.end_pod(running[index]["metadata"]["name"], code, answer)
             self.cluster.step()
+            self.look(times)
 
     @precondition(lambda self: self.cluster.jobs())
     @rule()
@@ -227,10 +268,19 @@ class JobLife(RuleBasedStateMachine):
             assert self.is_robbed or not gives_up, "no pause without asking the trainer, unless its Job was taken away"
             if self.phase in FINAL_PHASES:
                 assert phase == self.phase
+            self.check_failed(phase, status.get("lastHandledRequest"), manifest["spec"]["desiredState"])
             if phase in RESTING_PHASES:
                 assert status.get("replicas", 0) == 0
             self.phase = phase
         self.seen = len(self.cluster.api.history)
+
+    def check_failed(self, phase: Phase, handled: str | None, desired: str) -> None:
+        """Failed ends by a request retry that was not acted on before, or by a cancellation."""
+        if self.phase is Phase.FAILED and phase is not Phase.FAILED:
+            retried = handled is not None and handled not in self.handled and handled.startswith("retry/")
+            assert retried or (desired == "Cancelled" and phase in (Phase.STOPPING, Phase.CANCELLED)), (phase, handled, desired)
+        if handled is not None:
+            self.handled.add(handled)
 
     @invariant()
     def a_resting_job_has_no_pods(self) -> None:
@@ -268,14 +318,23 @@ class JobLife(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Everything mended and wanted running: it ends, is cleared away, and then nothing is written any more."""
-        if self.cluster.api.get("finetunejobs", self.cluster.key.name) is None:
-            return
         self.writes_to_crash = -1
         self.cluster.cordoned, self.cluster.posts_arrive = False, True
         self.cluster.dead_nodes.clear()
         self.cluster.lost_nodes.clear()
         endings = (self.finish, self.finish, self.cancel, self.delete)
-        self.do(endings[self.requests % len(endings)]())
+        if self.cluster.is_gone or "deletionTimestamp" in self.cluster.manifest["metadata"]:
+            ending = self.end_deletion
+        elif self.cluster.manifest["spec"]["desiredState"] == "Cancelled":
+            ending = self.cancel
+        else:
+            ending = endings[self.requests % len(endings)]
+        self.do(ending())
+
+    @property
+    def kept(self) -> set[str]:
+        """What stays beside a job that is over: the frame its objects in the store are deleted by, where they go with it."""
+        return {"finetunejobs", "events"} | ({"configmaps"} if self.cluster.manifest["metadata"].get("finalizers") else set())
 
     async def cancel(self) -> None:
         """Cancelled from wherever it is: no pods, artefacts kept for their time, then nothing is left and nothing is written any more."""
@@ -293,13 +352,16 @@ class JobLife(RuleBasedStateMachine):
         self.cluster.clock.advance(31 * 86400)
         await self.cluster.settle(rounds=100, advance=True)
         assert self.cluster.phase == phase
-        left = [key for key in self.cluster.api.objects if key[0] not in ("finetunejobs", "events")]
+        left = [key for key in self.cluster.api.objects if key[0] not in self.kept]
         assert left == [], (left, self.cluster.condition("Reconciling"), self.cluster.wake, self.cluster.story()[-6:])
 
     async def delete(self) -> None:
         """Deletion ends, and takes everything along."""
-        self.cluster.api.delete(("finetunejobs", NAMESPACE, self.cluster.key.name))
-        await self.cluster.settle_until_gone()
+        self.cluster.api.delete(self.job_key)
+        await self.end_deletion()
+
+    async def end_deletion(self) -> None:
+        await self.cluster.settle(rounds=100, advance=True)
         assert {key[0] for key in self.cluster.api.objects} <= {"events"}
 
     async def finish(self) -> None:
@@ -331,7 +393,7 @@ class JobLife(RuleBasedStateMachine):
         assert self.cluster.phase == Phase.SUCCEEDED, (self.cluster.phase, self.cluster.status.reason, self.cluster.story())
         await self.cluster.settle(rounds=100, advance=True)
         left = {key[0] for key in self.cluster.api.objects}
-        assert left <= {"finetunejobs", "events"}
+        assert left <= self.kept
         calls = len([call for call in self.cluster.api.calls if call.is_write])
         await self.cluster.reconcile()
         assert len([call for call in self.cluster.api.calls if call.is_write]) == calls
@@ -339,7 +401,7 @@ class JobLife(RuleBasedStateMachine):
 
 class TestJobLife(JobLife.TestCase):  # type: ignore[valid-type,misc]
     settings = settings(
-        max_examples=2000 if os.environ.get("FINETUNE_SOAK") == "1" else 40,
+        max_examples=2000 if os.environ.get("FINETUNE_SOAK") == "1" else 60,
         stateful_step_count=30,
         deadline=None,
         derandomize=True,
