@@ -52,6 +52,18 @@ async def test_a_held_job_goes_on_by_the_request_resume_once_the_limit_is_raised
     assert cluster.status.hold is None
 
 
+async def test_a_clock_put_forward_eats_nothing_of_the_limit(cluster: FakeCluster) -> None:
+    """O-11: it may hold the job early, with a checkpoint; the time is not used, so that resume goes on without a higher limit."""
+    cluster.create({"limits": {"maxActiveSeconds": 1000}})
+    await reached(cluster, 20)
+    cluster.clock.advance(86400)
+    await cluster.until(lambda: cluster.phase == "Paused", train=1)
+    assert cluster.status.reason == "LimitReached"
+    assert cluster.status.usage.active_seconds == cluster.used_seconds["productive"] < 100
+    cluster.annotate(**{"finetune.dev/request": "resume/1"})
+    await cluster.until(lambda: cluster.phase == "Succeeded", train=10)
+
+
 async def test_limits_count_over_pauses_and_paused_time_is_free(cluster: FakeCluster) -> None:
     """AC-57: what counts is time at work, however often it is paused in between."""
     cluster.create({"limits": {"maxActiveSeconds": 100}})

@@ -101,7 +101,12 @@ def _seconds_left(draft: Draft, unreported: float) -> float | None:
 
 
 def _unreported_seconds(draft: Draft) -> float:
-    """Time the pods have been at work since the last report, or since they started when none came; 0 while none is."""
+    """Time the pods have been at work since the last report, or since they started when none came; 0 while none is.
+
+    The only part that the operator's wall clock measures, and it is not added to the usage. A clock that is put forward between two reports
+    cannot be told from a trainer that is silent, so it may reach a limit early: the job is held with a checkpoint, and since the time was
+    not used, the request resume goes on without a higher limit.
+    """
     at_work = [pod.started_at for pod in draft.observed.pods if pod.run == draft.status.run and pod.started_at and not pod.ended]
     if draft.attempt is None or not at_work:
         return 0.0
