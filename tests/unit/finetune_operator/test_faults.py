@@ -33,7 +33,9 @@ STRIDE = 1 if SOAK else 30
 def outcome(cluster: FakeCluster) -> dict[str, Any]:
     """What must be the same whatever disturbed the way there: not how many starts it took."""
     end = summary(cluster)
-    same = {name: end[name] for name in ("phase", "final", "replicas", "objects", "identity", "resolved", "cleaned") if name in end}
+    same: dict[str, Any] = {
+        name: end[name] for name in ("phase", "final", "replicas", "objects", "identity", "resolved", "cleaned") if name in end
+    }
     shown = ("Ready", "Reconciling", "Stalled", "Succeeded", "Failed", "Suspended")
     return {**same, "conditions": [pair for pair in end.get("conditions", ()) if pair[0] in shown]}
 

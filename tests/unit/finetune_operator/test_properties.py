@@ -38,7 +38,8 @@ def acts(**strategies: Any) -> Callable[[Callable[..., None]], Callable[..., Non
     """A rule about a job that is there."""
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        made: Callable[..., None] = precondition(lambda self: not self.cluster.is_gone)(rule(**strategies)(function))
+        there = precondition(lambda self: not self.cluster.is_gone)
+        made: Callable[..., None] = there(rule(**strategies)(function))  # type: ignore[no-untyped-call]
         return made
 
     return decorate

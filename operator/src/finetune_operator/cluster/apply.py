@@ -146,8 +146,8 @@ def merge_patch(known: Mapping[str, Any], wanted: Mapping[str, Any], stored: Map
             if inner := gone | merge_patch(old, value, stored[key]):
                 patch[key] = inner
         elif old != value:
-            lists = isinstance(value, list) and isinstance(old, list)
-            patch[key] = [_with_unknown(item, old, stored[key]) for item in value] if lists else value
+            known_items = old if isinstance(value, list) and isinstance(old, list) else None
+            patch[key] = [_with_unknown(item, known_items, stored[key]) for item in value] if known_items is not None else value
     return patch
 
 
