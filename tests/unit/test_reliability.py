@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.support.reliability import PAGE, RESULTS, Case, render, rows_of, take_over
 
 KILL = Case("SIGKILL", "e2e", "Succeeded", 1, 12, 20.0)
@@ -17,15 +19,32 @@ def test_cases_of_a_fault_are_summed_up() -> None:
     }  # fmt: skip
 
 
-def test_the_newest_session_replaces_what_was_known(tmp_path: Path) -> None:
-    def session(name: str, case: Case) -> None:
-        (tmp_path / name).write_text(json.dumps({**vars(case), "date": name[:1], "commit": "c"}) + "\n")
+def session(folder: Path, date: str, case: Case) -> None:
+    (folder / f"{date}.jsonl").write_text(json.dumps({**vars(case), "date": date, "commit": "c"}) + "\n")
 
-    session("1.jsonl", KILL)
-    session("2.jsonl", Case("SIGKILL", "e2e", "Failed"))
+
+def test_the_newest_session_replaces_what_was_known(tmp_path: Path) -> None:
+    session(tmp_path, "1", KILL)
+    session(tmp_path, "2", Case("SIGKILL", "e2e", "Failed"))
     other = {**rows_of([Case("drain", "e2e", "Succeeded")])[0], "date": "0", "commit": "b"}
     rows = take_over(tmp_path.glob("*.jsonl"), [other])
     assert [(row["fault"], row["outcome"], row["date"]) for row in rows] == [("SIGKILL", "Failed", "2"), ("drain", "Succeeded", "0")]
+
+
+@pytest.mark.parametrize(
+    ("known", "newer", "stays"),
+    [
+        (Case("cycles", "e2e", "same losses", 20), Case("cycles", "e2e", "same losses", 2), True),
+        (Case("cycles", "e2e", "same losses", 2), Case("cycles", "e2e", "same losses", 2), False),
+        (Case("cycles", "e2e", "same losses", 20), Case("cycles", "e2e", "test failed", 1), False),
+        (Case("cycles", "e2e", "test failed", 20), Case("cycles", "e2e", "same losses", 2), False),
+    ],
+)
+def test_a_quick_session_that_found_the_same_replaces_no_longer_one(tmp_path: Path, known: Case, newer: Case, stays: bool) -> None:
+    session(tmp_path, "1", known)
+    session(tmp_path, "2", newer)
+    (row,) = take_over(tmp_path.glob("*.jsonl"), [])
+    assert (row["date"], row["times"]) == (("1", known.times) if stays else ("2", newer.times))
 
 
 def test_the_page_shows_the_results() -> None:
