@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,7 @@ from tests.support.jobs import make_job
 from tests.support.platform import BUCKET, ROOT, SYSTEM_NAMESPACE, Job, Kubectl, Platform, StoreConnection
 
 JobFactory = Callable[..., Job]
+Untouched = Callable[[Mapping[str, Any]], Job]
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +46,27 @@ def namespace(platform: Platform, request: pytest.FixtureRequest) -> Iterator[Ku
     prepare_namespace(platform, name)
     yield kubectl
     platform.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def untouched(platform: Platform, namespace: Kubectl) -> Untouched:
+    """The run of a spec that nobody touches: one per module, begun when first asked for; :func:`losses` waits for its end."""
+    begun: dict[str, Job] = {}
+
+    def of(spec: Mapping[str, Any]) -> Job:
+        key = json.dumps(spec, sort_keys=True)
+        if key not in begun:
+            begun[key] = Job(platform, namespace, f"untouched-{len(begun) + 1}")
+            namespace.apply(make_job(begun[key].name, spec))
+        return begun[key]
+
+    return of
+
+
+def losses(job: Job) -> dict[int, tuple[float, float, str]]:
+    """Loss, gradient norm and rows of each step of a job that ends Succeeded."""
+    job.wait_phase("Succeeded", within=900)
+    return {step: (row.loss, row.grad_norm, row.samples) for step, row in job.rows().items()}
 
 
 @pytest.fixture(scope="module")

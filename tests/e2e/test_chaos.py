@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import functools
 import json
 import os
 import secrets
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 
 from finetune_api.contract.env import CONFIGMAP_DIR, WORK_DIR
-from tests.e2e.conftest import JobFactory
+from tests.e2e.conftest import JobFactory, Untouched, losses
 from tests.support.host import (
     address,
     clock_library,
@@ -25,7 +24,7 @@ from tests.support.host import (
     told_of_disk,
     wait_for_checkpoint,
 )
-from tests.support.jobs import make_job, merge
+from tests.support.jobs import merge
 from tests.support.platform import ROOT, SYSTEM_NAMESPACE, Job, Kubectl, Platform, eventually
 from tests.support.reliability import Fault
 
@@ -38,25 +37,6 @@ ENDLESS: dict[str, Any] = merge(SPEC, {"training": {"maxSteps": 100_000}})
 """For faults that take longer than a short run; ended by a pause."""
 OPERATOR = "app.kubernetes.io/component=operator"
 KILL_EVERY_SECONDS, MOST_KILLS = 10.0, 40
-
-
-@pytest.fixture(scope="module")
-def untouched(platform: Platform, namespace: Kubectl) -> Callable[[int], Job]:
-    """The run nobody touches, with this many pods, made when first asked for."""
-
-    @functools.cache
-    def made(pods: int) -> Job:
-        namespace.apply(make_job(f"untouched-{pods}", SPEC if pods == 1 else TWO_PODS))
-        job = Job(platform, namespace, f"untouched-{pods}")
-        job.wait_phase("Succeeded", within=900)
-        return job
-
-    return made
-
-
-def losses(job: Job) -> dict[int, tuple[float, float, str]]:
-    """Loss, gradient norm and rows of each step."""
-    return {step: (row.loss, row.grad_norm, row.samples) for step, row in job.rows().items()}
 
 
 def uids(job: Job) -> set[str]:
@@ -74,9 +54,9 @@ def end_by_pause(job: Job) -> dict[str, Any]:
 
 @pytest.mark.alone  # only for the untouched run, which the next one needs too
 @pytest.mark.parametrize("way", ["evicted", pytest.param("deleted", marks=soak)])
-def test_a_pod_that_is_asked_to_go(run_job: JobFactory, untouched: Callable[[int], Job], way: str, fault: Fault) -> None:
+def test_a_pod_that_is_asked_to_go(run_job: JobFactory, untouched: Untouched, way: str, fault: Fault) -> None:
     """A drain's eviction, and kubectl delete pod: saved within the grace period, nothing is lost, nothing counts as a retry."""
-    reference = untouched(1)
+    reference = untouched(SPEC)
     job = run_job(f"pod-{way}", SPEC)
     job.wait_step(120)
     pod = job.pod(0)
@@ -97,11 +77,9 @@ def test_a_pod_that_is_asked_to_go(run_job: JobFactory, untouched: Callable[[int
 
 
 @pytest.mark.alone
-def test_the_operator_is_killed_again_and_again(
-    run_job: JobFactory, platform: Platform, untouched: Callable[[int], Job], fault: Fault
-) -> None:
+def test_the_operator_is_killed_again_and_again(run_job: JobFactory, platform: Platform, untouched: Untouched, fault: Fault) -> None:
     """Every ten seconds from the job's creation until its trainer has ended: one run in one pod, no step is lost."""
-    reference = untouched(1)
+    reference = untouched(SPEC)
     system = platform.kubectl.within(SYSTEM_NAMESPACE)
     job = run_job("operator-killed", SPEC)
     seen: set[str] = set()
@@ -211,9 +189,9 @@ def test_a_disk_that_is_full(run_job: JobFactory, fault: Fault) -> None:
 
 @pytest.mark.alone
 @soak
-def test_the_container_runtime_restarts(run_job: JobFactory, untouched: Callable[[int], Job], fault: Fault) -> None:
+def test_the_container_runtime_restarts(run_job: JobFactory, untouched: Untouched, fault: Fault) -> None:
     """The runtime is killed and comes back: a container belongs to its shim, trains on meanwhile, and the node finds it again."""
-    reference = untouched(1)
+    reference = untouched(SPEC)
     job = run_job("runtime-restarts", SPEC)
     job.wait_step(60)
     before = uids(job)
@@ -251,10 +229,10 @@ def other_clock(namespace: Kubectl) -> Callable[[int], dict[str, Any]]:
 
 @soak
 def test_a_node_whose_clock_is_some_minutes_off(
-    run_job: JobFactory, untouched: Callable[[int], Job], other_clock: Callable[[int], dict[str, Any]], fault: Fault
+    run_job: JobFactory, untouched: Untouched, other_clock: Callable[[int], dict[str, Any]], fault: Fault
 ) -> None:
     """Ten minutes ahead, within what S3 allows: nothing of a run depends on the time of day; a pause and a resume are exact, too."""
-    reference = untouched(1)
+    reference = untouched(SPEC)
     fault.strikes("clock of the pod 10 min ahead")
     job = run_job("clock-ahead", merge(SPEC, other_clock(600)))
     job.wait_step(60)
@@ -279,9 +257,9 @@ def test_a_node_whose_clock_is_far_off(run_job: JobFactory, other_clock: Callabl
 
 
 @soak
-def test_a_short_cut_between_two_ranks(run_job: JobFactory, untouched: Callable[[int], Job], fault: Fault) -> None:
+def test_a_short_cut_between_two_ranks(run_job: JobFactory, untouched: Untouched, fault: Fault) -> None:
     """No packet between the pods for some seconds: the ranks wait for each other, then go on in the same run."""
-    reference = untouched(2)
+    reference = untouched(TWO_PODS)
     job = run_job("cut-short", TWO_PODS)
     job.wait_step(60)
     before = uids(job)
@@ -298,9 +276,9 @@ def test_a_short_cut_between_two_ranks(run_job: JobFactory, untouched: Callable[
 
 
 @soak
-def test_a_lasting_cut_between_two_ranks(run_job: JobFactory, untouched: Callable[[int], Job], fault: Fault) -> None:
+def test_a_lasting_cut_between_two_ranks(run_job: JobFactory, untouched: Untouched, fault: Fault) -> None:
     """The network does not come back: the group is given up after a minute of silence and starts again as a whole."""
-    reference = untouched(2)
+    reference = untouched(TWO_PODS)
     job = run_job("cut-for-good", TWO_PODS)
     wait_for_checkpoint(job, 0, within=240)
     fault.strikes("network between two ranks cut for good")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import JobFactory
+from tests.e2e.conftest import JobFactory, Untouched, losses
 from tests.support.host import supervisor
 from tests.support.in_pod import kill_in_save
 from tests.support.platform import BUCKET, ROOT, Job, Platform, eventually
@@ -58,8 +58,9 @@ def kill_in_upload(job: Job, at_least: int) -> int:
 
 
 @pytest.mark.parametrize("moment", ["save", "upload"])
-def test_a_kill_in_the_middle_of_a_checkpoint(run_job: JobFactory, moment: str, fault: Fault) -> None:
-    """The half-made checkpoint never counts: the next attempt starts from the one before, and the run ends with every step trained."""
+def test_a_kill_in_the_middle_of_a_checkpoint(run_job: JobFactory, untouched: Untouched, moment: str, fault: Fault) -> None:
+    """The half-made checkpoint never counts: the next attempt starts from the one before, and ends with the same losses."""
+    reference = untouched(SPEC)
     job = run_job(f"killed-in-{moment}", SPEC)
     eventually(lambda: (job.status.get("checkpoints", {}).get("latest") or {}).get("step") or None, within=240, what="a checkpoint")
     broken = run_in_pod(job, 0, kill_in_save(0, 2 * INTERVAL)) if moment == "save" else kill_in_upload(job, 2 * INTERVAL)
@@ -73,4 +74,5 @@ def test_a_kill_in_the_middle_of_a_checkpoint(run_job: JobFactory, moment: str, 
     assert INTERVAL <= last["fromStep"] < broken
     assert 0 < final["usage"]["lostSteps"] <= 3 * INTERVAL, "at most the save interval and the steps of one upload"
     assert sorted(job.rows()) == list(range(1, STEPS + 1))
+    assert losses(job) == losses(reference)
     fault.ends_with(final)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import JobFactory
+from tests.e2e.conftest import JobFactory, Untouched, losses
+from tests.support.host import supervisor
 from tests.support.in_pod import kill_worker
 from tests.support.platform import BUCKET, Job, Platform, eventually
 from tests.support.reliability import Fault
@@ -16,6 +19,15 @@ from tests.support.reliability import Fault
 pytestmark = pytest.mark.e2e
 STEPS, INTERVAL = 200, 50
 SPEC: dict[str, Any] = {"replicas": 2, "training": {"gradAccumSteps": 2, "maxSteps": STEPS}, "checkpoint": {"steps": INTERVAL}}
+BEHIND = 10
+"""Steps within which a save's files, written behind the training, are whole. The interval of design 7 runs from when a save is whole: a
+death within them falls back to the save before, and costs an interval and as many steps."""
+DEATHS = {
+    "rank-0": "SIGKILL of rank 0 of two",
+    "rank-1": "SIGKILL of rank 1 of two",
+    "pod-0": "SIGKILL of a pod of two",
+    "pod-0-forced": "pod deleted by force (grace period 0)",
+}
 
 
 def committed(job: Job, step: int) -> None:
@@ -27,27 +39,41 @@ def committed(job: Job, step: int) -> None:
     )
 
 
-@pytest.mark.parametrize("victim", ["rank-0", "rank-1", "pod-0"])
-def test_a_killed_part_costs_at_most_the_save_interval(run_job: JobFactory, victim: str, fault: Fault) -> None:
-    """SIGKILL of a worker or of a pod: the group restarts from the last complete checkpoint; what was lost is said (OP-11)."""
+@pytest.mark.parametrize("victim", DEATHS)
+def test_a_death_costs_at_most_the_save_interval(run_job: JobFactory, untouched: Untouched, victim: str, fault: Fault) -> None:
+    """The group goes on from the last complete checkpoint to the same losses; what is lost is said, and within the bound (OP-11, design 7)."""
+    reference = untouched(SPEC)
     job = run_job(f"killed-{victim}", SPEC)
     committed(job, INTERVAL)
-    fault.strikes("pod deleted by force (grace period 0)" if victim == "pod-0" else f"SIGKILL of {victim.replace('-', ' ')} of two")
-    if victim == "pod-0":
-        job.kubectl("delete", "pod", job.pod(0), "--grace-period=0", "--force")
-    else:
-        rank = int(victim[-1])
-        job.kubectl("exec", job.pod(rank), "-c", "trainer", "--", "python", "-c", kill_worker(rank))
+    fault.strikes(DEATHS[victim])
+    kill(job, victim)
     eventually(lambda: job.status.get("run", 0) >= 2 or None, within=180, what="a second run")
     job.wait_training(run=2)
     fault.recovered()
     final = job.wait_phase("Succeeded")
-    last = final["attempts"][-1]
-    assert last["fromStep"] >= INTERVAL
-    assert final.get("usage", {}).get("lostSteps", 0) <= 3 * INTERVAL, "at most the save interval and the steps of one upload"
-    rows = job.rows()
-    assert sorted(rows) == list(range(1, STEPS + 1))
+    resumed, lost = final["attempts"][-1]["fromStep"], final.get("usage", {}).get("lostSteps", 0)
+    reached = max(json.loads(line)["step"] for line in job.read("metrics/attempt-1.jsonl").splitlines())
+    if victim.startswith("rank"):  # its supervisor lives: it uploads what is whole, and every row
+        assert abs(lost - (reached - resumed)) <= 1, "a row may be on its way when its writer dies"
+        whole = reached // INTERVAL * INTERVAL
+        assert resumed >= (whole if reached - whole >= BEHIND else whole - INTERVAL)
+    else:  # the rows end with the last upload: only the heartbeat tells more. To a pod deleted by force the kubelet leaves a moment to save
+        assert reached - resumed <= lost <= 2 * INTERVAL, "the save interval and one upload, which is shorter than another interval"
+    assert sorted(job.rows()) == list(range(1, STEPS + 1))
+    assert losses(job) == losses(reference)
     fault.ends_with(final)
+
+
+def kill(job: Job, victim: str) -> None:
+    """Let a part of a run die."""
+    match victim:
+        case "pod-0":
+            os.kill(supervisor(job, 0), signal.SIGKILL)
+        case "pod-0-forced":
+            job.kubectl("delete", "pod", job.pod(0), "--grace-period=0", "--force")
+        case _:
+            rank = int(victim[-1])
+            job.kubectl("exec", job.pod(rank), "-c", "trainer", "--", "python", "-c", kill_worker(rank))
 
 
 def test_a_corrupt_checkpoint_is_refused_by_all(run_job: JobFactory, platform: Platform, fault: Fault) -> None:
