@@ -41,7 +41,7 @@ def committed(job: Job, step: int) -> None:
 
 @pytest.mark.parametrize("victim", DEATHS)
 def test_a_death_costs_at_most_the_save_interval(run_job: JobFactory, untouched: Untouched, victim: str, fault: Fault) -> None:
-    """The group goes on from the last complete checkpoint to the same losses; what is lost is said, and within the bound (OP-11, design 7)."""
+    """It goes on from the last complete checkpoint to the same losses; what is lost is said and within the bound (OP-11, design 7)."""
     reference = untouched(SPEC)
     job = run_job(f"killed-{victim}", SPEC)
     committed(job, INTERVAL)
