@@ -31,7 +31,7 @@ SPEC: dict[str, Any] = {
     "checkpoint": {"steps": 20, "keepLast": 2},
 }
 TWO_PODS = {"replicas": 2, "training": {"gradAccumSteps": 2}}
-QUICK = [(1, 10, 2), (2, 1, 2)]
+QUICK = [(1, 10, 3), (2, 1, 2)]
 LONG = [(1, 10, 20), (2, 1, 20), (1, 1, 5), (2, 10, 5)]
 
 
@@ -41,16 +41,21 @@ def changes(pods: int, logging_steps: int) -> dict[str, Any]:
 
 
 def wait_until_asked(job: Job, moments: random.Random, cycle: int) -> str:
-    """Come to a random moment of the cycle's run; every fifth cycle pauses while pods start, the others while it trains."""
+    """Come to a random moment of the cycle's run; the second of five pauses while pods start, the others while it trains."""
     run = cycle + 1
     eventually(lambda: job.status.get("run") == run or None, within=120, what=f"run {run}")
-    if cycle % 5 == 4:
+    if cycle % 5 == 1:
         eventually(lambda: job.pods() or None, within=120, what="a pod")
         threading.Event().wait(moments.uniform(0, 12))
         return "start"
     eventually(lambda: (job.phase in {"Training", "Evaluating"}) or None, within=240, what="training")
     threading.Event().wait(moments.uniform(0, LONGEST_WAIT))
     return str(job.status.get("progress", {}).get("phase", ""))
+
+
+def phases(shown: list[dict[str, Any]]) -> set[str]:
+    """Phases of versions of the object."""
+    return {each["status"].get("phase", "") for each in shown}
 
 
 def pause_at_the_end(job: Job, pods: int) -> None:
@@ -87,9 +92,13 @@ def test_many_pauses_change_nothing(
     asked: Counter[str] = Counter()
     stops: list[int] = []
     for cycle in range(cycles):
-        asked[wait_until_asked(job, moments, cycle)] += 1
-        job.scale(0)
-        status = job.wait_phase("Paused", within=240)
+        moment = wait_until_asked(job, moments, cycle)
+        asked[moment] += 1
+        with job.watched() as shown:
+            job.scale(0)
+            status = job.wait_phase("Paused", within=240)
+            eventually(lambda: "Paused" in phases(shown()) or None, within=30, what="the pause in the watch")
+        assert moment == "start" or "Pausing" in phases(shown()), "what is trained is saved first"
         assert job.pods() == []
         assert status["reason"] == "UserRequested"
         assert job.condition("Ready")["status"] == "True"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import JobFactory
-from tests.support.platform import SYSTEM_NAMESPACE, Job, Platform, eventually
+from tests.e2e.conftest import JobFactory, Untouched, losses
+from tests.support.platform import SYSTEM_NAMESPACE, Platform
 from tests.support.reliability import Fault
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 SPEC: dict[str, Any] = {"training": {"maxSteps": 900}, "checkpoint": {"steps": 30}}
+AWAY_SECONDS = 60.0
 
 
 class StoreSwitch:
@@ -46,44 +48,10 @@ def store_switch(platform: Platform) -> Iterator[StoreSwitch]:
     switch.on()
 
 
-def test_store_away_during_saves(run_job: JobFactory, store_switch: StoreSwitch, fault: Fault) -> None:
-    """Training does not stop while the store is away over several saves; afterwards uploads catch up."""
-    job = run_job("store-away", SPEC)
-    job.wait_step(30)
-    fault.strikes("the store is away over several saves")
-    store_switch.off()
-    before = job.status["progress"]["step"]
-    job.wait_step(before + 150)
-    store_switch.on()
-    reached = job.status["progress"]["step"]
-    eventually(lambda: _latest_step(job) >= reached - 60, within=120, what="uploads caught up")
-    fault.recovered()
-    assert job.status["run"] == 1, "nothing was restarted"
-    fault.ends("trained on, uploads caught up", 0)
-
-
-def test_pause_while_the_store_is_away(run_job: JobFactory, store_switch: StoreSwitch, fault: Fault) -> None:
-    """With ifUnsaved Discard the pause waits up to its timeout, then says what is lost."""
-    job = run_job(
-        "pause-unsaved",
-        {**SPEC, "checkpoint": {"steps": 10_000}, "pausePolicy": {"timeoutSeconds": 20, "ifUnsaved": "Discard", "graceSeconds": 10}},
-    )
-    job.wait_step(20)
-    fault.strikes("the store is away during a pause that may discard")
-    store_switch.off()
-    job.scale(0)
-    status = job.wait_phase("Paused", within=150)
-    assert status["pause"]["saved"] is False
-    fault.recovered()
-    assert status["pause"]["lostSteps"] >= 20
-    assert job.condition("CheckpointReady")["status"] == "False"
-    assert job.pods() == []
-    fault.ends("Paused, the loss is said", status["pause"]["lostSteps"])
-
-
 @pytest.mark.parametrize("moment", ["run", "pause"])
-def test_operator_away(run_job: JobFactory, platform: Platform, moment: str, fault: Fault) -> None:
+def test_operator_away(run_job: JobFactory, untouched: Untouched, platform: Platform, moment: str, fault: Fault) -> None:
     """The operator's pod is deleted during a run and during a pause: training goes on, nothing is restarted."""
+    reference = untouched(SPEC)
     job = run_job(f"operator-away-{moment}", SPEC)
     job.wait_step(10)
     uids = {p["metadata"]["uid"] for p in job.pods()}
@@ -104,8 +72,44 @@ def test_operator_away(run_job: JobFactory, platform: Platform, moment: str, fau
         job.wait_step(step + 100)
         assert {p["metadata"]["uid"] for p in job.pods()} == uids
         assert job.status["run"] == 1
+        assert losses(job) == losses(reference)
         fault.ends("trained on in the same pods", 0)
 
 
-def _latest_step(job: Job) -> int:
-    return int((job.status.get("checkpoints", {}).get("latest") or {}).get("step", 0))
+def test_store_away_during_saves(run_job: JobFactory, untouched: Untouched, store_switch: StoreSwitch, fault: Fault) -> None:
+    """Training does not stop while the store is away over many saves, be it to the end; then uploads catch up, nothing is trained again."""
+    expected = losses(untouched(SPEC))
+    job = run_job("store-away", SPEC)
+    job.wait_step(30)
+    fault.strikes("the store is away for a minute, over many saves")
+    store_switch.off()
+    before = job.status["progress"]["step"]
+    threading.Event().wait(AWAY_SECONDS)  # the fault itself
+    job.wait_step(before + 150)
+    assert job.condition("CheckpointUploadFailing").get("status") == "True", "it is said"
+    store_switch.on()
+    final = job.wait_phase("Succeeded")
+    fault.recovered()
+    assert final["run"] == 1, "nothing was restarted"
+    assert losses(job) == expected
+    fault.ends_with(final)
+
+
+def test_pause_while_the_store_is_away(run_job: JobFactory, store_switch: StoreSwitch, fault: Fault) -> None:
+    """With ifUnsaved Discard the pause waits up to its timeout, then says what is lost."""
+    job = run_job(
+        "pause-unsaved",
+        {**SPEC, "checkpoint": {"steps": 10_000}, "pausePolicy": {"timeoutSeconds": 20, "ifUnsaved": "Discard", "graceSeconds": 10}},
+    )
+    job.wait_step(20)
+    fault.strikes("the store is away during a pause that may discard")
+    store_switch.off()
+    job.scale(0)
+    status = job.wait_phase("Paused", within=150)
+    assert status["pause"]["saved"] is False
+    fault.recovered()
+    print(status)
+    assert status["pause"]["lostSteps"] >= 20
+    assert job.condition("CheckpointReady")["status"] == "False"
+    assert job.pods() == []
+    fault.ends("Paused, the loss is said", status["pause"]["lostSteps"])

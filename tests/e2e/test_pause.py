@@ -7,6 +7,7 @@ import pytest
 from tests.e2e.conftest import JobFactory
 from tests.support.jobs import make_job
 from tests.support.platform import Kubectl, eventually
+from tests.support.reliability import Fault
 
 pytestmark = pytest.mark.e2e
 
@@ -22,11 +23,14 @@ def test_suspend_survives_an_apply(run_job: JobFactory, namespace: Kubectl) -> N
     job.wait_phase("Succeeded")
 
 
-def test_pause_while_starting_frees_the_pods(run_job: JobFactory) -> None:
+def test_pause_while_starting_frees_the_pods(run_job: JobFactory, fault: Fault) -> None:
     """A pause before the first step has nothing to save and gives up the pods at once (OP-09)."""
     job = run_job("paused-early", {"training": {"maxSteps": 3}})
     eventually(lambda: job.pods() or None, within=60, what="a pod")
+    fault.strikes("paused while pods start")
     job.scale(0)
     status = job.wait_phase("Paused", within=60)
+    fault.recovered()
     assert status.get("checkpoints", {}).get("latest") is None
     assert job.pods() == []
+    fault.ends("Paused at once, nothing to save", 0)

@@ -14,6 +14,7 @@ import pytest
 from finetune_api.constants import TLS_SECRET
 from finetune_api.contract.env import PROGRESS_CA_PATH
 from tests.e2e.conftest import JobFactory
+from tests.support.cluster import REQUIRE
 from tests.support.install import install_chart, unpack_previous
 from tests.support.platform import SYSTEM_NAMESPACE, Job, Kubectl, Platform, eventually
 from tests.support.reliability import Fault
@@ -35,7 +36,8 @@ def previous(platform: Platform, tmp_path: Path) -> Iterator[str]:
     """The previous version in place of this one; this one again after the test."""
     commit = unpack_previous(tmp_path)
     if commit is None:
-        pytest.skip("this clone has no previous version in its history; name a commit by FINETUNE_PREVIOUS")
+        leave = pytest.fail if os.environ.get(REQUIRE) == "1" else pytest.skip
+        leave("this clone has no previous version in its history; name a commit by FINETUNE_PREVIOUS")
     install_chart(platform.kubectl, tree=tmp_path)
     platform.reconnect()
     yield commit

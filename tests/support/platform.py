@@ -8,6 +8,7 @@ import json
 import os
 import re
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -269,6 +270,23 @@ class Job:
         """Kubectl scale."""
         self.kubectl("scale", f"finetunejob/{self.name}", f"--replicas={replicas}")
 
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+        """While the context lasts, every version of the object as the API server shows it; the callable returns those so far."""
+        with tempfile.NamedTemporaryFile() as shown:
+            command = ["kubectl", "-n", self.kubectl.namespace, "get", "finetunejob", self.name, "--watch", "-o", "json"]
+            watch = subprocess.Popen(command, stdout=shown, env=self.kubectl.environment)
+
+            def versions() -> list[dict[str, Any]]:
+                return _documents(Path(shown.name).read_text(encoding="utf-8"))
+
+            try:
+                eventually(versions, within=30, what=f"a watch of {self.name}")
+                yield versions
+            finally:
+                watch.terminate()
+                watch.wait(10)
+
     def story(self) -> str:
         """What a person would look at: describe and the logs of the pods."""
         told = [self.kubectl.run("get", "finetunejob", self.name, "-o", "yaml", check=False).stdout]
@@ -308,3 +326,17 @@ class Job:
         """sha256 of the final files, by name; without the card, which tells the job's name and attempts."""
         manifest = json.loads(self.read("final/manifest.json"))
         return {file["path"]: file["sha256"] for file in manifest["files"] if file["path"] != "README.md"}
+
+
+def _documents(text: str) -> list[dict[str, Any]]:
+    """JSON documents one after the other; one that is not whole yet is left out."""
+    found: list[dict[str, Any]] = []
+    decoder = json.JSONDecoder()
+    at = 0
+    while text[at:].strip():
+        try:
+            document, at = decoder.raw_decode(text, text.index("{", at))
+        except ValueError:
+            break
+        found.append(document)
+    return found
