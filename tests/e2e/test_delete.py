@@ -10,6 +10,7 @@ import pytest
 
 from finetune_api.constants import ANNOTATION_ALLOW_DELETE, ANNOTATION_PROMOTED, CA_CONFIGMAP
 from tests.e2e.conftest import JobFactory, prepare_namespace
+from tests.support.host import wait_for_checkpoint
 from tests.support.jobs import make_job
 from tests.support.platform import SYSTEM_NAMESPACE, Job, Kubectl, Platform, eventually
 from tests.support.reliability import Fault
@@ -116,7 +117,7 @@ def test_what_a_cancelled_job_wrote_goes_unless_promoted(run_job: JobFactory, pl
     jobs = {name: run_job(name, spec) for name in ("cancelled", "promoted")}
     namespace("annotate", "finetunejob", "promoted", f"{ANNOTATION_PROMOTED}=tests")
     for name, job in jobs.items():
-        eventually(lambda job=job: job.status.get("checkpoints", {}).get("latest"), within=240, what=f"a checkpoint of {name}")
+        wait_for_checkpoint(job, 0, within=240)
         namespace("patch", "finetunejob", name, "--type=merge", "-p", '{"spec":{"desiredState":"Cancelled"}}')
     for job in jobs.values():
         job.wait_phase("Cancelled")

@@ -18,6 +18,7 @@ from finetune_api.constants import TLS_SECRET
 from finetune_api.contract import CONTRACT_VERSION
 from finetune_api.contract.env import PROGRESS_AUDIENCE
 from finetune_api.contract.progress import FineTuneProgress, ProgressPost, TrainerStatus, progress_path
+from finetune_api.contract.store import attempt_key
 from tests.e2e.conftest import JobFactory, Untouched, losses
 from tests.support.platform import SYSTEM_NAMESPACE, Job, Kubectl, Platform, eventually
 from tests.support.reliability import Fault
@@ -103,7 +104,11 @@ def test_a_vanished_node_is_left_behind(
             nodes("label", "node", node["metadata"]["name"], f"{LABEL}=yes")
     job.wait_training(run=3, within=300)
     fault.recovered()
-    assert post_of(platform, job, pod, run=2) == HTTPStatus.CONFLICT, "should the lost pod come back, it is told to stop"
+    assert post_of(platform, job, pod, run=2) == HTTPStatus.FORBIDDEN, (
+        "its Job is gone: should the lost pod come back, it is not listened to"
+    )
+    newest = json.loads(job.read(attempt_key(2)))
+    assert newest["run"] == 3, "the attempt is the new run's: the store takes no checkpoint of an older one"
     final = job.wait_phase("Succeeded", within=420)
     assert final["run"] == 3
     assert [attempt.get("outcome") for attempt in final["attempts"]][1] == "NodeLost"
