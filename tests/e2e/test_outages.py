@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.support.reliability import Fault
 pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 SPEC: dict[str, Any] = {"training": {"maxSteps": 900}, "checkpoint": {"steps": 30}}
 AWAY_SECONDS = 60.0
+PAUSE_SECONDS = 20
 
 
 class StoreSwitch:
@@ -99,7 +101,11 @@ def test_pause_while_the_store_is_away(run_job: JobFactory, store_switch: StoreS
     """With ifUnsaved Discard the pause waits up to its timeout, then says what is lost."""
     job = run_job(
         "pause-unsaved",
-        {**SPEC, "checkpoint": {"steps": 10_000}, "pausePolicy": {"timeoutSeconds": 20, "ifUnsaved": "Discard", "graceSeconds": 10}},
+        {
+            **SPEC,
+            "checkpoint": {"steps": 10_000},
+            "pausePolicy": {"timeoutSeconds": PAUSE_SECONDS, "ifUnsaved": "Discard", "graceSeconds": 10},
+        },
     )
     job.wait_step(20)
     fault.strikes("the store is away during a pause that may discard")
@@ -108,7 +114,8 @@ def test_pause_while_the_store_is_away(run_job: JobFactory, store_switch: StoreS
     status = job.wait_phase("Paused", within=150)
     assert status["pause"]["saved"] is False
     fault.recovered()
-    print(status)
+    asked, ended = (datetime.fromisoformat(moment) for moment in (status["pause"]["requestedAt"], status["attempts"][-1]["endedAt"]))
+    assert ended - asked >= timedelta(seconds=PAUSE_SECONDS), "the store had all the time it was to be given"
     assert status["pause"]["lostSteps"] >= 20
     assert job.condition("CheckpointReady")["status"] == "False"
     assert job.pods() == []
