@@ -83,7 +83,7 @@ def test_store_away_during_saves(run_job: JobFactory, untouched: Untouched, stor
     expected = losses(untouched(SPEC))
     job = run_job("store-away", SPEC)
     job.wait_step(30)
-    fault.strikes("the store is away for a minute, over many saves")
+    fault.strikes("the store is away over several saves")
     store_switch.off()
     before = job.status["progress"]["step"]
     threading.Event().wait(AWAY_SECONDS)  # the fault itself
