@@ -97,8 +97,8 @@ def test_many_pauses_change_nothing(
         with job.watched() as shown:
             job.scale(0)
             status = job.wait_phase("Paused", within=240)
-            eventually(lambda: "Paused" in phases(shown()) or None, within=30, what="the pause in the watch")
-        assert moment == "start" or "Pausing" in phases(shown()), "what is trained is saved first"
+            seen = eventually(lambda: found if "Paused" in (found := phases(shown())) else None, within=30, what="the pause in the watch")
+        assert moment == "start" or "Pausing" in seen, "what is trained is saved first"
         assert job.pods() == []
         assert status["reason"] == "UserRequested"
         assert job.condition("Ready")["status"] == "True"
