@@ -29,7 +29,11 @@ def image_references() -> Mapping[str, str]:
 
 def image_references_of(tree: Path) -> Mapping[str, str]:
     """The same for another version of the sources, built by its own recipes."""
-    environment = {**os.environ, "PYTHONPATH": str(tree / "cluster" / "src")}
+    programs = (
+        [str(Path(uv).parent)] if (uv := os.environ.get("UV")) else []
+    )  # make's own uv need not be on PATH, where older versions look
+    path = os.pathsep.join([*programs, os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(tree / "cluster" / "src")}
     command = [sys.executable, "-m", "finetune_cluster", "images", "all", "--output", "json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tree, env=environment)
     assert done.returncode == 0, f"images of {tree}: {done.stderr}"
