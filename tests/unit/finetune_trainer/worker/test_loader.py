@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,11 @@ import pytest
 import torch
 from datasets import Dataset
 
-from finetune_trainer.worker.loader import BLANK, EpochBatches, Row, Rows, make_loader
+from finetune_api.contract.failures import FailureClass
+from finetune_trainer.errors import TrainerError
+from finetune_trainer.prepare.later import LaterRows
+from finetune_trainer.worker.failures import as_trainer_error
+from finetune_trainer.worker.loader import BLANK, EpochBatches, LoaderProcessError, Row, Rows, TokenisedLater, make_loader
 from finetune_trainer.worker.order import Order, Share
 
 ROWS = 21
@@ -66,3 +71,24 @@ def test_blank_rows_have_the_columns_of_the_data() -> None:
     assert Rows(DATA).__getitems__([]) == [{"input_ids": [0, 0], "labels": [-100, -100]}]
     packed = Dataset.from_dict({"input_ids": [[1]], "labels": [[1]], "seq_lengths": [[1]]})
     assert Rows(packed).__getitems__([]) == [BLANK]
+
+
+class BrokenSource(LaterRows):
+    """Rows of which none can be tokenised."""
+
+    def __init__(self) -> None:
+        """Read nothing."""
+
+    def encode(self, indices: Sequence[int]) -> list[Row]:
+        raise TrainerError(FailureClass.DATA, 'train.jsonl, line 3: field "messages"\nis {empty}')
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_wrong_with_a_row_is_said_by_a_loader_process_too(workers: int) -> None:
+    """A DataError ends the job (42) wherever it is found; torch brings only a text back from the processes it loads with."""
+    batches = EpochBatches(Order(ROWS, 8, 42, reshuffle=True), Share(0, 1, 2, 4))
+    loader = make_loader(TokenisedLater(BrokenSource(), len(DATA), 8), batches, lambda rows: rows, workers=workers, pin_memory=False)
+    with pytest.raises((TrainerError, LoaderProcessError)) as caught:
+        next(iter(loader))
+    found = as_trainer_error(caught.value, None)
+    assert (found.failure_class, found.message) == (FailureClass.DATA, 'train.jsonl, line 3: field "messages"\nis {empty}')

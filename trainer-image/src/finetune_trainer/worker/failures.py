@@ -12,6 +12,7 @@ import torch.distributed as dist
 from finetune_api.contract.failures import FailureClass
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_trainer.errors import TrainerError
+from finetune_trainer.worker.loader import LoaderProcessError
 
 PEER_SIGNS: Final = re.compile(
     r"gloo|nccl|connection (closed|reset|refused)|broken pipe|socket timeout|DDP expects same model", re.IGNORECASE
@@ -35,6 +36,8 @@ def as_trainer_error(error: BaseException, spec: FineTuneJobSpec | None) -> Trai
     """Classify what ended this rank; ``spec`` is known once the config was read, and names the lever for memory."""
     if isinstance(error, TrainerError):
         return error
+    if isinstance(error, LoaderProcessError):
+        return error.original
     if isinstance(error, torch.OutOfMemoryError):
         return out_of_memory(spec)
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import torch
 from datasets import Dataset
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 
+from finetune_api.contract.failures import FailureClass
+from finetune_trainer.errors import TrainerError
 from finetune_trainer.prepare.later import NOTHING, LaterRows, StreamedRows
 from finetune_trainer.worker.order import Order, Shares
 
@@ -48,6 +50,22 @@ class TaskRows(Rows):
         return [json.loads(row["row"]) for row in super().__getitems__(indices)] if indices else []
 
 
+class LoaderProcessError(Exception):
+    """A :class:`TrainerError` on its way out of a loader process: torch makes it anew of one text, a traceback that ends with it."""
+
+    @classmethod
+    def of(cls, error: TrainerError) -> Self:
+        """Pack an error."""
+        return cls(json.dumps({"class": error.failure_class, "message": error.message}))
+
+    @property
+    def original(self) -> TrainerError:
+        """The error that was packed."""
+        line = str(self).rstrip().rpartition("\n")[2]
+        packed = json.loads(line[line.index("{") :])
+        return TrainerError(FailureClass(packed["class"]), packed["message"])
+
+
 class TokenisedLater(Rows):
     """Rows whose tokens are made here, by index: of a table, or of a stream."""
 
@@ -60,7 +78,12 @@ class TokenisedLater(Rows):
         return self._count
 
     def __getitems__(self, indices: Sequence[int]) -> list[Row]:
-        rows = self._source.encode(indices) if indices else [NOTHING]
+        try:
+            rows = self._source.encode(indices) if indices else [NOTHING]
+        except TrainerError as error:
+            if get_worker_info() is None:
+                raise
+            raise LoaderProcessError.of(error) from error
         return [{name: list(values) for name, values in row.items()} for row in rows]
 
     def longest_rows(self, count: int) -> list[Row]:
