@@ -9,13 +9,15 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from finetune_api.contract.failures import FailureClass
 from finetune_api.contract.run_config import JobIdentity, Topology
-from finetune_trainer.protocol import Hello, Saved, SaveNow, Staged, Stop, SupervisorMessage, WorkerMessage
+from finetune_trainer.protocol import Failed, Hello, Saved, SaveNow, Staged, Stop, SupervisorMessage, WorkerMessage
 from finetune_trainer.supervisor.board import Board
 from finetune_trainer.supervisor.events import WorkerExited
 from finetune_trainer.supervisor.link import LinkServer
@@ -190,6 +192,30 @@ def test_a_late_worker_is_told_to_stop(link: LinkServer) -> None:
     worker.send(Hello(rank=0, local_rank=0, pid=1))
     assert worker.read() == {"type": "stop", "trigger": "pause"}
     worker.close()
+
+
+def test_what_a_process_says_last_is_heard_before_its_end_is_known(archive: LogArchive, tmp_path: Path) -> None:
+    """A class of failure that came after the exit code would be Unknown, and tried again."""
+    may_go_on, received = threading.Event(), list[WorkerMessage]()
+
+    def on_message(_rank: int | None, message: WorkerMessage) -> None:
+        assert may_go_on.wait(60)
+        received.append(message)
+
+    server = LinkServer(tmp_path, on_message)
+    last_words = Failed(failure_class=FailureClass.DATA, message="train.jsonl, line 2").to_json()
+    code = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({str(server.path)!r}); s.sendall({last_words!r}.encode() + b'\\n')"
+    command = [sys.executable, "-c", code]
+    process = Process(command, dict(os.environ), cwd=tmp_path, label="prepare", rank=None, archive=archive)
+    waiting = threading.Thread(target=process.wait, args=(server,))
+    waiting.start()
+    eventually(lambda: process.code is not None, within=60, what="the process has ended")
+    assert waiting.is_alive()
+    assert received == []
+    may_go_on.set()
+    waiting.join(60)
+    assert [message.message for message in received if isinstance(message, Failed)] == ["train.jsonl, line 2"]
+    server.close()
 
 
 def test_a_long_directory_still_gets_a_socket(tmp_path: Path) -> None:

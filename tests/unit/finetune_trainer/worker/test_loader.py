@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,7 +79,7 @@ class BrokenSource(LaterRows):
     def __init__(self) -> None:
         """Read nothing."""
 
-    def encode(self, indices: Sequence[int]) -> list[Row]:
+    def encode(self, indices: Sequence[int]) -> list[Mapping[str, Any]]:
         raise TrainerError(FailureClass.DATA, 'train.jsonl, line 3: field "messages"\nis {empty}')
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from finetune_api.contract.run_config import Topology
@@ -29,9 +29,9 @@ class Crew:
     ) -> None:
         self._environment, self._topology = environment, topology
         self.archive = LogArchive(environment.work_dir / "logs" / f"pod-{environment.pod_index}.log")
-        self.workers = WorkerGroup(self._emit)
         self._queue = queue
         self._link = LinkServer(environment.work_dir, on_message)
+        self.workers = WorkerGroup(self._emit, self._link)
         self._prepare: Process | None = None
         threads = max(1, available_cpus() // topology.processes_per_replica)
         self._common = process_environment(
@@ -48,8 +48,8 @@ class Crew:
         ]
         self.workers.start([*self._environment.program, "worker"], environments, cwd=self._environment.work_dir, archive=self.archive)
 
-    def start_prepare(self, plan: Path) -> Process:
-        """Start the prepare program; its output goes where the workers' does."""
+    def run_prepare(self, plan: Path) -> tuple[int, Sequence[str]]:
+        """Run the prepare program, whose output goes where the workers' does; returns its exit code and its last lines."""
         self._prepare = Process(
             [*self._environment.program, "prepare"],
             prepare_environment(self._common, plan=plan),
@@ -58,7 +58,7 @@ class Crew:
             rank=None,
             archive=self.archive,
         )
-        return self._prepare
+        return self._prepare.wait(self._link), self._prepare.last_lines
 
     def order_stop(self, trigger: StopTrigger) -> None:
         """Ask every rank to stop; one that cannot hear yet (still importing) is ended by SIGTERM."""

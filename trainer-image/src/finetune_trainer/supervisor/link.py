@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import struct
 import tempfile
 import threading
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from finetune_trainer.protocol import WORKER_MESSAGES, Hello, Stop, SupervisorMe
 logger = logging.getLogger(__name__)
 MAX_SOCKET_PATH = 100
 """The kernel's limit for the path of a Unix socket is 108 bytes."""
+DRAIN_SECONDS = 5.0
 
 MessageHandler = Callable[[int | None, WorkerMessage], SupervisorMessage | None]
 """(rank, message) -> answer to that worker. Runs in the connection's own thread; rank is None before a hello."""
@@ -28,6 +30,8 @@ class LinkServer:
     def __init__(self, directory: Path, on_message: MessageHandler) -> None:
         self._on_message = on_message
         self._connections: dict[int, socket.socket] = {}
+        self._served: dict[int, list[threading.Thread]] = {}
+        """By the process that connected."""
         self._met: set[int] = set()
         self._stop: Stop | None = None
         self._lock = threading.Lock()
@@ -52,6 +56,21 @@ class LinkServer:
         for connection in connections:
             _send(connection, message)
 
+    def drain(self, pid: int) -> None:
+        """Wait until all that a process which has ended still sent is handed on.
+
+        Connections are accepted in order, so that those it opened are known once one of our own is served.
+        """
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as ours:
+            ours.settimeout(DRAIN_SECONDS)
+            ours.connect(str(self.path))
+            ours.shutdown(socket.SHUT_WR)
+            ours.recv(1)
+        with self._lock:
+            threads = self._served.pop(pid, [])
+        for thread in threads:
+            thread.join(DRAIN_SECONDS)
+
     def close(self) -> None:
         """Stop listening and hang up."""
         with self._lock:
@@ -69,7 +88,11 @@ class LinkServer:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._serve, args=(connection,), name="link-worker", daemon=True).start()
+            thread = threading.Thread(target=self._serve, args=(connection,), name="link-worker", daemon=True)
+            (pid, _, _) = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+            thread.start()
+            with self._lock:
+                self._served.setdefault(pid, []).append(thread)
 
     def _serve(self, connection: socket.socket) -> None:
         rank: int | None = None

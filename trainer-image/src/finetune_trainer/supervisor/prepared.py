@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -19,7 +19,6 @@ from finetune_trainer.protocol import Failed, PreparedSummary, PreparePlan
 from finetune_trainer.store.base import Store
 from finetune_trainer.store.errors import DigestMismatchError, ObjectNotFoundError
 from finetune_trainer.store.transfer import download_files, fill_directory, upload_files
-from finetune_trainer.supervisor.workers import Process
 
 logger = logging.getLogger(__name__)
 SUMMARY = "prepared.json"
@@ -87,13 +86,13 @@ def read_summary(directory: Path) -> PreparedSummary:
 class PrepareProcess:
     """Runs the prepare program and turns its end into rows in the cache or one error."""
 
-    def __init__(self, start: Callable[[Path], Process], *, work_dir: Path, cache_dir: Path) -> None:
-        """``start`` starts the program for a plan file."""
-        self._start = start
+    def __init__(self, program: Callable[[Path], tuple[int, Sequence[str]]], *, work_dir: Path, cache_dir: Path) -> None:
+        """``program`` runs for a plan file and returns its exit code and last lines."""
+        self._program = program
         self._work_dir = work_dir
         self._cache_dir = cache_dir
         self.failure: Failed | None = None
-        """What the program said on the link before it left; set by the link's thread."""
+        """What the program said on the link before it left; set by the link's thread before the program returns."""
 
     def run(self, plan: PreparePlan, key: str) -> Path:
         """Prepare rows into the cache under their key. Raises the class the program named, UnknownError when it just died."""
@@ -103,18 +102,17 @@ class PrepareProcess:
         plan_file = self._work_dir / "prepare-plan.json"
         plan_file.write_text(plan.model_copy(update={"output_dir": output}).to_json(), encoding="utf-8")
         try:
-            process = self._start(plan_file)
-            code = process.wait()
+            code, last_lines = self._program(plan_file)
             if code != EXIT_DONE:
-                raise self._error(code, process)
+                raise self._error(code, last_lines)
             return fill_directory(target, lambda directory: _move_into(output, directory))
         finally:
             shutil.rmtree(output, ignore_errors=True)
 
-    def _error(self, code: int, process: Process) -> TrainerError:
+    def _error(self, code: int, last_lines: Sequence[str]) -> TrainerError:
         if self.failure is not None:
             return TrainerError(self.failure.failure_class, self.failure.message)
-        last = next((line for line in reversed(process.last_lines) if line.strip()), "no output")
+        last = next((line for line in reversed(last_lines) if line.strip()), "no output")
         return TrainerError(FailureClass.UNKNOWN, f"Preparing the rows failed with code {code}: {last.strip()[:500]}")
 
 

@@ -89,7 +89,7 @@ class Supervisor:
         self._heart = Heart(self._inputs.store, self._board)
         self._crew = Crew(environment, config.topology, variables, self._queue, self._on_message)
         logging.getLogger().addHandler(ArchiveHandler(self._crew.archive))
-        self._prepare = PrepareProcess(self._crew.start_prepare, work_dir=environment.work_dir, cache_dir=environment.cache_dir)
+        self._prepare = PrepareProcess(self._crew.run_prepare, work_dir=environment.work_dir, cache_dir=environment.cache_dir)
         self._startup, self._bond = self._leader() if environment.pod_index == 0 else self._member()
         self._session = Session(self._inputs, self._queue, self._crew, self._bond, make_uploader=self._make_uploader)
         self._reporter = self._make_reporter()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from finetune_trainer.supervisor.events import WorkerExited
+from finetune_trainer.supervisor.link import LinkServer
 from finetune_trainer.supervisor.logs import WORKER_LOGGER, LogArchive
 
 KEPT_LINES = 200
@@ -51,11 +52,13 @@ class Process:
         """Exit code once reaped, negative for a signal."""
         return self._popen.returncode
 
-    def wait(self) -> int:
-        """Reap; then end what the process left behind in its session and collect the rest of its output."""
+    def wait(self, link: LinkServer | None = None) -> int:
+        """Reap; then end what the process left behind in its session and collect the rest of what it printed, and reported on ``link``."""
         code = self._popen.wait()
         self.kill_session()
         self._reader.join(timeout=5)
+        if link is not None:
+            link.drain(self._popen.pid)
         return code
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -83,8 +86,10 @@ class Process:
 class WorkerGroup:
     """The ranks of this pod."""
 
-    def __init__(self, emit: Callable[[WorkerExited], None]) -> None:
+    def __init__(self, emit: Callable[[WorkerExited], None], link: LinkServer | None = None) -> None:
+        """``link`` is where they report: ``emit`` gets an exit after all that was said before it."""
         self._emit = emit
+        self._link = link
         self.processes: list[Process] = []
         self.exits: dict[int, WorkerExited] = {}
         """Local rank -> its exit."""
@@ -131,7 +136,7 @@ class WorkerGroup:
                 process.send_signal(signal.SIGKILL)
 
     def _reap(self, local_rank: int, process: Process) -> None:
-        code = process.wait()
+        code = process.wait(self._link)
         self._emit(WorkerExited(local_rank, code, time.monotonic()))
 
 
