@@ -36,7 +36,7 @@ def test_a_job_by_name_trains_and_keeps_its_model(platform: Platform, run_job: J
     """C-02, C-03, C-07: resolved with its source; an entry that is edited and withdrawn meanwhile is for new jobs."""
     name, address = entry["metadata"]["name"], entry["spec"]["uri"]
     reference = {"uri": f"ref:{name}"}
-    job = run_job("by-name", {"model": reference, "adapter": {"rank": None}})
+    job = run_job("by-name", {"model": reference, "adapter": {"rank": None}, "training": {"maxSteps": 500}})
     job.wait_step(3)
     assert job.status["resolved"]["model.uri"] == {"value": address, "source": "model", "name": name}
     assert job.status["resolved"]["adapter.rank"] == {"value": "4", "source": "model", "name": name}

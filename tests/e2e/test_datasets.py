@@ -83,7 +83,7 @@ def test_a_look_finds_what_is_there_and_leaves_nothing(rows: Rows) -> None:
 
 def test_a_job_waits_for_its_dataset_and_keeps_it(namespace: Kubectl, rows: Rows, run_job: JobFactory) -> None:
     """AC-47, D-04: a sentence instead of pods; it goes on by itself; a later edit is for new jobs."""
-    job = run_job("by-dataset", {"dataset": {"uri": f"ref:{rows.name}"}})
+    job = run_job("by-dataset", {"dataset": {"uri": f"ref:{rows.name}"}, "training": {"maxSteps": 500}})
     eventually(lambda: job.condition("Valid").get("reason") == "DatasetNotFound", within=60, what="a job without its Dataset")
     rows.apply(uri="configmap://sft/absent.jsonl")
     rows.wait("Invalid")

@@ -61,11 +61,12 @@ def _steps() -> Iterator[Callable[[FineTuneJobStatus], FineTuneJobStatus]]:
     yield lambda status: _shorter_values(status, 48)
     yield lambda status: _fewer(status, checkpoints=2, attempts=6)
     yield lambda status: _shorter_failure(status, 512)
-    yield lambda status: _shorter_values(status, 20)
+    yield lambda status: _shorter_facts(status, 20)
     yield lambda status: _shorter_messages(status, 128)
     yield lambda status: _fewer(status, checkpoints=1, attempts=4)
     yield lambda status: status.model_copy(update={"facts": {}})
     yield _without_digests
+    yield lambda status: _shorter_values(status, 20)
     yield lambda status: _shorter_failure(status, 192)
     yield lambda status: _shorter_messages(status, 48)
     yield lambda status: _shorter_values(status, 12)
@@ -112,8 +113,11 @@ def _shorter_values(status: FineTuneJobStatus, most: int) -> FineTuneJobStatus:
         path: entry.model_copy(update={"value": _cut(entry.value, most), "name": _cut(entry.name, most) if entry.name else None})
         for path, entry in status.resolved.items()
     }
-    facts = {name: _cut(value, most) for name, value in status.facts.items()}
-    return status.model_copy(update={"resolved": resolved, "facts": facts})
+    return _shorter_facts(status.model_copy(update={"resolved": resolved}), most)
+
+
+def _shorter_facts(status: FineTuneJobStatus, most: int) -> FineTuneJobStatus:
+    return status.model_copy(update={"facts": {name: _cut(value, most) for name, value in status.facts.items()}})
 
 
 def _cut(text: str, most: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -217,7 +218,7 @@ class Supervisor:
             keep_last=spec.checkpoint.keep_last,
             keep_last_remote=spec.checkpoint.keep_last_remote,
         )
-        hooks = UploadHooks(self._queue.put, self._attachments, self._session.skipped, self._heart.reached)
+        hooks = UploadHooks(self._queue.put, self._attachments_of_save, self._session.skipped, self._heart.reached)
         return Uploader(self._inputs.store, facts, settings, self._board, hooks)
 
     def _claimed(self, attempt: int) -> None:
@@ -242,6 +243,14 @@ class Supervisor:
         metrics = self._session.metrics_file
         if metrics is not None and self._environment.pod_index == 0 and metrics.is_file():
             documents[metrics_key(attempt)] = metrics.read_bytes()
+        return documents
+
+    def _attachments_of_save(self) -> dict[str, bytes]:
+        """The same beside a checkpoint; the heartbeat knows of every step whose row goes up: should the pod die, they count as lost."""
+        documents = self._attachments()
+        rows = documents.get(metrics_key(self._board.snapshot().attempt), b"")
+        if whole := rows[: rows.rfind(b"\n") + 1]:
+            self._heart.reached(json.loads(whole.splitlines()[-1])["step"])
         return documents
 
     def _archive_last(self) -> None:
