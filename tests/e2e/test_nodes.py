@@ -26,7 +26,7 @@ from tests.support.reliability import Fault
 pytestmark = pytest.mark.e2e
 LABEL = "finetune.dev/e2e-vanishing"
 NODE = "vanishing"
-STEPS = 300
+STEPS = 500
 SPEC: dict[str, Any] = {"training": {"maxSteps": STEPS}}
 
 

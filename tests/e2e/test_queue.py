@@ -37,7 +37,7 @@ WORKLOADS: dict[str, Any] = {
     },
 }
 NODE = {"kubernetes.io/os": "linux"}
-SPEC = {"resources": {"queue": "team-a", "queuePriorityClass": "low"}, "training": {"maxSteps": 250}, "checkpoint": {"steps": 50}}
+SPEC = {"resources": {"queue": "team-a", "queuePriorityClass": "low"}, "training": {"maxSteps": 500}, "checkpoint": {"steps": 50}}
 
 
 class Queue:

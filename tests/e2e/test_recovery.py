@@ -17,7 +17,7 @@ from tests.support.platform import BUCKET, Job, Platform, eventually
 from tests.support.reliability import Fault
 
 pytestmark = pytest.mark.e2e
-STEPS, INTERVAL = 200, 50
+STEPS, INTERVAL = 400, 50
 SPEC: dict[str, Any] = {"replicas": 2, "training": {"gradAccumSteps": 2, "maxSteps": STEPS}, "checkpoint": {"steps": INTERVAL}}
 DEATHS = {
     "rank-0": "SIGKILL of rank 0 of two",

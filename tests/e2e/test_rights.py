@@ -48,7 +48,7 @@ def test_every_request_is_allowed_and_every_right_is_used(platform: Platform, na
 
     Likewise another CA, which is written into the Secret and brought to the namespace of the job.
     """
-    training = {"epochs": 20, "maxSteps": 150, "gradAccumSteps": 2}  # long enough: the preset has maxSteps as a cap
+    training = {"epochs": 20, "maxSteps": 300, "gradAccumSteps": 2}  # long enough: the preset has maxSteps as a cap
     spec = {"replicas": 2, "training": training, "output": {"retain": "Delete"}}
     job = run_job("rights", {"presetRef": {"name": "quick-test"}, **spec})
     for _ in range(2):  # the second pause clears away what belongs to the first run
