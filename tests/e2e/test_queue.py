@@ -119,7 +119,7 @@ def test_queued_admitted_preempted_and_admitted_again(kueue: None, run_job: JobF
     assert (first["outcome"], second["reason"]) == ("Preempted", "Preempted")
     assert second["fromStep"] >= 20
     assert status.get("usage", {}).get("lostSteps", 0) == 0
-    assert [row.step for row in job.rows().values()] == list(range(1, 251))
+    assert [row.step for row in job.rows().values()] == list(range(1, 501))
 
 
 def test_pause_and_resume_of_an_admitted_run(kueue: None, run_job: JobFactory, namespace: Kubectl) -> None:
