@@ -60,6 +60,28 @@ def test_create_succeeds_once_among_many(store: Store) -> None:
     assert not store.create("attempts/1.json", b"late")
 
 
+def test_lists_writes_and_deletions_do_not_disturb_each_other(store: Store) -> None:
+    """Two pods of a job share a store: one lists attempts while another removes an old checkpoint and a third adds one."""
+    store.put("a1/kept.json", b"1")
+
+    def come_and_go(name: str) -> None:
+        for number in range(150):
+            key = f"a1/checkpoint-5/{name}/{number % 3}"
+            store.put(key, b"x")
+            assert store.create(f"{key}-claimed", b"x")
+            store.delete([key, f"{key}-claimed"])
+
+    def look() -> None:
+        for _ in range(100):
+            assert "a1/kept.json" in [info.key for info in store.list("a1/")]
+
+    with ThreadPoolExecutor(5) as pool:
+        tasks = [*(pool.submit(come_and_go, name) for name in ("shared", "own", "else")), pool.submit(look), pool.submit(look)]
+        for task in tasks:
+            task.result()
+    assert [info.key for info in store.list()] == ["a1/kept.json"]
+
+
 def test_files_survive_the_way_there_and_back(store: Store, make_file: MakeFile, tmp_path: Path) -> None:
     content = bytes(range(256)) * (SEGMENT_BYTES // 128) + b"tail"
     store.upload("a1/checkpoint-5/big.bin", make_file("big.bin", content))

@@ -55,38 +55,30 @@ class LocalStore:
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object, replacing what is there."""
-        self._call("write", key, lambda path: self._write(path, lambda temporary: temporary.write_bytes(data)))
+        self._call("write", key, lambda path: _replace(path, lambda temporary: temporary.write_bytes(data)))
 
     def create(self, key: str, data: bytes) -> bool:
         """Write an object unless one of that key exists: a hard link to a finished file fails where a name is taken."""
 
         def link(path: Path) -> bool:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = _temporary(path)
-            try:
-                temporary.write_bytes(data)
-                path.hardlink_to(temporary)
-            except FileExistsError:
-                return False
-            finally:
-                temporary.unlink(missing_ok=True)
-            return True
+            def without_replacing(temporary: Path) -> bool:
+                try:
+                    path.hardlink_to(temporary)
+                except FileExistsError:
+                    return False
+                return True
+
+            return _place(path, lambda temporary: temporary.write_bytes(data), without_replacing)
 
         return self._call("create", key, link)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Objects whose key starts with ``prefix``, in key order."""
-        found: list[ObjectInfo] = []
-        start = (self._directory / prefix).parent if prefix and not prefix.endswith("/") else self._directory / prefix
-        for folder, _, names in os.walk(start):
-            for name in names:
-                path = Path(folder, name)
-                key = path.relative_to(self._directory).as_posix()
-                if key.startswith(prefix) and not name.startswith(TEMPORARY_PREFIX):
-                    status = path.stat()
-                    etag = f"{status.st_ino}-{status.st_mtime_ns}-{status.st_size}"
-                    found.append(ObjectInfo(key, status.st_size, etag, datetime.fromtimestamp(status.st_mtime, UTC)))
-        yield from sorted(found)
+        """Objects whose key starts with ``prefix``, in key order; those removed meanwhile are left out."""
+
+        def read_all(_: Path) -> list[ObjectInfo]:
+            return sorted(info for path in self._files(prefix) if (info := self._info(path)) is not None)
+
+        yield from self._call("list", prefix, read_all)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove objects and the folders this leaves empty."""
@@ -97,7 +89,7 @@ class LocalStore:
         """Copy a file into the store."""
         if not path.is_file():
             raise FileNotFoundError(path)
-        self._call("upload", key, lambda target: self._write(target, lambda temporary: shutil.copyfile(path, temporary)))
+        self._call("upload", key, lambda target: _replace(target, lambda temporary: shutil.copyfile(path, temporary)))
 
     def download(self, key: str, path: Path) -> str:
         """Copy an object into a new file; returns its sha256 in hex."""
@@ -113,14 +105,28 @@ class LocalStore:
         self._call("read", key, copy)
         return digest.hexdigest()
 
-    def _write(self, path: Path, fill: Callable[[Path], object]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary(path)
+    def _files(self, prefix: str) -> Iterator[Path]:
+        def unless_removed(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError):
+                raise error
+
+        start = self._directory / prefix
+        for folder, _, names in os.walk(start if prefix.endswith("/") or not prefix else start.parent, onerror=unless_removed):
+            for name in names:
+                path = Path(folder, name)
+                if self._key(path).startswith(prefix) and not name.startswith(TEMPORARY_PREFIX):
+                    yield path
+
+    def _info(self, path: Path) -> ObjectInfo | None:
         try:
-            fill(temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            status = path.stat()
+        except FileNotFoundError:
+            return None
+        etag = f"{status.st_ino}-{status.st_mtime_ns}-{status.st_size}"
+        return ObjectInfo(self._key(path), status.st_size, etag, datetime.fromtimestamp(status.st_mtime, UTC))
+
+    def _key(self, path: Path) -> str:
+        return path.relative_to(self._directory).as_posix()
 
     def _remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)
@@ -160,6 +166,32 @@ def local_directory(uri: str) -> Path:
     return Path(unquote(parts.path))
 
 
-def _temporary(path: Path) -> Path:
-    """Name beside ``path`` that no reader takes for an object."""
-    return path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
+def _replace(path: Path, fill: Callable[[Path], object]) -> None:
+    _place(path, fill, lambda temporary: temporary.replace(path))
+
+
+def _place(path: Path, fill: Callable[[Path], object], place: Callable[[Path], Result]) -> Result:
+    """Fill a file that no reader takes for an object, then ``place`` it at ``path``.
+
+    Whoever deletes removes emptied folders, so one may be gone between its making and its use: that is worth another try.
+    """
+    _make_folder(path.parent)
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
+    try:
+        fill(temporary)
+        return place(temporary)
+    except FileNotFoundError as error:
+        if path.parent.is_dir():
+            raise
+        raise TransientStoreError(str(error)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileNotFoundError, FileExistsError) as error:
+        if folder.is_file():
+            raise
+        raise TransientStoreError(str(error)) from error
