@@ -86,6 +86,12 @@ e2e: gitops ## Real pods: train, pause, resume, fail, recover
 soak: gitops ## The same tests with more seeds (hours)
 	FINETUNE_SOAK=1 FINETUNE_REQUIRE_CLUSTER=1 $(PYTEST) tests/unit/finetune_operator tests/exactness tests/e2e
 
+.PHONY: oldest
+oldest: env ## The tests that need a cluster on the oldest Kubernetes that the chart supports, in place of the cluster that runs
+	@$(RUN) finetune-cluster down
+	FINETUNE_KUBERNETES=1.32 $(MAKE) --no-print-directory integration e2e
+	@$(RUN) finetune-cluster down
+
 .PHONY: matrix
 matrix: env ## Every method, adapter and strategy together; rewrites docs/reference/exactness.md
 	FINETUNE_MATRIX=1 $(PYTEST) tests/exactness -m matrix

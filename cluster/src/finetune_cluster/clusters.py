@@ -7,6 +7,7 @@ from finetune_cluster.context import ContextCluster
 from finetune_cluster.home import Home
 from finetune_cluster.images.store import ImageStore
 from finetune_cluster.kind import KindCluster
+from finetune_cluster.node.cluster import chosen_version
 from finetune_cluster.node.provider import NodeProvider
 from finetune_cluster.provider import Provider, choose_provider, look_at_machine
 
@@ -58,4 +59,4 @@ def open_cluster(home: Home, environment: Mapping[str, str]) -> Cluster:
         case Provider.KIND:
             return KindCluster(home)
         case Provider.NODE:
-            return NodeProvider(home)
+            return NodeProvider(home, chosen_version(environment))

@@ -42,6 +42,8 @@ class GoProgram:
 
 
 NODE = GoProgram("node", "about 6 min")
+KUBERNETES = {"1.32": GoProgram("kubernetes-1.32", "about 5 min")}
+"""Kubernetes' own programs in versions other than the node's: the oldest that the chart supports."""
 REGISTRY = GoProgram("registry", "about 30 s")
 PAUSE = GoProgram("pause", "a few seconds")
 MINIO = GoProgram("minio", "about 3 min")
@@ -90,10 +92,10 @@ def link_names(program: Path, names: list[str], folder: Path) -> None:
 
 
 def kubernetes_version(go_mod: str) -> str:
-    """Read the version of Kubernetes from the node's go.mod, which is the only place where it is written."""
+    """Read the version of Kubernetes from a program's go.mod, which is the only place where it is written."""
     found = _KUBERNETES.search(go_mod)
     if found is None:
-        raise ClusterError("cluster/go/node/go.mod requires no k8s.io/kubernetes")
+        raise ClusterError("go.mod requires no k8s.io/kubernetes")
     return f"v{found[1]}"
 
 

@@ -1,7 +1,11 @@
 import pytest
+import yaml
 
-from finetune_cluster.errors import ExitCode, NoProviderError
+from finetune_cluster.errors import ClusterError, ExitCode, NoProviderError
+from finetune_cluster.gobuild import KUBERNETES, kubernetes_version
+from finetune_cluster.node.cluster import chosen_version
 from finetune_cluster.provider import Machine, Provider, choose_provider
+from finetune_cluster.repository import repository_root
 
 NOTHING = Machine(context="", docker_answers=False, is_linux=False, is_root=False)
 
@@ -31,3 +35,16 @@ def test_without_any_provider_the_error_has_its_own_exit_code_and_names_the_way_
     with pytest.raises(NoProviderError, match="local runner") as raised:
         choose_provider(machine)
     assert raised.value.exit_code is ExitCode.NO_PROVIDER
+
+
+def test_a_version_of_kubernetes_is_chosen_or_refused_by_name() -> None:
+    assert chosen_version({}) == ""
+    assert chosen_version({"FINETUNE_KUBERNETES": "1.32"}) == "1.32"
+    with pytest.raises(ClusterError, match=r"FINETUNE_KUBERNETES=1\.31 is not one of 1\.32"):
+        chosen_version({"FINETUNE_KUBERNETES": "1.31"})
+
+
+def test_the_oldest_version_that_the_chart_supports_can_be_run() -> None:
+    chart = yaml.safe_load((repository_root() / "helm/finetune-operator/Chart.yaml").read_text())
+    oldest = chart["kubeVersion"].removeprefix(">=").removesuffix(".0-0")
+    assert kubernetes_version((KUBERNETES[oldest].source / "go.mod").read_text()).startswith(f"v{oldest}.")

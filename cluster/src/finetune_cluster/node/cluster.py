@@ -4,10 +4,12 @@ import datetime as dt
 import http.client
 import shutil
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from finetune_cluster import gobuild
+from finetune_cluster.errors import ClusterError
 from finetune_cluster.home import Home
 from finetune_cluster.kubectl import Kubectl
 from finetune_cluster.node import programs
@@ -25,18 +27,9 @@ from finetune_cluster.progress import step
 from finetune_cluster.shell import run, search_path
 from finetune_cluster.waiting import NotYetError, wait_until
 
-_NAMES = [
-    "etcd",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "kubelet",
-    "kube-proxy",
-    "coredns",
-    "kubectl",
-    "node-runtime",
-    "volume-provisioner",
-]
+_KUBERNETES = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"]
+"""What is of the version that is asked for; the rest is the same for every version."""
+_NAMES = [*_KUBERNETES, "etcd", "coredns", "kubectl", "node-runtime", "volume-provisioner"]
 _STOP_ORDER = [
     "kubelet",
     "volume-provisioner",
@@ -50,6 +43,19 @@ _STOP_ORDER = [
 ]
 """The kubelet first, so that nothing starts pods again; the runtime last, since it is what ends them."""
 _START_SECONDS = 120.0
+KUBERNETES_VARIABLE = "FINETUNE_KUBERNETES"
+
+
+def chosen_version(environment: Mapping[str, str]) -> str:
+    """Read the version of Kubernetes from `$FINETUNE_KUBERNETES`; empty: the one it is developed with.
+
+    Raises:
+        ClusterError: there is no program for it.
+    """
+    version = environment.get(KUBERNETES_VARIABLE, "")
+    if version and version not in gobuild.KUBERNETES:
+        raise ClusterError(f"{KUBERNETES_VARIABLE}={version} is not one of {', '.join(gobuild.KUBERNETES)}; leave it out for the newest")
+    return version
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,8 @@ class NodeCluster:
     """A Kubernetes node made of processes on this machine."""
 
     home: Home
+    kubernetes: str = ""
+    """Version of Kubernetes, one of `gobuild.KUBERNETES`; empty: the one it is developed with."""
     layout: Layout = field(init=False)
     processes: Processes = field(init=False)
 
@@ -77,7 +85,7 @@ class NodeCluster:
 
     @property
     def kubectl(self) -> Kubectl:
-        """Kubectl of the node's own version, with the administrator's identity."""
+        """Kubectl with the administrator's identity."""
         return Kubectl(self.home.bin / "kubectl", self.home.kubeconfig)
 
     def up(self, *, pause_image: str, gpus: int) -> None:
@@ -89,19 +97,23 @@ class NodeCluster:
         binary = gobuild.build(gobuild.NODE, self.home)
         folder = binary.parent
         gobuild.link_names(binary, _NAMES, folder)
+        kubernetes = self._build_kubernetes(folder)
         gobuild.link_names(folder / "kubectl", ["kubectl"], self.home.bin)
         fresh = not self.is_running()
         if fresh:
             self._clear()
+        else:
+            self._check_version()
         check_ports(self.processes)
         set_up_network()
         Machine().change(self.layout.traces)
         issue_all(self.layout.pki)
         write_settings(self.layout, pause_image)
+        self.layout.kubernetes.write_text(self.kubernetes)
         with step("start the node"):
             self._start_runtime(folder, fresh=fresh)
-            self._start_control_plane(folder)
-            self._start_node(folder)
+            self._start_control_plane(folder, kubernetes)
+            self._start_node(folder, kubernetes)
         self.kubectl.give_gpus(gpus)
 
     def down(self) -> None:
@@ -127,6 +139,22 @@ class NodeCluster:
         runtime = (self.home.bin / "kubectl").resolve().parent / "node-runtime"
         run([runtime, "--endpoint", self.layout.runtime_endpoint, "pull", *images])
 
+    def _build_kubernetes(self, default: Path) -> Path:
+        if not self.kubernetes:
+            return default
+        binary = gobuild.build(gobuild.KUBERNETES[self.kubernetes], self.home)
+        gobuild.link_names(binary, _KUBERNETES, binary.parent)
+        return binary.parent
+
+    def _check_version(self) -> None:
+        """Refuse to put another version of Kubernetes under a living cluster."""
+        running = self.layout.kubernetes.read_text() if self.layout.kubernetes.exists() else ""
+        if running != self.kubernetes:
+            raise ClusterError(
+                f"the cluster runs Kubernetes {running or 'as it is developed with'}, {KUBERNETES_VARIABLE} asks for "
+                f"{self.kubernetes or 'none in particular'}; end the one with `finetune-cluster down` first"
+            )
+
     def _clear(self) -> None:
         remove_remains(self.layout)
         if shutil.which("iptables-save", path=search_path()) is not None:
@@ -141,19 +169,20 @@ class NodeCluster:
         if fresh:
             self._sweep(folder)
 
-    def _start_control_plane(self, folder: Path) -> None:
+    def _start_control_plane(self, folder: Path, kubernetes: Path) -> None:
         self.processes.ensure(programs.etcd(self.layout, folder))
-        self.processes.ensure(programs.apiserver(self.layout, folder))
+        self.processes.ensure(programs.apiserver(self.layout, kubernetes))
         wait_until("the API server answers", self._probe_api, timeout_seconds=_START_SECONDS)
-        self.processes.ensure(programs.controller_manager(self.layout, folder))
-        self.processes.ensure(programs.scheduler(self.layout, folder))
+        self.processes.ensure(programs.controller_manager(self.layout, kubernetes))
+        self.processes.ensure(programs.scheduler(self.layout, kubernetes))
 
-    def _start_node(self, folder: Path) -> None:
+    def _start_node(self, folder: Path, kubernetes: Path) -> None:
         self.kubectl.apply(build_cluster_objects())
         # A kubelet that starts takes back GPUs it knows nothing of, until its first report: what the node said before does not count.
         now = dt.datetime.now(dt.UTC).replace(microsecond=0)
-        since = now if self.processes.ensure(programs.kubelet(self.layout, folder)) else None
-        for program in (programs.proxy, programs.dns, programs.volume_provisioner):
+        since = now if self.processes.ensure(programs.kubelet(self.layout, kubernetes)) else None
+        self.processes.ensure(programs.proxy(self.layout, kubernetes))
+        for program in (programs.dns, programs.volume_provisioner):
             self.processes.ensure(program(self.layout, folder))
         wait_until("the node is ready", lambda: self._probe_node(since), timeout_seconds=_START_SECONDS)
 

@@ -47,6 +47,11 @@ class Layout:
         return self.home.node / "config"
 
     @property
+    def kubernetes(self) -> Path:
+        """Which program of Kubernetes the node was begun with; its objects may be of no use to another."""
+        return self.home.node / "kubernetes"
+
+    @property
     def logs(self) -> Path:
         """One log file for each component."""
         return self.home.node / "logs"

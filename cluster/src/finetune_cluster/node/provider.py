@@ -15,9 +15,9 @@ class NodeProvider:
 
     provider = Provider.NODE
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, kubernetes: str) -> None:
         self._home = home
-        self._node = NodeCluster(home)
+        self._node = NodeCluster(home, kubernetes)
         self._registry = Registry(home)
         self.images = NodeImages(home)
 
