@@ -35,6 +35,7 @@ from finetune_operator.handlers import build_registry
 from finetune_operator.job_metrics import JobCollector, JobHistory
 from finetune_operator.metrics import OperatorMetrics
 from finetune_operator.plan.report import News
+from finetune_operator.plan.status import dashboard_url
 from finetune_operator.progress.bucket import TokenBucket
 from finetune_operator.progress.jwks import JwksAuthenticator
 from finetune_operator.progress.server import ProgressEndpoint
@@ -45,6 +46,7 @@ from finetune_operator.queue import WorkQueue
 from finetune_operator.reconcile import Reconciler
 from finetune_operator.reconcile_dataset import DatasetReconciler
 from finetune_operator.settings import Settings
+from finetune_operator.webhook import Webhook, WebhookSettings
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +76,9 @@ class Operator:
         self._datasets = DatasetFeed(self._mark, self._forget_dataset, waiting_for=self._feed.waiting_for)
         self._tls = TlsKeeper(self._client, _tls_settings(settings, directory), may_write=self._may_issue, now=clocks.now)
         self._publisher = CaPublisher(self._fenced, lambda: self._tls.ca, clock=self._clocks.monotonic)
-        self._events = EventWriter(self._fenced, identity=settings.identity, now=clocks.now)
+        self._webhook = self._build_webhook()
+        tell = {"on_posted": self._webhook.tell} if self._webhook is not None else {}
+        self._events = EventWriter(self._fenced, identity=settings.identity, now=clocks.now, **tell)
         self._queue = self._build_queue()
         bucket = TokenBucket(settings.progress_writes_per_second, clock=clocks.monotonic)
         self._writer = ProgressWriter(
@@ -85,6 +89,18 @@ class Operator:
         self._register_gauges()
 
     # --- parts ---
+
+    def _build_webhook(self) -> Webhook | None:
+        settings = self._settings
+        if settings.webhook_url is None:
+            return None
+        asked = WebhookSettings(
+            url=settings.webhook_url,
+            token=settings.webhook_token,
+            reasons=frozenset(settings.webhook_reasons),
+            patience_seconds=settings.webhook_patience_seconds,
+        )
+        return Webhook(asked, on_outcome=self._metrics.on_notification, dashboard=lambda *job: dashboard_url(settings.grafana_url, *job))
 
     def _build_queue(self) -> WorkQueue[JobKey | DatasetKey]:
         jobs = Reconciler(
@@ -161,6 +177,8 @@ class Operator:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._queue.run(self._settings.workers), name="queue")
                 group.create_task(self._events.run(), name="events")
+                if self._webhook is not None:
+                    group.create_task(self._webhook.run(), name="webhook")
         finally:
             self._leading = False
             self._queue.clear()

@@ -27,6 +27,7 @@ class OperatorMetrics:
         self.events = self._counter(names.WATCH_EVENTS)
         self.posts = self._counter(names.PROGRESS_POSTS)
         self.post_seconds = self._histogram(names.PROGRESS_POST_DURATION)
+        self.notifications = self._counter(names.NOTIFICATIONS)
         for result in ("ok", "again", "error"):
             self.reconciles.labels(result)
 
@@ -43,6 +44,10 @@ class OperatorMetrics:
         """A progress post was answered."""
         self.posts.labels(str(code)).inc()
         self.post_seconds.observe(seconds)
+
+    def on_notification(self, outcome: str) -> None:
+        """The webhook was told of an event, or could not be."""
+        self.notifications.labels(outcome).inc()
 
     def watch(self, metric: names.Metric, value: Callable[[], float]) -> None:
         """A gauge read at scrape time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from finetune_api.constants import DEFAULT_STORE_SECRET, TLS_SECRET
@@ -132,24 +132,31 @@ class Settings(BaseSettings):
     """Base URL of the Grafana that has the chart's dashboards."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    webhook_url: str | None = None
+    """Told of chosen events (AB-05). Unset: nobody is."""
+    webhook_token: str | None = Field(default=None, repr=False)
+    webhook_reasons: Annotated[tuple[str, ...], NoDecode] = ("Succeeded", "Failed", "Paused", "Stopped", "Cancelled", "LimitReached")
+    """Comma-separated reasons of events."""
+    webhook_patience_seconds: float = Field(default=300.0, gt=0)
+
     start_patience_seconds: float = Field(default=60.0, ge=0)
     verb_deadline_seconds: int = Field(default=600, ge=30)
     finished_retention_seconds: float = Field(default=3600.0, ge=0)
 
-    @field_validator("watch_namespaces", "image_pull_secrets", "tls_names", "trusted_model_code", mode="before")
+    @field_validator("watch_namespaces", "image_pull_secrets", "tls_names", "trusted_model_code", "webhook_reasons", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         """Read a comma-separated list."""
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("grafana_url")
+    @field_validator("grafana_url", "webhook_url")
     @classmethod
-    def _base_url(cls, value: str | None) -> str | None:
-        """People click on what is made from it."""
+    def _web_address(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """People click on what is made from the one; the other may hold a secret, so it is not repeated."""
         if not value:
             return None
         if not value.startswith(("https://", "http://")):
-            raise ValueError(f"FINETUNE_OPERATOR_GRAFANA_URL is {value!r}; it must start with https:// or http://")
+            raise ValueError(f"FINETUNE_OPERATOR_{(info.field_name or '').upper()} must start with https:// or http://")
         return value.rstrip("/")
 
     @field_validator("progress_url")

@@ -67,6 +67,10 @@ MATRIX: Mapping[str, Values] = {
         "grafana": {"url": "https://grafana.example.com/", "grafanaDashboard": {"enabled": True}},
         "networkPolicy": {"enabled": True, "metricsFrom": [{"namespaceSelector": {}}]},
     },
+    "notifying": {
+        "notifications": {"webhook": {"existingSecret": "team-chat", "reasons": ["Failed"]}},
+        "networkPolicy": {"enabled": True, "webhookPorts": [8443]},
+    },
     "without-dashboards": {"grafana": {"dashboards": {"enabled": False}}},
     "dashboards-elsewhere": {"grafana": {"dashboards": {"namespace": "monitoring", "folder": ""}}},
     "everything-placed": {

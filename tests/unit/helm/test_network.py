@@ -74,3 +74,14 @@ def test_only_who_may_reads_metrics(helm: Helm) -> None:
 def test_policies_of_jobs_can_be_left_out(helm: Helm) -> None:
     manifests = helm.template({"networkPolicy": {"enabled": True, "jobs": {"enabled": False}}})
     assert "finetune-jobs" not in {policy["metadata"]["name"] for policy in of_kind(manifests, "NetworkPolicy")}
+
+
+def test_the_operator_reaches_a_webhook_only_where_there_is_one(helm: Helm) -> None:
+    """AB-05: its ports are open where events are sent somewhere."""
+
+    def egress(webhook: dict[str, str]) -> set[Any]:
+        values = {"networkPolicy": {"enabled": True, "webhookPorts": [8065]}, "notifications": {"webhook": webhook}}
+        return ports(one(helm.template(values), "NetworkPolicy", "finetune-operator")["spec"]["egress"])
+
+    assert egress({"url": "https://chat.example.com/hook"}) - egress({}) == {8065}
+    assert egress({"existingSecret": "team-chat"}) - egress({}) == {8065}

@@ -54,6 +54,24 @@ def test_the_world_outside(monkeypatch: pytest.MonkeyPatch, helm: Helm) -> None:
     assert (settings.trainer_ca_configmap, settings.trainer_ca_key) == ("corporate-cas", "bundle.pem")
 
 
+def test_a_webhook_is_known_by_value_or_by_secret(monkeypatch: pytest.MonkeyPatch, helm: Helm) -> None:
+    """AB-05: an address in the values, or a Secret of one's own that holds it, with a token where there is one."""
+    webhook = {"url": "https://chat.example.com/hook", "reasons": ["Failed", "Stalled"]}
+    settings = operator_settings(monkeypatch, helm.template({"notifications": {"webhook": webhook}}))
+    assert (settings.webhook_url, settings.webhook_reasons) == ("https://chat.example.com/hook", ("Failed", "Stalled"))
+
+    def of_secret(webhook: Values) -> dict[str, tuple[str, bool]]:
+        deployment = one(helm.template({"notifications": {"webhook": webhook}}), "Deployment", "finetune-operator")
+        variables = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+        references = {variable["name"]: variable.get("valueFrom", {}).get("secretKeyRef") for variable in variables}
+        return {name: (reference["key"], reference["optional"]) for name, reference in references.items() if reference}
+
+    url, token = "FINETUNE_OPERATOR_WEBHOOK_URL", "FINETUNE_OPERATOR_WEBHOOK_TOKEN"
+    assert of_secret({"existingSecret": "team-chat"}) == {url: ("url", False), token: ("token", True)}
+    assert of_secret({"existingSecret": "team-chat", "url": "https://chat.example.com"}) == {token: ("token", True)}
+    assert of_secret({}) == {}
+
+
 def test_all_namespaces_by_default(monkeypatch: pytest.MonkeyPatch, default_manifests: list[Manifest]) -> None:
     """Without namespaced mode nothing narrows the watch."""
     settings = operator_settings(monkeypatch, default_manifests)

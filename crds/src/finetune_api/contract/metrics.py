@@ -164,11 +164,17 @@ PROGRESS_POSTS = Metric("finetune_operator_progress_posts_total", Kind.COUNTER, 
 PROGRESS_POST_DURATION = Metric("finetune_operator_progress_post_duration_seconds", Kind.HISTOGRAM, "Time to answer a progress post")
 PROGRESS_PENDING = Metric("finetune_operator_progress_pending", Kind.GAUGE, "Jobs whose newest numbers are not in their status yet")
 PROGRESS_OLDEST = Metric("finetune_operator_progress_oldest_seconds", Kind.GAUGE, "Age of the oldest numbers not in a status yet")
+NOTIFICATIONS = Metric(
+    "finetune_operator_notifications_total",
+    Kind.COUNTER,
+    "Events for the webhook, by outcome: sent, refused, unreachable, dropped",
+    "outcome",
+)
 JOBS_KNOWN = Metric("finetune_operator_jobs_known", Kind.GAUGE, "FineTuneJobs the watch knows of")
 
 OPERATOR = (
     OPERATOR_INFO, LEADER, RECONCILES, RECONCILE_DURATION, QUEUE_DEPTH, QUEUE_OLDEST, API_REQUESTS, WATCH_EVENTS, PROGRESS_POSTS,
-    PROGRESS_POST_DURATION, PROGRESS_PENDING, PROGRESS_OLDEST, JOBS_KNOWN,
+    PROGRESS_POST_DURATION, PROGRESS_PENDING, PROGRESS_OLDEST, NOTIFICATIONS, JOBS_KNOWN,
 )  # fmt: skip
 
 ALL = (*TRAINER, *PER_JOB, *FLEET, *OPERATOR)

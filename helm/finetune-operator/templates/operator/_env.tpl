@@ -30,6 +30,8 @@
   "LOG_LEVEL" .Values.operator.logLevel
   "GRAFANA_URL" .Values.grafana.url
   "SCRAPE_ANNOTATIONS" .Values.metrics.scrapeAnnotations
+  "WEBHOOK_URL" .Values.notifications.webhook.url
+  "WEBHOOK_REASONS" (join "," .Values.notifications.webhook.reasons)
 }}
 {{- range $key, $value := .Values.operator.settings }}
 {{- $_ := set $settings ($key | snakecase | upper) $value }}
@@ -39,6 +41,18 @@
 {{- with $value | toString }}
 - name: FINETUNE_OPERATOR_{{ $name }}
   value: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- with .Values.notifications.webhook.existingSecret }}
+{{- range $key := list "url" "token" }}
+{{- if not (and (eq $key "url") $.Values.notifications.webhook.url) }}
+- name: FINETUNE_OPERATOR_WEBHOOK_{{ upper $key }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ $.Values.notifications.webhook.existingSecret }}
+      key: {{ $key }}
+      optional: {{ eq $key "token" }}
 {{- end }}
 {{- end }}
 {{- end }}

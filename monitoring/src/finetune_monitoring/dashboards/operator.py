@@ -15,7 +15,6 @@ from finetune_monitoring.variables import datasource, values
 
 SMALL: Final = Box(4, 4)
 THIRD: Final = Box(8)
-HALF: Final = Box(12)
 REPLICA: Final = "{{instance}}"
 
 
@@ -117,11 +116,18 @@ def api(dashboard: Dashboard) -> Dashboard:
         ),
         p.series(
             Text("Processor time", "Cores in use"),
-            HALF,
+            THIRD,
             "short",
             Query(f"rate(process_cpu_seconds_total{{{ONE_OPERATOR}}}[$__rate_interval])", REPLICA),
         ),
-        p.series(Text("Memory", "Resident"), HALF, "bytes", Query(f"process_resident_memory_bytes{{{ONE_OPERATOR}}}", REPLICA)),
+        p.series(Text("Memory", "Resident"), THIRD, "bytes", Query(f"process_resident_memory_bytes{{{ONE_OPERATOR}}}", REPLICA)),
+        p.series(
+            Text("Webhook", "Events it was told of, by outcome: sent, refused, unreachable, dropped"),
+            THIRD,
+            "ops",
+            Query(f"{rate(m.NOTIFICATIONS, ONE_OPERATOR, by=('outcome',))} or vector(0)", "{{outcome}}"),
+            stacked=True,
+        ),
     )
 
 

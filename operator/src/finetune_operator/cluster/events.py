@@ -25,10 +25,19 @@ MAX_WAITING = 20_000
 class EventWriter:
     """Writes events under names made of what they say, so that a repeated one is the same object and not a second line."""
 
-    def __init__(self, client: Client, *, identity: str, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        *,
+        identity: str,
+        now: Callable[[], datetime],
+        on_posted: Callable[[Manifest], None] = lambda _event: None,
+    ) -> None:
+        """``on_posted`` hears of each event once, when it is in the cluster."""
         self._client = client
         self._identity = identity
         self._now = now
+        self._on_posted = on_posted
         self._waiting: deque[tuple[str, Manifest]] = deque()
         self._arrived = asyncio.Event()
         self._last: OrderedDict[tuple[str, str], datetime] = OrderedDict()
@@ -63,6 +72,8 @@ class EventWriter:
                 log.warning(
                     "event not posted", extra={"job": manifest["involvedObject"]["name"], "reason": manifest["reason"], "error": str(error)}
                 )
+            else:
+                self._on_posted(manifest)
 
     def _too_soon(self, job: OwnObject, event: Event) -> bool:
         key, now = (job.uid, event.reason), self._now()
