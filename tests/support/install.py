@@ -29,10 +29,8 @@ def image_references() -> Mapping[str, str]:
 
 def image_references_of(tree: Path) -> Mapping[str, str]:
     """The same for another version of the sources, built by its own recipes."""
-    programs = (
-        [str(Path(uv).parent)] if (uv := os.environ.get("UV")) else []
-    )  # make's own uv need not be on PATH, where older versions look
-    path = os.pathsep.join([*programs, os.environ["PATH"]])
+    own_uv = os.environ.get("UV")  # make's own need not be on PATH, where older versions look
+    path = os.pathsep.join([*([str(Path(own_uv).parent)] if own_uv else []), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(tree / "cluster" / "src")}
     command = [sys.executable, "-m", "finetune_cluster", "images", "all", "--output", "json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tree, env=environment)

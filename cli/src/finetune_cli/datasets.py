@@ -20,6 +20,7 @@ from finetune_api.problems import SpecError
 from finetune_cli.errors import CliError
 from finetune_cli.portforward import reachable
 from finetune_cli.store import StoredFile, endpoint_of
+from finetune_cli.terminal import list_table
 
 if TYPE_CHECKING:
     from finetune_cli.cluster import Cluster
@@ -38,7 +39,7 @@ def is_ready(dataset: Mapping[str, Any]) -> bool:
 
 def render_datasets(datasets: Iterable[Mapping[str, Any]]) -> Table:
     """A row for each Dataset, by name; those that are ready are marked (D-04)."""
-    table = Table(box=None, header_style="dim", padding=(0, 3, 0, 0))
+    table = list_table()
     for column in ("", "NAME", "PHASE", "EXAMPLES", "FORMAT", "ORIGIN"):
         table.add_column(column, no_wrap=True)
     table.add_column("WHAT IT SAYS", overflow="fold")
@@ -104,11 +105,12 @@ def upload_file(asked: Upload, cluster: Cluster) -> Uploaded:
     """
     from finetune_cli.bucket import open_bucket
 
-    uri = f"{asked.store.rstrip('/')}/{content_key(asked)}"
+    key = content_key(asked)
+    uri = f"{asked.store.rstrip('/')}/{key}"
     credentials = cluster.secret(asked.secret, asked.namespace)
     document = build_dataset(asked, uri, credentials.get("AWS_REGION") or DEFAULT_REGION)
     with reachable(endpoint_of(uri, credentials), cluster.access) as endpoint:
-        is_new = put_file(open_bucket(asked.store, credentials, endpoint), content_key(asked), asked.file)
+        is_new = put_file(open_bucket(asked.store, credentials, endpoint), key, asked.file)
     return Uploaded(uri, is_new, cluster.put_dataset(document))
 
 

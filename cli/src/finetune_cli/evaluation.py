@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from finetune_api.constants import GROUP, KIND, MAX_JOB_NAME, VERSION
+from finetune_api.constants import API_VERSION, KIND, MAX_JOB_NAME
 from finetune_api.models.status import CheckpointStatus
 from finetune_api.resolve import unflatten
 from finetune_cli.actions import known_checkpoints
@@ -55,7 +55,7 @@ def build_evaluation(job: Job, checkpoint: CheckpointStatus, eval_uri: str | Non
     spec["earlyStopping"] = {"patience": 0}
     spec["output"] = {"retain": "Delete", "merge": False, "export": {"gguf": {"enabled": False}, "samples": 0}, "push": {"enabled": False}}
     return {
-        "apiVersion": f"{GROUP}/{VERSION}",
+        "apiVersion": API_VERSION,
         "kind": KIND,
         "metadata": {"name": _name(job, checkpoint, eval_uri), "namespace": job.ref.namespace},
         "spec": spec,

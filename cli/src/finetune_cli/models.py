@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from finetune_api.constants import BASE_MODEL_KIND
+from finetune_cli.terminal import list_table
 
 GIB: Final = 2**30
 WAYS: Final = {"bfloat16": "16 bits", "fourBit": "4 bits"}
@@ -18,7 +19,7 @@ UNKNOWN: Final = "?"
 
 def render_models(models: Iterable[Mapping[str, Any]]) -> Table:
     """A row for each BaseModel, by name."""
-    table = Table(box=None, header_style="dim", padding=(0, 3, 0, 0))
+    table = list_table()
     for column in ("NAME", "TYPE", "PARAMETERS", "BYTES PER PARAMETER", "CONTEXT", "ELIGIBLE"):
         table.add_column(column, no_wrap=True)
     table.add_column("URI", overflow="fold")

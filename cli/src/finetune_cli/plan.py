@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from finetune_api.advice import warnings_for
@@ -18,6 +17,7 @@ from finetune_api.suggestions import batch_suggestion, unusual_for_rows
 from finetune_cli.errors import CliError
 from finetune_cli.manifest import Document
 from finetune_cli.models import summarise_model
+from finetune_cli.terminal import list_table
 
 SOURCE_STYLE: Mapping[Source, str] = {
     "job": "bold",
@@ -44,7 +44,7 @@ NOTHING = Named()
 def render_plan(document: Document, resolution: Resolution, named: Named = NOTHING, rows: int | None = None) -> RenderableType:
     """A table of all fields: value and source; below it what follows from them, and from BaseModel and number of rows where known."""
     words = {"model": ("BaseModel", named.base_model), "dataset": ("Dataset", named.dataset)}
-    table = Table(box=None, header_style="dim", padding=(0, 3, 0, 0))
+    table = list_table()
     for column in ("field", "value", "set by"):
         table.add_column(column, overflow="fold")
     for path, value in resolved_values(resolution).items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from rich.console import Console
+from rich.table import Table
 
 from finetune_api.colours import PHASE_COLOUR, Colour
 
@@ -21,6 +22,11 @@ def list_console() -> Console:
     """A console for lists: where they go to a file or another program, names are not cut to a terminal's width."""
     console = Console()
     return console if console.is_terminal else Console(width=max(console.width, LIST_WIDTH))
+
+
+def list_table() -> Table:
+    """An empty table without lines, as lists are shown in."""
+    return Table(box=None, header_style="dim", padding=(0, 3, 0, 0))
 
 
 def format_duration(seconds: float) -> str:

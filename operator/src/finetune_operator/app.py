@@ -233,21 +233,20 @@ class Operator:
 
     async def _await_crd(self) -> None:
         """Kopf looks for resources once: do not let it look before the CRDs are served."""
-        while True:
-            missing = WATCHED
-            try:
-                found = await self._client.raw(f"/apis/{GROUP}/{VERSION}")
-                missing = WATCHED - {resource["name"] for resource in found.get("resources") or ()}
-                if not missing:
-                    return
-            except NotFoundError:
-                pass  # none of them: said below
-            except ApiError as error:
-                log.warning("API server not usable yet", extra={"error": str(error)})
-                await asyncio.sleep(CRD_LOOK_SECONDS)
-                continue
+        while missing := await self._missing_crds():
             log.info("waiting for the CRDs", extra={"crds": ", ".join(f"{plural}.{GROUP}" for plural in sorted(missing))})
             await asyncio.sleep(CRD_LOOK_SECONDS)
+
+    async def _missing_crds(self) -> frozenset[str]:
+        """Plurals of what is watched and not served; all of them while the API server does not say."""
+        try:
+            found = await self._client.raw(f"/apis/{GROUP}/{VERSION}")
+        except NotFoundError:
+            return WATCHED
+        except ApiError as error:
+            log.warning("API server not usable yet", extra={"error": str(error)})
+            return WATCHED
+        return WATCHED - {resource["name"] for resource in found.get("resources") or ()}
 
     @asynccontextmanager
     async def _serving(self) -> AsyncIterator[None]:

@@ -13,6 +13,7 @@ from finetune_cli.errors import CliError
 from finetune_cli.evaluation import build_evaluation, choose_checkpoints
 from finetune_cli.job import Job
 from finetune_cli.options import Context, Kubeconfig, Name, Namespace, open_target
+from finetune_cli.terminal import list_table
 from finetune_cli.watch import follow_job
 
 
@@ -44,7 +45,7 @@ def render_evaluations(ended: list[tuple[CheckpointStatus, Job]]) -> Table:
     """One row per checkpoint; the lowest loss stands out."""
     losses = {found.step: job.status.artifacts.eval_loss for found, job in ended}
     known = [loss for loss in losses.values() if loss is not None]
-    table = Table(box=None, header_style="dim", padding=(0, 3, 0, 0))
+    table = list_table()
     for column in ("checkpoint", "evaluation loss", "during training", "job"):
         table.add_column(column, overflow="fold")
     for found, job in ended:

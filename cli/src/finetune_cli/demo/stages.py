@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.table import Table
 
-from finetune_cli.terminal import format_duration
+from finetune_cli.terminal import format_duration, list_table
 
 
 class Stages:
@@ -34,7 +34,7 @@ class Stages:
 
     def render(self) -> Table:
         """A table of all stages and their sum."""
-        table = Table(box=None, header_style="dim", padding=(0, 3, 0, 0))
+        table = list_table()
         table.add_column("stage")
         table.add_column("time", justify="right")
         for title, seconds in self._took:

@@ -15,7 +15,7 @@ from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.export import begin_export
 from finetune_operator.plan.failure import Culprit
 from finetune_operator.plan.merge import merge_checkpoints
-from finetune_operator.plan.pause import active_ask, answer_ask, ending_phase
+from finetune_operator.plan.pause import active_ask, answer_ask, show_release
 from finetune_operator.plan.retry import OUTCOME_PAUSED, RetryPolicy, after_failure
 from finetune_operator.plan.usage import count_pods
 
@@ -94,7 +94,7 @@ def fail_or_retry(draft: Draft, culprit: Culprit) -> None:
             )
         outcome = OUTCOME_PAUSED if culprit.failure_class is FailureClass.PREEMPTED else culprit.failure_class
         close_attempt(draft, outcome, exit_code=culprit.exit_code)
-        draft.show(ending_phase(draft), "Releasing", "The pods are being released.")
+        show_release(draft)
         return
     close_attempt(draft, culprit.failure_class, exit_code=culprit.exit_code)
     retry = draft.job.spec.get("retry") or {}

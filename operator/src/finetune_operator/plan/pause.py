@@ -35,6 +35,11 @@ def ending_phase(draft: Draft) -> Phase:
     return Phase.STOPPING if asked_to_stop else Phase.PAUSING
 
 
+def show_release(draft: Draft) -> None:
+    """Show that nothing is left to wait for but the end of the pods."""
+    draft.show(ending_phase(draft), "Releasing", "The pods are being released.")
+
+
 def answer_ask(draft: Draft, *, saved: bool, step: int | None, lost_steps: int = 0, seconds: dict[str, float] | None = None) -> None:
     """Store the outcome of the ask, if one is open."""
     ask = active_ask(draft.status)

@@ -15,7 +15,7 @@ from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.export import asks_again, is_exporting
 from finetune_operator.plan.inspect import confirm_pause
 from finetune_operator.plan.observed import JobObject, Leftover, parse_time
-from finetune_operator.plan.pause import USER_REQUESTED, ending_phase
+from finetune_operator.plan.pause import USER_REQUESTED, show_release
 from finetune_operator.plan.retention import is_retained, retain, set_expiry
 from finetune_operator.plan.retry import OUTCOME_PAUSED
 from finetune_operator.plan.specs import Accepted, Refused
@@ -97,7 +97,7 @@ def _show_ending(draft: Draft) -> None:
     elif draft.status.failure is not None and draft.desire is Desire.RUN:
         draft.show(Phase.STARTING, draft.status.failure.failure_class, draft.status.failure.message)
     elif draft.desire is not Desire.RUN:
-        draft.show(ending_phase(draft), "Releasing", "The pods are being released.")
+        show_release(draft)
     elif outcome == OUTCOME_PAUSED:
         draft.show(Phase.RESUMING, "AwaitingPodsGone", "The next run starts when the last pod is gone.")
     else:

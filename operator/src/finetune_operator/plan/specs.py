@@ -207,7 +207,7 @@ def _frozen(job: JobObject, preset: Mapping[str, Any], last: LastRun | None) -> 
     kept: dict[str, str] = {path: source for path, source in sources.items() if source != "preset" or _is_bound(job, last)}
     written: Mapping[str, Any] = job.spec
     if (model := _kept(last.config.base_model, chosen_model(job.spec))) is not None:
-        written = unflatten({path: value for path, value in flatten(job.spec).items() if path != MODEL_URI})
+        written = unflatten(without(flatten(job.spec), (MODEL_URI,)))
         kept |= {path: "model" for path in model.sets if path in before}
     of_preset = flatten(preset)
     if (dataset := _kept(last.config.dataset, chosen_dataset(job.spec))) is not None:

@@ -9,6 +9,21 @@ import pytest
 
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.resolve import resolve
+from finetune_trainer.worker.schedule import Schedule
+
+SCHEDULE = Schedule(
+    total_steps=20,
+    steps_per_epoch=8,
+    warmup_steps=2,
+    global_batch=4,
+    stop_by="steps",
+    evaluate_every=6,
+    save_every=5,
+    save_trigger="steps",
+    evaluate_at_end=True,
+    save_at_end=True,
+)
+"""20 steps; a save every fifth, an evaluation every sixth."""
 
 MakeSpec: TypeAlias = Callable[..., FineTuneJobSpec]
 

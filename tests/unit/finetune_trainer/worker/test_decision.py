@@ -10,20 +10,7 @@ from hypothesis import strategies as st
 
 from finetune_trainer.worker.decision import Decision, decide
 from finetune_trainer.worker.orders import Bit
-from finetune_trainer.worker.schedule import Schedule
-
-SCHEDULE = Schedule(
-    total_steps=20,
-    steps_per_epoch=8,
-    warmup_steps=2,
-    global_batch=4,
-    stop_by="steps",
-    evaluate_every=6,
-    save_every=5,
-    save_trigger="steps",
-    evaluate_at_end=True,
-    save_at_end=True,
-)
+from tests.unit.finetune_trainer.worker.conftest import SCHEDULE
 
 
 @pytest.mark.parametrize(

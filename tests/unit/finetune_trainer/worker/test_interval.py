@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -13,22 +14,10 @@ from finetune_trainer.worker import checkpoint
 from finetune_trainer.worker import conductor as conductor_module
 from finetune_trainer.worker.conductor import Conductor
 from finetune_trainer.worker.orders import Bit
-from finetune_trainer.worker.schedule import Schedule
-from tests.unit.finetune_trainer.worker.conftest import MakeSpec
+from tests.unit.finetune_trainer.worker.conftest import SCHEDULE, MakeSpec
 
 SAVED_AT = 1000.0
-SCHEDULE = Schedule(
-    total_steps=20,
-    steps_per_epoch=8,
-    warmup_steps=2,
-    global_batch=4,
-    stop_by="steps",
-    evaluate_every=0,
-    save_every=0,
-    save_trigger="steps",
-    evaluate_at_end=False,
-    save_at_end=True,
-)
+BY_THE_CLOCK = replace(SCHEDULE, evaluate_every=0, save_every=0, evaluate_at_end=False)
 
 
 class Group:
@@ -49,7 +38,7 @@ def step_end(make_spec: MakeSpec, *, peers: Bit = Bit.NONE, **changes: Any) -> t
     session: Any = Mock()
     session.spec = make_spec(checkpoint={"intervalMinutes": 10, **changes.get("checkpoint", {})})
     session.rank.is_first = changes.get("is_first", True)
-    session.schedule, session.group, session.last_save = SCHEDULE, group, SAVED_AT
+    session.schedule, session.group, session.last_save = BY_THE_CLOCK, group, SAVED_AT
     session.saving = changes.get("saving")
     session.plan.lost_until_step = 0
     session.orders.take.return_value = Bit.NONE
