@@ -15,8 +15,8 @@ def test_kubectl_get_wait_describe(run_job: JobFactory, namespace: Kubectl) -> N
     job = run_job("shown", {"training": {"maxSteps": 5}})
     namespace("wait", "--for=condition=Succeeded", "finetunejob/shown", "--timeout=240s")
     header, row = namespace("get", "ftj", "shown").splitlines()
-    assert header.split() == ["NAME", "PHASE", "PROGRESS%", "STEP", "LOSS", "ETA", "ATTEMPTS", "AGE"]
-    assert row.split()[:4] == ["shown", "Succeeded", "100", "5"]
+    assert header.split() == ["NAME", "PHASE", "METHOD", "PROGRESS%", "STEP", "LOSS", "ETA", "ATTEMPTS", "GPUS", "AGE"]
+    assert row.split()[:5] == ["shown", "Succeeded", "sft", "100", "5"]
     told = namespace("describe", "ftj", "shown")
     for reason in ("RunCreated", "CheckpointSaved", "Succeeded"):
         assert reason in told

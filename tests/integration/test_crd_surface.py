@@ -129,7 +129,9 @@ def test_columns_and_phase_selector(api: ApiServer, kubeconfig: Path) -> None:
     """A-09"""
     create(api, "listed")
     progress = {"percent": 41, "step": 37, "loss": 2.25, "eta": "1m12s", "learningRate": 0.0002}
-    status = {"phase": Phase.TRAINING, "reason": "Healthy", "attemptCount": 2, "lastReplicas": 1, "progress": progress}
+    status = {"phase": Phase.TRAINING, "reason": "Healthy", "method": "sft", "gpus": 8, "attemptCount": 2, "lastReplicas": 1}
+
+    status["progress"] = progress
 
     def listed() -> list[str]:
         """Header and row; an operator in the same cluster may have written its own status in between."""
@@ -137,11 +139,11 @@ def test_columns_and_phase_selector(api: ApiServer, kubeconfig: Path) -> None:
         return get_table(kubeconfig, "-n", api.namespace, "ftj", "--field-selector=status.phase=Training", "-o", "wide").splitlines()
 
     header, row = eventually(listed, within=30, what="a job in phase Training")
-    assert header.split()[:8] == ["NAME", "PHASE", "PROGRESS%", "STEP", "LOSS", "ETA", "ATTEMPTS", "AGE"]
-    assert header.split()[8:] == ["REASON", "MODEL", "DATASET", "LAST-REPLICAS", "LR"]
+    assert header.split()[:10] == ["NAME", "PHASE", "METHOD", "PROGRESS%", "STEP", "LOSS", "ETA", "ATTEMPTS", "GPUS", "AGE"]
+    assert header.split()[10:] == ["REASON", "MODEL", "DATASET", "LAST-REPLICAS", "LR"]
     cells = row.split()
-    assert cells[:7] == ["listed", "Training", "41", "37", "2.25", "1m12s", "2"]
-    assert cells[8:] == ["Healthy", "hf://org/model", "hf://org/data", "1", "0.0002"]
+    assert cells[:9] == ["listed", "Training", "sft", "41", "37", "2.25", "1m12s", "2", "8"]
+    assert cells[10:] == ["Healthy", "hf://org/model", "hf://org/data", "1", "0.0002"]
 
 
 def test_category_lists_jobs_and_presets(api: ApiServer, kubeconfig: Path) -> None:

@@ -78,7 +78,8 @@ def _render_head(job: Job) -> Table:
     head.add_row("Model", str(spec.get("model", {}).get("uri", "")))
     head.add_row("Dataset", str(spec.get("dataset", {}).get("uri", "")))
     head.add_row("Training", _training_summary(job))
-    head.add_row("Pods", f"{status.replicas} of {spec.get('replicas', 1)}")
+    gpus = f", {status.gpus} GPUs asked for" if status.gpus else ""
+    head.add_row("Pods", f"{status.replicas} of {spec.get('replicas', 1)}{gpus}")
     if status.estimate is not None and status.estimate.memory is not None:
         head.add_row("Memory", _memory(status.estimate.memory))
     if status.estimate is not None and status.estimate.training is not None:

@@ -41,11 +41,13 @@ def column(name: str, kind: str, path: str, *, wide: bool = False) -> JSON:
 
 JOB_COLUMNS = [
     column("Phase", "string", ".status.phase"),
+    column("Method", "string", ".status.method"),
     column("Progress%", "integer", ".status.progress.percent"),
     column("Step", "integer", ".status.progress.step"),
     column("Loss", "number", ".status.progress.loss"),
     column("ETA", "string", ".status.progress.eta"),
     column("Attempts", "integer", ".status.attemptCount"),
+    column("GPUs", "integer", ".status.gpus"),
     column("Age", "date", ".metadata.creationTimestamp"),
     column("Reason", "string", ".status.reason", wide=True),
     column("Model", "string", ".spec.model.uri", wide=True),

@@ -49,6 +49,25 @@ async def test_presets_and_defaults_show_with_their_source(cluster: FakeCluster)
     assert cluster.manifest["spec"] == written
 
 
+async def test_method_and_gpus_show_before_there_is_a_pod(cluster: FakeCluster) -> None:
+    """A-09: for the columns of kubectl get, from wherever the values come; a resize shows too."""
+    add_preset(cluster, "big", {"method": "kto", "resources": {"device": "gpu", "gpusPerReplica": 4}}, namespace="")
+    cluster.create({"presetRef": {"name": "big"}, "resources": {}, "replicas": 2, "suspend": True})
+    await cluster.settle()
+    assert (cluster.phase, cluster.jobs()) == ("Paused", [])
+    assert (cluster.status.method, cluster.status.gpus) == ("kto", 8)
+    cluster.edit({"replicas": 1})
+    await cluster.settle()
+    assert cluster.status.gpus == 4
+
+
+async def test_a_job_on_cpu_asks_for_no_gpu(cluster: FakeCluster) -> None:
+    """A-09: the column says 0, and is not empty."""
+    cluster.create()
+    await cluster.settle()
+    assert (cluster.manifest["status"]["method"], cluster.manifest["status"]["gpus"]) == ("sft", 0)
+
+
 async def test_a_preset_of_the_namespace_comes_before_one_of_the_cluster(cluster: FakeCluster) -> None:
     """K-01: same name, two scopes."""
     add_preset(cluster, "fast", {"adapter": {"rank": 4}}, namespace="")

@@ -115,6 +115,7 @@ async def test_the_program_is_the_administrator_s(cluster: FakeCluster) -> None:
     )
     assert container["resources"]["requests"]["cpu"] == "4"
     assert cluster.status.resolved["resources.cpu"].source == "method"
+    assert (cluster.status.method, cluster.status.gpus) == ("own", 0), "A-09"
 
 
 async def test_a_program_may_have_a_user_and_a_root_of_its_own() -> None:

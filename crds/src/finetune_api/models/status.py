@@ -97,6 +97,8 @@ class StatusProgress(StatusModel):
     """Optimizer steps done."""
     total_steps: int = 0
     """Optimizer steps planned."""
+    steps_remaining: int | None = None
+    """Optimizer steps left; unset while the number planned is not known."""
     percent: int = 0
     """Share done, 0-100."""
     epoch: float = 0.0
@@ -328,6 +330,10 @@ class FineTuneJobStatus(StatusModel):
     """All attempts."""
     output_uri: Uri | None = None
     """Prefix of everything the job writes."""
+    method: Short | None = None
+    """Method, or the name of the TrainingMethod; unset until the spec could be resolved."""
+    gpus: int | None = None
+    """GPUs the spec asks for, all pods together; 0 on CPU and with replicas 0. Unset until the spec could be resolved."""
     resolved: dict[Annotated[str, StringConstraints(max_length=128)], Resolved] = Field(default={}, max_length=96)
     """Values the job did not write itself, with their source; keys are field paths."""
     facts: dict[Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=256)]] = Field(

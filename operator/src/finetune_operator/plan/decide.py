@@ -19,6 +19,7 @@ from finetune_operator.plan.removal import remove
 from finetune_operator.plan.rest import between_runs, tidy_finished
 from finetune_operator.plan.specs import Accepted, Refused, judge_spec
 from finetune_operator.plan.status import finish_status
+from finetune_operator.plan.topology import gpus_of
 from finetune_operator.plan.usage import hold_at_limit, limit_message
 from finetune_operator.settings import PlanSettings
 
@@ -73,6 +74,7 @@ def _judge(draft: Draft) -> Accepted | Refused | None:
                 draft.say(reason, message, kind="Warning", key=str(draft.job.generation))
         case Accepted():
             draft.condition(ConditionType.VALID, "True", "Accepted", "The spec can be run.")
+            draft.change(method=verdict.method, gpus=gpus_of(verdict.spec))
             if draft.status.run == 0:
                 draft.change(resolved=verdict.resolved)
             _advise(draft, verdict.warnings)

@@ -63,6 +63,11 @@ class Accepted(NamedTuple):
     chosen: Chosen = NOTHING
     """What it names, as the job's first run found it."""
 
+    @property
+    def method(self) -> str | None:
+        """The built-in method, or the name of the TrainingMethod."""
+        return self.chosen.custom.name if self.chosen.custom is not None else self.spec.method
+
 
 class Refused(NamedTuple):
     """A spec that cannot be run."""

@@ -28,6 +28,11 @@ def build_topology(job: JobObject, spec: FineTuneJobSpec, run: int) -> Topology:
     )
 
 
+def gpus_of(spec: FineTuneJobSpec) -> int:
+    """GPUs of all pods together; 0 on CPU."""
+    return spec.replicas * spec.resources.gpus_per_replica if spec.resources.device == "gpu" else 0
+
+
 class Fit(NamedTuple):
     """Accumulation steps that keep the global batch, or why there are none."""
 

@@ -47,6 +47,7 @@ def progress_of(post: ProgressPost, merged: Merged, *, before: StatusProgress | 
         phase=ours.phase,
         step=ours.step,
         total_steps=ours.total_steps,
+        steps_remaining=0 if ours.finished is not None else _steps_remaining(ours.step, ours.total_steps),
         percent=_percent(ours),
         epoch=round(ours.epoch, 4),
         loss=short(ours.loss),
@@ -89,11 +90,16 @@ def _of_stock_client(status: TrainerStatus, before: StatusProgress | None, *, ru
         "eta": _words(eta) if eta is not None else None,
         "updated_at": now,
     }
-    return base.model_copy(update=numbers)
+    progress = base.model_copy(update=numbers)
+    return progress.model_copy(update={"steps_remaining": _steps_remaining(progress.step, progress.total_steps)})
 
 
 def _first(told: Mapping[str, float], names: tuple[str, ...]) -> float | None:
     return next((told[name] for name in names if name in told), None)
+
+
+def _steps_remaining(step: int, total: int) -> int | None:
+    return max(0, total - step) if total > 0 else None
 
 
 def _percent(ours: FineTuneProgress) -> int:

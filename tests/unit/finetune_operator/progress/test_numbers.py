@@ -26,11 +26,11 @@ def read(body: ProgressPost, before: StatusProgress | None = None) -> StatusProg
 
 
 def test_our_own_post() -> None:
-    """T-04: step, total, percent, losses, speed and ETA, numbers short."""
+    """T-04: step, total, steps left, percent, losses, speed and ETA, numbers short."""
     progress = read(post(step=250, total_steps=1000, epoch=0.123456, loss=1.23456789, tokens_per_second=1234.56789, step_seconds=0.5))
     assert progress.model_dump(exclude_none=True) == {
-        "run": 1, "attempt": 1, "phase": "Training", "step": 250, "total_steps": 1000, "percent": 25, "epoch": 0.1235, "loss": 1.23457,
-        "tokens_per_second": 1235.0, "eta_seconds": 375, "eta": "6m", "updated_at": NOW, "report": "{}",
+        "run": 1, "attempt": 1, "phase": "Training", "step": 250, "total_steps": 1000, "steps_remaining": 750, "percent": 25,
+        "epoch": 0.1235, "loss": 1.23457, "tokens_per_second": 1235.0, "eta_seconds": 375, "eta": "6m", "updated_at": NOW, "report": "{}",
     }  # fmt: skip
 
 
@@ -44,7 +44,16 @@ def test_eta_for_people(seconds: int, words: str) -> None:
 
 def test_finished_is_all_of_it() -> None:
     """Early stopping ends before the last planned step."""
-    assert read(post(step=40, total_steps=100, finished=Finished(step=40, final_uri="s3://b/f", source="best"))).percent == 100
+    progress = read(post(step=40, total_steps=100, finished=Finished(step=40, final_uri="s3://b/f", source="best")))
+    assert (progress.percent, progress.steps_remaining) == (100, 0)
+
+
+def test_steps_left_are_not_known_before_the_total_is() -> None:
+    """T-04: of our own trainer as of a stock client."""
+    assert read(post()).steps_remaining is None
+    stock = TrainerStatus(last_updated_time=NOW, metrics=[KubeflowMetric(name="step", value="3")])
+    assert read(ProgressPost(trainer_status=stock)).steps_remaining is None
+    assert read(ProgressPost(trainer_status=stock), StatusProgress(run=1, total_steps=10)).steps_remaining == 7
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
