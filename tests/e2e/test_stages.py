@@ -43,7 +43,7 @@ def test_a_second_stage(run_job: JobFactory) -> None:
     lineage = json.loads(second.read("lineage.json"))
     assert lineage["spec"]["adapter"]["attach"]["uri"] == uri
     assert lineage["pinned"]["companions"]["adapter.attach.uri"]
-    assert "adapter.attach.uri" in second.condition("OutsideRecommended")["message"]
+    assert "adapter.attach.uri" in second.condition("AttachLoraNotRecommended")["message"]
 
 
 def test_a_checkpoint_is_evaluated_again(run_job: JobFactory, namespace: Kubectl) -> None:

@@ -14,6 +14,8 @@ OUTSIDE_RECOMMENDED = "OutsideRecommended"
 """Condition: values the requirements advise against."""
 SETTING_IGNORED = "SettingIgnored"
 """Condition: the job writes something that has no effect beside what else it says."""
+ATTACH_NOT_RECOMMENDED = "AttachLoraNotRecommended"
+"""Condition: the training goes on from an existing adapter (R-12)."""
 MAX_MESSAGE = 1024
 """Characters of a condition's message."""
 
@@ -88,13 +90,6 @@ RECOMMENDATIONS = (
     Advice("X14", "training.maxGradNorm", "is outside 0.5 to 5", _outside(0.5, "training.maxGradNorm", 5)),
     Advice("X09", "training.maxSeqLength", "is above 8192; memory grows with it", _outside(0, "training.maxSeqLength", 8192)),
     Advice("X15", "adapter.rank", "is above 64; more parameters seldom help", _lora(_outside(1, "adapter.rank", 64))),
-    Advice(
-        "R-12",
-        ATTACHED,
-        "is attached with a new optimizer and schedule, under which what it has learnt may be unstable: not recommended where "
-        "checkpoint.resumeFrom can go on from its checkpoint",
-        lambda job: ATTACHED in job,
-    ),
     Advice("X17", "adapter.dropout", "is above 0.1", _lora(_outside(0, "adapter.dropout", 0.1))),
     Advice(
         "X20",
@@ -122,6 +117,17 @@ RECOMMENDATIONS = (
     Advice("F-09", "dataset.promptMaxLength", "is outside 256 to 2048", _outside(256, "dataset.promptMaxLength", 2048)),
     Advice("F-10", "dataset.contentMaxLength", "is outside 256 to 2048", _outside(256, "dataset.contentMaxLength", 2048)),
 )
+
+ATTACHING = (
+    Advice(
+        "R-12",
+        ATTACHED,
+        "is attached: a new optimizer and schedule act on trained weights, which may be unstable. Right for going on from a LoRA and for "
+        "training in several stages; not recommended where checkpoint.resumeFrom can go on from a checkpoint, which is exact",
+        lambda job: ATTACHED in job,
+    ),
+)
+"""Said under a name of its own, whoever sets it."""
 
 WITHOUT_EFFECT = (
     Advice(
@@ -206,13 +212,13 @@ def warnings_for(resolution: Resolution) -> dict[str, str]:
     if resolution.spec.method is None:
         return {}
     job = flatten(resolution.spec.model_dump(mode="json", by_alias=True, exclude_none=True))
-    told = {OUTSIDE_RECOMMENDED: RECOMMENDATIONS, SETTING_IGNORED: WITHOUT_EFFECT}
+    told = {OUTSIDE_RECOMMENDED: RECOMMENDATIONS, SETTING_IGNORED: WITHOUT_EFFECT, ATTACH_NOT_RECOMMENDED: ATTACHING}
     messages: dict[str, str] = {}
     for condition, table in told.items():
         sentences = [
             f"{advice.path} {plain(job[advice.path])} {advice.text}."
             for advice in table
-            if advice.applies(job) and (condition == OUTSIDE_RECOMMENDED or _is_told(advice.path, resolution))
+            if advice.applies(job) and (condition != SETTING_IGNORED or _is_told(advice.path, resolution))
         ]
         if sentences:
             messages[condition] = _shorten(" ".join(sentences))

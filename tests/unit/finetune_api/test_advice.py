@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from finetune_api.advice import MAX_MESSAGE, OUTSIDE_RECOMMENDED, SETTING_IGNORED, warnings_for
+from finetune_api.advice import ATTACH_NOT_RECOMMENDED, MAX_MESSAGE, OUTSIDE_RECOMMENDED, SETTING_IGNORED, warnings_for
 from finetune_api.presets import SHIPPED
 from finetune_api.quantities import number_of
 from finetune_api.resolve import resolve, unflatten
@@ -68,6 +68,16 @@ def test_evaluation_interval(steps: int, told: bool) -> None:
     """X24, only where evaluation goes by steps."""
     job = {"evaluation.strategy": "steps", "evaluation.steps": steps, "dataset.evalRatio": 0.1}
     assert (OUTSIDE_RECOMMENDED in advice(job)) is told
+
+
+@pytest.mark.parametrize("is_preset", [False, True])
+def test_attaching_an_adapter(is_preset: bool) -> None:
+    """R-12: why it may be unstable, what it is right for, and what is better, whoever asks for it."""
+    attached = {"adapter.attach.uri": "s3://models/first"}
+    told = advice({}, attached) if is_preset else advice(attached)
+    assert set(told) == {ATTACH_NOT_RECOMMENDED}
+    for word in ("adapter.attach.uri s3://models/first", "may be unstable", "several stages", "checkpoint.resumeFrom"):
+        assert word in told[ATTACH_NOT_RECOMMENDED]
 
 
 @pytest.mark.parametrize(

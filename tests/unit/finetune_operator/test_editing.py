@@ -68,6 +68,16 @@ async def test_a_job_on_cpu_asks_for_no_gpu(cluster: FakeCluster) -> None:
     assert (cluster.manifest["status"]["method"], cluster.manifest["status"]["gpus"]) == ("sft", 0)
 
 
+async def test_an_attached_adapter_is_warned_of_once(cluster: FakeCluster) -> None:
+    """R-12: one event, and a condition that stays over edits and runs."""
+    await paused(cluster, adapter={"attach": {"uri": "s3://models/first"}})
+    cluster.edit({"suspend": False, "training": {"learningRate": 0.0002}})
+    await cluster.until(lambda: cluster.phase == "Training", train=5)
+    assert cluster.story().count("AttachLoraNotRecommended") == 1
+    assert "may be unstable" in cluster.event("AttachLoraNotRecommended")
+    assert cluster.condition("AttachLoraNotRecommended") == ("True", "Advice")
+
+
 async def test_a_preset_of_the_namespace_comes_before_one_of_the_cluster(cluster: FakeCluster) -> None:
     """K-01: same name, two scopes."""
     add_preset(cluster, "fast", {"adapter": {"rank": 4}}, namespace="")
