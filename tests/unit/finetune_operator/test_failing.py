@@ -401,11 +401,27 @@ async def test_the_memory_a_preflight_estimated_is_in_the_status(cluster: FakeCl
     assert decided == (["4-bit base"] if fits else [])
 
 
+@pytest.mark.parametrize("is_ready", [True, False])
+async def test_whether_the_image_can_train_is_a_condition(cluster: FakeCluster, is_ready: bool) -> None:
+    """Z-01: EnvironmentReady, of a job that may start and of one that may not."""
+    said = {"isReady": is_ready, "reason": "Checked" if is_ready else "CudaMissing", "message": "Python 3.11, torch 2.13.0"}
+    cluster.verb_exit["preflight"] = (
+        TerminationMessage(contract_version=1, run=1, pod=0, exit_code=0, result={"environment": said})
+        if is_ready
+        else failure(FailureClass.CONFIGURATION, EXIT_USER_ERROR, message="no CUDA").model_copy(update={"result": {"environment": said}})
+    )
+    cluster.create({"resources": {"device": "gpu"}})
+    await cluster.until(lambda: cluster.phase in ("Training", "Failed"), train=1)
+    assert (cluster.phase == "Failed") is not is_ready
+    assert cluster.condition("EnvironmentReady") == (str(is_ready), said["reason"])
+
+
 async def test_a_preflight_without_an_answer_does_not_keep_a_job_from_training(cluster: FakeCluster) -> None:
     cluster.verb_exit["preflight"] = TerminationMessage(contract_version=1, run=1, pod=0, exit_code=EXIT_UNKNOWN)
     cluster.create({"resources": {"device": "gpu"}})
     await cluster.until(lambda: cluster.phase == "Training", train=1)
     assert "PreflightInconclusive" in cluster.story()
+    assert cluster.condition("EnvironmentReady") == ("Unknown", "PreflightInconclusive")
 
 
 async def test_a_preflight_asks_again_while_the_store_is_away(cluster: FakeCluster) -> None:

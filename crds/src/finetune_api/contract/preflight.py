@@ -7,6 +7,16 @@ from typing import Literal
 from finetune_api.contract.base import ContractModel
 
 
+class EnvironmentFacts(ContractModel):
+    """Whether the trainer image can train this job."""
+
+    is_ready: bool
+    reason: str
+    """One word for the condition EnvironmentReady."""
+    message: str
+    """Versions, or what is missing and the remedy."""
+
+
 class DatasetFacts(ContractModel):
     """What the dataset looks like, before anything is trained on it. Rows count as they would be trained."""
 
@@ -71,6 +81,7 @@ class TrainingFacts(ContractModel):
 class PreflightResult(ContractModel):
     """Facts for ``status.estimate`` and the conditions."""
 
+    environment: EnvironmentFacts | None = None
     dataset: DatasetFacts | None = None
     memory: MemoryFacts | None = None
     training: TrainingFacts | None = None

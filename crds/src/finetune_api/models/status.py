@@ -45,6 +45,7 @@ class ConditionType(StrEnum):
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
     VALID = "Valid"
+    ENVIRONMENT_READY = "EnvironmentReady"
     ADMITTED = "Admitted"
     SUSPENDED = "Suspended"
     CHECKPOINT_READY = "CheckpointReady"

@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from finetune_api.contract.preflight import PreflightResult
 from finetune_api.models.estimate import DatasetEstimate, Estimate, MemoryEstimate, TrainingEstimate
+from finetune_api.models.status import ConditionType
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.merge import OWN_CONDITIONS
 from finetune_operator.plan.observed import Workload
@@ -18,7 +19,10 @@ MAX_REASON = 1024
 
 
 def take_estimate(draft: Draft, workload: Workload) -> PreflightResult | None:
-    """Take over the facts a preflight found, passed or not. One whose answer is lost or not readable leaves the status as it is."""
+    """Take over the facts a preflight found, passed or not, and whether the image can train.
+
+    One whose answer is lost or not readable leaves the status as it is.
+    """
     answer = verb_answer(draft.observed, workload)
     if answer is None or answer.result is None:
         return None
@@ -26,6 +30,8 @@ def take_estimate(draft: Draft, workload: Workload) -> PreflightResult | None:
         result = PreflightResult.model_validate(answer.result)
     except ValidationError:
         return None
+    if (said := result.environment) is not None:
+        draft.condition(ConditionType.ENVIRONMENT_READY, "True" if said.is_ready else "False", said.reason, said.message)
     found: dict[str, object] = {}
     if result.dataset is not None:
         found["dataset"] = DatasetEstimate.model_validate(result.dataset.model_dump() | {"format": result.dataset.format[:256]})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from finetune_api.constants import FINALIZER
 from finetune_api.contract.failures import REACTIONS, FailureClass, Retry
 from finetune_api.contract.run_config import RunConfig
-from finetune_api.models.status import AttemptStatus, Phase
+from finetune_api.models.status import AttemptStatus, ConditionType, Phase
 from finetune_api.resolve import identity_digest
 from finetune_operator.plan.blocked import look_for_blocked
 from finetune_operator.plan.configmap import build_config_map
@@ -114,6 +114,7 @@ def _preflight_failed(draft: Draft, workload: Workload, digest: str) -> None:
         _preflight_again(draft, culprit)
     else:
         draft.change(preflight_digest=digest)
+        draft.condition(ConditionType.ENVIRONMENT_READY, "Unknown", "PreflightInconclusive", culprit.message)
         draft.say("PreflightInconclusive", f"{culprit.message} The job starts without the check.", kind="Warning", key=digest)
         draft.wake_in(0)
         return

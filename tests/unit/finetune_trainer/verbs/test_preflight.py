@@ -26,6 +26,7 @@ def test_all_in_order(verb_pod: VerbPod) -> None:
     assert facts is not None
     assert (facts.format, facts.examples, facts.is_whole, facts.skipped) == ("text", 2, True, 0)
     assert [check["check"] for check in checks(verb_pod) if check["ok"]] == [
+        "environment",
         "secrets",
         "store",
         "model",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from finetune_api.contract.preflight import DatasetFacts, MemoryFacts, TrainingFacts
+from finetune_api.contract.preflight import DatasetFacts, EnvironmentFacts, MemoryFacts, TrainingFacts
 from finetune_trainer.estimate.decision import Verdict
 
 
@@ -14,6 +14,7 @@ class Findings:
 
     columns: list[str] = field(default_factory=list)
     """Of the first row."""
+    environment: EnvironmentFacts | None = None
     dataset: DatasetFacts | None = None
     memory: MemoryFacts | None = None
     verdict: Verdict | None = None
@@ -22,6 +23,6 @@ class Findings:
 
     def result(self) -> dict[str, object]:
         """The facts as they are told."""
-        told = {"dataset": self.dataset, "memory": self.memory, "training": self.training}
+        told = {"environment": self.environment, "dataset": self.dataset, "memory": self.memory, "training": self.training}
         facts = {name: found.model_dump(by_alias=True, exclude_none=True) for name, found in told.items() if found is not None}
         return {**({"columns": self.columns} if self.columns else {}), **facts}

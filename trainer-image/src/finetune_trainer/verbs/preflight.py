@@ -40,6 +40,7 @@ from finetune_trainer.supervisor.environment import (
 from finetune_trainer.supervisor.outcome import Outcome
 from finetune_trainer.verbs.answer import Answer, run_verb
 from finetune_trainer.verbs.data_check import check_data
+from finetune_trainer.verbs.environment_check import check_environment
 from finetune_trainer.verbs.findings import Findings
 from finetune_trainer.verbs.length_check import check_length
 from finetune_trainer.verbs.memory_check import check_memory, model_shape
@@ -89,6 +90,7 @@ def examine(config: RunConfig, environment: PodEnvironment) -> Answer:
     store = job_store(config, environment).with_patience(STORE_PATIENCE_SECONDS)
     checks = Checks()
     found = Findings()
+    checks.run("environment", lambda: check_environment(config, found))
     checks.run("secrets", lambda: check_secrets(config, secrets))
     is_stored = checks.run("store", lambda: check_store(store))
     if checks.run("model", lambda: check_model_sources(config, secrets, context)) and is_stored:
