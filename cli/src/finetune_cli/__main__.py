@@ -27,6 +27,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         look.curve,
         look.models,
         look.datasets,
+        look.doctor,
         results.artifacts,
         results.download,
         evaluate.evaluate,

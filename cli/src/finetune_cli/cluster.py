@@ -15,6 +15,7 @@ from kubernetes.client.exceptions import ApiException
 
 from finetune_api.constants import BASE_MODEL_PLURAL, DATASET_PLURAL, GROUP, LABEL_JOB, PLURAL, VERSION
 from finetune_cli.access import Access
+from finetune_cli.doctor import Reply
 from finetune_cli.errors import CliError, JobGoneError
 from finetune_cli.job import Job, JobRef, where_it_is
 
@@ -29,6 +30,7 @@ class Cluster:
 
     def __init__(self, access: Access, api: client.ApiClient) -> None:
         self.access = access
+        self._api = api
         self._custom = client.CustomObjectsApi(api)
         self._core = client.CoreV1Api(api)
 
@@ -113,6 +115,24 @@ class Cluster:
         """Decoded values of a Secret."""
         document = self._call(lambda: self._core.read_namespaced_secret(name, namespace), f"reading secret/{name} in namespace {namespace}")
         return {key: base64.b64decode(value).decode() for key, value in (document.data or {}).items()}
+
+    def ask(self, path: str, body: Mapping[str, Any] | None = None, **query: str) -> Reply:
+        """GET a path, or POST ``body`` to it. A refusal (4xx) is a reply: what it means, the caller knows."""
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+
+        def once() -> Reply:
+            method = "GET" if body is None else "POST"
+            request = self._api.param_serialize(
+                method, path, query_params=list(query.items()), header_params=headers, body=body, auth_settings=["BearerToken"]
+            )
+            response = self._api.call_api(*request)
+            data = response.read()
+            if response.status in {401, 429} or response.status >= 500:
+                raise ApiException(http_resp=response)
+            return Reply(response.status, json.loads(data))
+
+        reply: Reply = self._call(once, f"reading {path}")
+        return reply
 
     def pods(self, ref: JobRef) -> list[str]:
         """Names of the job's pods that exist."""

@@ -1,4 +1,4 @@
-"""watch, describe, logs, curve, models, datasets: looking at a job, and at what there is to start from."""
+"""watch, describe, logs, curve, models, datasets, doctor: looking at a job, at what there is to start from, and whether it can."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from finetune_cli.access import Access
 from finetune_cli.curve import Curve, draw_curve, read_curve, summarise_curve
 from finetune_cli.datasets import is_ready, render_datasets
 from finetune_cli.describe import render_job
+from finetune_cli.doctor import Verdict, examine, render_findings
 from finetune_cli.errors import CliError
 from finetune_cli.logs import archived_lines, is_live, live_lines, of_rank
 from finetune_cli.models import render_models
@@ -120,6 +122,15 @@ def datasets(
             advice="Make one of a file with kubectl finetune dataset upload FILE --name NAME.",
         )
     list_console().print(render_datasets(found))
+
+
+def doctor(namespace: Namespace = None, kubeconfig: Kubeconfig = None, context: Context = None) -> None:
+    """Check whether jobs can run in a namespace: CRDs, operator, GPUs, rights, store, presets. Exit code 1 if they cannot."""
+    access = Access(kubeconfig, context)
+    found = list(examine(access.connect().ask, namespace or access.namespace(), version("finetune-cli")))
+    list_console().print(render_findings(found))
+    if any(each.verdict is Verdict.FAIL for each in found):
+        raise typer.Exit(1)
 
 
 def print_curve(losses: Curve, console: Console) -> None:
