@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from finetune_api.models.estimate import MemoryEstimate, TrainingEstimate
+from finetune_api.models.estimate import CheckpointEstimate, MemoryEstimate, TrainingEstimate
 from finetune_api.models.status import AttemptStatus, CheckpointStatus, Condition, FailureStatus, Phase, UsageStatus
 from finetune_api.resolve import flatten
 from finetune_cli.job import Job
@@ -84,6 +84,8 @@ def _render_head(job: Job) -> Table:
         head.add_row("Memory", _memory(status.estimate.memory))
     if status.estimate is not None and status.estimate.training is not None:
         head.add_row("Length", _length(status.estimate.training))
+    if status.estimate is not None and status.estimate.checkpoint is not None:
+        head.add_row("Checkpoint", _checkpoint(status.estimate.checkpoint))
     if status.output_uri:
         head.add_row("Output", status.output_uri)
     if status.artifacts.final_uri:
@@ -127,6 +129,12 @@ def _length(estimate: TrainingEstimate) -> str:
         size = f" of {format_bytes(estimate.checkpoint_bytes)}" if estimate.checkpoint_bytes is not None else ""
         parts.append(f"{estimate.checkpoints} checkpoints{size}")
     return ", ".join(parts)
+
+
+def _checkpoint(estimate: CheckpointEstimate) -> str:
+    """How long a checkpoint was estimated to take."""
+    seconds = format_duration(estimate.save_seconds + estimate.upload_seconds)
+    return f"{format_bytes(estimate.size_bytes)}, about {seconds} to save and upload at {format_bytes(estimate.upload_bytes_per_second)}/s"
 
 
 def _training_summary(job: Job) -> str:

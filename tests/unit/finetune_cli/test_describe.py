@@ -129,3 +129,12 @@ def test_describe_shows_how_each_attempt_ended() -> None:
     rows = [tuple(line.split()) for line in shown(make_job(attempts=[failed, running])).splitlines()]
     assert ("1", "1", "Created", "0", "→", started, ended, "OOMKilled", "137") in rows
     assert ("2", "2", "Retried", "0", "→", ended, "running") in rows
+
+
+def test_gpus_and_the_time_of_a_checkpoint_are_shown() -> None:
+    """A-09, OP-11"""
+    facts = {"sizeBytes": 40_000_000_000, "uploadBytesPerSecond": 50_000_000, "saveSeconds": 80.0, "uploadSeconds": 800.0}
+    text = shown(make_job("Starting", gpus=8, estimate={"checkpoint": facts}))
+    assert "0 of 1, 8 GPUs asked for" in text
+    assert "40.0 GB, about 14m40s to save and upload at 50.0 MB/s" in text
+    assert "GPUs" not in shown(make_job("Starting", gpus=0))

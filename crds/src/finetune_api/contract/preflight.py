@@ -78,6 +78,19 @@ class TrainingFacts(ContractModel):
     """Size of all that checkpoint.keepLast keeps to resume from, on a pod's disk and in the store."""
 
 
+class CheckpointFacts(ContractModel):
+    """How long a checkpoint will take to be complete in the store, before one is."""
+
+    size_bytes: int
+    """Bytes of one checkpoint to resume from, over all ranks."""
+    upload_bytes_per_second: int
+    """How fast the store took a file of a few MB from one pod."""
+    save_seconds: float
+    """Seconds to write a pod's share to a disk that takes 500 MB per second."""
+    upload_seconds: float
+    """Seconds to upload it at the measured speed."""
+
+
 class PreflightResult(ContractModel):
     """Facts for ``status.estimate`` and the conditions."""
 
@@ -85,5 +98,6 @@ class PreflightResult(ContractModel):
     dataset: DatasetFacts | None = None
     memory: MemoryFacts | None = None
     training: TrainingFacts | None = None
+    checkpoint: CheckpointFacts | None = None
     warnings: dict[str, str] = {}
     """Condition type -> message."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from finetune_api.contract.preflight import DatasetFacts, MemoryFacts, TrainingFacts
+from finetune_api.contract.preflight import CheckpointFacts, DatasetFacts, MemoryFacts, TrainingFacts
 from finetune_api.models.status_base import Short, StatusModel, Text
 
 
@@ -34,6 +34,10 @@ class TrainingEstimate(TrainingFacts, StatusModel):
     """How long the training will be, and what it will leave. It is about all rows as they were found; training may leave some out."""
 
 
+class CheckpointEstimate(CheckpointFacts, StatusModel):
+    """How long a checkpoint will take, judged against pausePolicy.noticeSeconds until the first one is measured."""
+
+
 class Estimate(StatusModel):
     """What is known before a GPU is asked for."""
 
@@ -43,3 +47,5 @@ class Estimate(StatusModel):
     """What the training will need of one GPU; not on CPU, and not for models whose files have no headers."""
     training: TrainingEstimate | None = None
     """Steps and checkpoints; not where the number of rows decides and is not known."""
+    checkpoint: CheckpointEstimate | None = None
+    """Size and time of a checkpoint; not for models whose files have no headers."""

@@ -17,8 +17,8 @@ class PausePolicy(ApiModel):
     grace_seconds: int = api_field(ge=10, le=3600, unit="seconds", schema_default=120, requirement="Q-11")
     """terminationGracePeriodSeconds of the pods: time to save on drain, preemption and forced deletion."""
     notice_seconds: int | None = api_field(default=None, ge=1, le=3600, unit="seconds", requirement="Q-11 OP-11")
-    """How long before its end a node says so (spot: 30 to 120). Saving and uploading is measured against it; a save interval is suggested
-    where it does not fit. Unset: graceSeconds."""
+    """How long before its end a node says so (spot: 30 to 120). Saving and uploading, as preflight estimates and the first checkpoint
+    measures it, is compared with it; a save interval is suggested where it does not fit. Unset: graceSeconds."""
 
 
 class Limits(ApiModel):

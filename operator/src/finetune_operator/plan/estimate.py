@@ -5,10 +5,11 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from finetune_api.contract.preflight import PreflightResult
-from finetune_api.models.estimate import DatasetEstimate, Estimate, MemoryEstimate, TrainingEstimate
+from finetune_api.models.estimate import CheckpointEstimate, DatasetEstimate, Estimate, MemoryEstimate, TrainingEstimate
 from finetune_api.models.status import ConditionType
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.merge import OWN_CONDITIONS
+from finetune_operator.plan.notice import judge_notice
 from finetune_operator.plan.observed import Workload
 from finetune_operator.plan.verbs import verb_answer
 
@@ -41,6 +42,8 @@ def take_estimate(draft: Draft, workload: Workload) -> PreflightResult | None:
         found["memory"] = MemoryEstimate.model_validate(facts)
     if result.training is not None:
         found["training"] = TrainingEstimate.model_validate(result.training.model_dump())
+    if result.checkpoint is not None:
+        found["checkpoint"] = CheckpointEstimate.model_validate(result.checkpoint.model_dump())
     if found:
         draft.change(estimate=(draft.status.estimate or Estimate()).model_copy(update=found))
     return result
@@ -52,3 +55,4 @@ def take_verdict(draft: Draft, workload: Workload) -> None:
     for kind, message in (result.warnings if result is not None else {}).items():
         if kind not in OWN_CONDITIONS:
             draft.condition(kind, "True", REASON, message)
+    judge_notice(draft)

@@ -17,7 +17,7 @@ from finetune_trainer.store.base import Store
 from finetune_trainer.store.credentials import SecretFiles
 from finetune_trainer.store.errors import ObjectNotFoundError, StorageAuthError, StorageUnavailableError
 from finetune_trainer.store.local import LocalStore
-from finetune_trainer.store.probe import PROBE_PREFIX, probe_store
+from finetune_trainer.store.probe import MEASURED_BYTES, PROBE_PREFIX, measure_upload, probe_store
 from finetune_trainer.store.s3 import S3Store
 from finetune_trainer.store.s3_client import S3Connection, parse_s3_uri
 from finetune_trainer.store.segments import SEGMENT_BYTES
@@ -94,6 +94,14 @@ def test_files_survive_the_way_there_and_back(store: Store, make_file: MakeFile,
 def test_probe_finds_conditional_writes_and_cleans_up(store: Store) -> None:
     assert probe_store(store).conditional_writes
     assert list(store.list(PROBE_PREFIX)) == []
+
+
+def test_the_speed_of_an_upload_is_measured_without_a_trace(store: Store, tmp_path: Path) -> None:
+    """OP-11: bytes per second, of a file as checkpoints have them."""
+    directory = tmp_path / "probing"
+    directory.mkdir()
+    assert MEASURED_BYTES / 60 < measure_upload(store, directory) < 1e12
+    assert (list(store.list(PROBE_PREFIX)), list(directory.iterdir())) == ([], [])
 
 
 def test_a_service_without_conditional_writes_is_noticed(s3_store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:

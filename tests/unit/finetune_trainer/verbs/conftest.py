@@ -16,7 +16,21 @@ from finetune_api.contract.termination import TerminationMessage
 from finetune_api.resolve import resolve
 from finetune_trainer.supervisor.environment import PodEnvironment, pod_environment
 from tests.support.jobs import merge
+from tests.support.models import write_sizes
 from tests.support.pods import SPEC, write_model
+from tests.support.shapes import LLAMA_8B
+
+LLAMA_CONFIG = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": LLAMA_8B.hidden,
+    "num_hidden_layers": LLAMA_8B.layers,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "intermediate_size": LLAMA_8B.feed_forward,
+    "vocab_size": LLAMA_8B.vocabulary,
+    "max_position_embeddings": LLAMA_8B.context,
+}
 
 
 class VerbPod:
@@ -67,3 +81,12 @@ MakePod = Callable[[StoreConfig], VerbPod]
 def verb_pod(tmp_path: Path) -> VerbPod:
     """A pod whose job stores into a directory."""
     return VerbPod(tmp_path, StoreConfig(uri=f"file://{tmp_path}/store/team/job"))
+
+
+@pytest.fixture
+def llama(verb_pod: VerbPod) -> VerbPod:
+    """A pod whose model has the sizes of Llama-3.1-8B, and no weights."""
+    write_sizes(
+        verb_pod.directory / "pvc/models/tiny", LLAMA_CONFIG, {f"{name}.weight": list(shape) for name, shape in LLAMA_8B.tensors.items()}
+    )
+    return verb_pod

@@ -12,28 +12,8 @@ from finetune_api.contract.preflight import MemoryFacts, PreflightResult, Traini
 from finetune_api.contract.store import Pinned
 from finetune_trainer.store.local import LocalStore
 from finetune_trainer.verbs.preflight import run_preflight
-from tests.support.models import write_sizes
 from tests.support.shapes import LLAMA_8B
 from tests.unit.finetune_trainer.verbs.conftest import VerbPod
-
-CONFIG = {
-    "model_type": "llama",
-    "architectures": ["LlamaForCausalLM"],
-    "hidden_size": LLAMA_8B.hidden,
-    "num_hidden_layers": LLAMA_8B.layers,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "intermediate_size": LLAMA_8B.feed_forward,
-    "vocab_size": LLAMA_8B.vocabulary,
-    "max_position_embeddings": LLAMA_8B.context,
-}
-
-
-@pytest.fixture
-def llama(verb_pod: VerbPod) -> VerbPod:
-    """A pod whose model has the sizes of Llama-3.1-8B, and no weights."""
-    write_sizes(verb_pod.directory / "pvc/models/tiny", CONFIG, {f"{name}.weight": list(shape) for name, shape in LLAMA_8B.tensors.items()})
-    return verb_pod
 
 
 def examine(pod: VerbPod, memory: str | None, changes: dict[str, Any] | None = None) -> int:

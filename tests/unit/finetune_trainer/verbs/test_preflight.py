@@ -34,6 +34,7 @@ def test_all_in_order(verb_pod: VerbPod) -> None:
         "method",
         "data",
         "length",
+        "upload",
     ]
     assert list(LocalStore(verb_pod.directory / "store").list()) == []
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 from finetune_trainer.store.base import Store
@@ -11,6 +14,9 @@ from finetune_trainer.store.s3 import S3Store
 
 PROBE_PREFIX = "probe/"
 CONCURRENT_CREATES = 32
+MEASURED_BYTES = 4 << 20
+MEASURED_ROUNDS = 2
+"""The first opens connections; the faster one counts."""
 UNGUARDED_CONDITION = "ConditionalWritesUnsupported"
 
 
@@ -36,3 +42,20 @@ def probe_store(store: Store) -> ProbeResult:
         store.connection.conditional_writes = False
     message = f"{store.url('')} ignores If-None-Match: two attempts that start in the same second are not told apart."
     return ProbeResult(conditional, {} if conditional else {UNGUARDED_CONDITION: message})
+
+
+def measure_upload(store: Store, directory: Path) -> float:
+    """Bytes per second at which the store takes a file, as checkpoints are uploaded. Nothing is left behind, there or in ``directory``."""
+    key = f"{PROBE_PREFIX}{uuid.uuid4().hex}"
+    file = directory / "upload-probe"
+    file.write_bytes(os.urandom(MEASURED_BYTES))
+    seconds = []
+    try:
+        for _ in range(MEASURED_ROUNDS):
+            started = time.monotonic()
+            store.upload(key, file)
+            seconds.append(time.monotonic() - started)
+        store.delete([key])
+    finally:
+        file.unlink()
+    return MEASURED_BYTES / max(min(seconds), 1e-6)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from finetune_api.contract.preflight import DatasetFacts, EnvironmentFacts, MemoryFacts, TrainingFacts
+from finetune_api.contract.preflight import CheckpointFacts, DatasetFacts, EnvironmentFacts, MemoryFacts, TrainingFacts
 from finetune_trainer.estimate.decision import Verdict
 
 
@@ -20,9 +20,16 @@ class Findings:
     verdict: Verdict | None = None
     """On the model: None where its files have no headers."""
     training: TrainingFacts | None = None
+    checkpoint: CheckpointFacts | None = None
 
     def result(self) -> dict[str, object]:
         """The facts as they are told."""
-        told = {"environment": self.environment, "dataset": self.dataset, "memory": self.memory, "training": self.training}
+        told = {
+            "environment": self.environment,
+            "dataset": self.dataset,
+            "memory": self.memory,
+            "training": self.training,
+            "checkpoint": self.checkpoint,
+        }
         facts = {name: found.model_dump(by_alias=True, exclude_none=True) for name, found in told.items() if found is not None}
         return {**({"columns": self.columns} if self.columns else {}), **facts}

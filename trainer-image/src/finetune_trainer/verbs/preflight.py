@@ -45,6 +45,7 @@ from finetune_trainer.verbs.findings import Findings
 from finetune_trainer.verbs.length_check import check_length
 from finetune_trainer.verbs.memory_check import check_memory, model_shape
 from finetune_trainer.verbs.push import check_push
+from finetune_trainer.verbs.upload_check import check_upload
 from finetune_trainer.vision import model_type
 
 logger = logging.getLogger(__name__)
@@ -98,6 +99,8 @@ def examine(config: RunConfig, environment: PodEnvironment) -> Answer:
     checks.run("method", lambda: check_method(config, secrets, context))
     checks.run("data", lambda: check_data(config, secrets, context, environment, found))
     checks.run("length", lambda: check_length(config, found))
+    if is_stored:
+        checks.run("upload", lambda: check_upload(config, store, environment.work_dir, found))
     if exports_of(config.spec):
         checks.run("outputs", lambda: check_outputs(config, secrets, context, environment))
     if config.spec.checkpoint.resume_from is not None:
