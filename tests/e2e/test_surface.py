@@ -52,5 +52,8 @@ def test_gpus_are_asked_for(run_job: JobFactory, namespace: Kubectl) -> None:
     foretold = job.status["estimate"]["training"]
     assert (foretold["steps"], foretold["stopBy"], foretold["checkpoints"]) == (5, "steps", 1), "O-15: said before a GPU is asked for"
     assert foretold["keptBytes"] == foretold["checkpointBytes"] > 0, "J-06"
+    assert job.status["estimate"]["checkpoint"]["uploadBytesPerSecond"] > 0, "OP-11"
+    assert (job.status["method"], job.status["gpus"]) == ("sft", 2), "A-09"
+    assert job.condition("EnvironmentReady")["status"] == "True", "Z-01: the image has its packages and CUDA"
     status = job.wait_phase("Failed", within=240)
     assert "0 GPUs" in status["failure"]["message"], "no GPU here: said by name, not retried"
