@@ -89,6 +89,18 @@ def test_user_errors(make_run: MakeRun, spec: dict[str, Any], failure_class: str
     assert said in failure(result).message
 
 
+@pytest.mark.parametrize("optimizer", ["adamw_8bit", "paged_adamw_8bit"])
+def test_an_optimizer_without_its_library(make_run: MakeRun, optimizer: str) -> None:
+    """An image without bitsandbytes: exit 42 before the model is loaded, class, field, value and ways out named (F-14, I-07)."""
+    run = make_run({"training": {"optimizer": optimizer}})
+    run.worker = "tests.exactness.without_bitsandbytes"
+    result = run.attempt()
+    assert result.codes == [42], result.log
+    assert failure(result).failure_class is FailureClass.QUANTIZATION_UNAVAILABLE
+    assert failure(result).message.startswith(f"training.optimizer: {optimizer} cannot be had here")
+    assert "set it to adamw_torch, adafactor or sgd" in failure(result).message
+
+
 def test_a_directory_that_is_no_model(make_run: MakeRun, model: Path, tmp_path: Path) -> None:
     """The directory and the reason are named (AC-06)."""
     broken = tmp_path / "broken"

@@ -125,8 +125,8 @@ REACTIONS: dict[FailureClass, Reaction] = {
     FailureClass.QUANTIZATION_UNAVAILABLE: Reaction(
         EXIT_USER_ERROR,
         Retry.NEVER,
-        "Quantization needs the bitsandbytes library in the image, in a version that knows the device: set quantization.mode to none, "
-        "or choose another image or device.",
+        "Quantization and 8-bit optimizers need the bitsandbytes library in the image, in a version that knows the device: set "
+        "quantization.mode to none, or training.optimizer to one without 8bit in its name, or choose another image or device.",
     ),
     FailureClass.UNKNOWN: Reaction(EXIT_UNKNOWN, Retry.COUNTED, "See the last log lines; kubectl logs of the failed pod has them all."),
 }

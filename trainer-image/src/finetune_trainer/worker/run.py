@@ -28,6 +28,7 @@ from finetune_trainer.worker.arguments import training_arguments
 from finetune_trainer.worker.backend import optimize
 from finetune_trainer.worker.checkpoint import settle
 from finetune_trainer.worker.conductor import Conductor
+from finetune_trainer.worker.eight_bits import check_optimizer
 from finetune_trainer.worker.facts import facts, parameter_counts, pinned
 from finetune_trainer.worker.final import save_final
 from finetune_trainer.worker.gpu import gpu_meter
@@ -64,6 +65,7 @@ def run(start: Start, started: float) -> int:
     torch.serialization.set_crc32_options(compute_crc32=False)
     device = find_device(spec.resources.device, start.rank.local_rank)
     formats = resolve_formats(spec, device, start.plan.pinned.dtype, start.plan.pinned.quantization)
+    check_optimizer(spec, device)
     rows = load_rows(start.plan)
     session = open_session(start, rows, started)
     args = make_arguments(session, training_arguments(session, formats, is_evaluated=rows.evaluation is not None))
