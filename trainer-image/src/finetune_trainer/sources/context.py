@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 from finetune_api.contract.failures import FailureClass
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.store.credentials import SecretFiles
+from finetune_trainer.store.errors import StorageUnavailableError
 
 Role: TypeAlias = str
 """Spec field a source stands in: messages name it, and it decides the failure class."""
@@ -41,14 +42,19 @@ class Source(NamedTuple):
         return self.uri.partition("://")[0]
 
 
-def source_error(source: Source, problem: str) -> TrainerError:
-    """An error of a source: ModelError or DataError by its role, the field and the URI named."""
-    if source.role.startswith("dataset"):
-        kind = FailureClass.DATA
-    elif source.role.startswith("model") or "Model" in source.role:
-        kind = FailureClass.MODEL
-    elif source.role == "checkpoint.resumeFrom":
-        kind = FailureClass.CHECKPOINT_INCOMPLETE
-    else:
-        kind = FailureClass.CONFIGURATION
-    return TrainerError(kind, f"{source.role} {source.uri}: {problem}")
+def source_error(source: Source, problem: str, kind: FailureClass | None = None) -> TrainerError:
+    """An error of a source, the field and the URI named; without ``kind`` its role gives the class (ModelError, DataError and so on)."""
+    text = f"{source.role} {source.uri}: {problem}"
+    if kind is FailureClass.STORAGE_UNAVAILABLE:
+        return StorageUnavailableError(text)
+    return TrainerError(kind or _kind_of(source.role), text)
+
+
+def _kind_of(role: Role) -> FailureClass:
+    if role.startswith("dataset"):
+        return FailureClass.DATA
+    if role.startswith("model") or "Model" in role:
+        return FailureClass.MODEL
+    if role == "checkpoint.resumeFrom":
+        return FailureClass.CHECKPOINT_INCOMPLETE
+    return FailureClass.CONFIGURATION

@@ -15,9 +15,9 @@ import stamina
 import urllib3
 
 from finetune_api.contract.env import HTTPS_TOKEN_KEY
+from finetune_api.contract.failures import FailureClass
 from finetune_trainer.sources.context import Source, SourceContext, source_error
 from finetune_trainer.sources.digest import digest_of
-from finetune_trainer.store.errors import StorageUnavailableError
 from finetune_trainer.store.http_pool import http_pool
 from finetune_trainer.store.transfer import fill_directory
 
@@ -75,9 +75,8 @@ def _patiently(source: Source, request: Callable[[], Result]) -> Result:
             with attempt:
                 return request()
     except ServerOutageError as error:
-        raise StorageUnavailableError(
-            f"{source.role} {source.uri}: the server did not answer within {OUTAGE_PATIENCE_SECONDS:.0f} s: {error}"
-        ) from error
+        problem = f"the server did not answer within {OUTAGE_PATIENCE_SECONDS:.0f} s: {error}"
+        raise source_error(source, problem, FailureClass.STORAGE_UNAVAILABLE) from error
     raise AssertionError("unreachable: the retry context returns or raises")
 
 

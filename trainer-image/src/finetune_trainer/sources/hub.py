@@ -117,10 +117,8 @@ def ask_hub(source: Source, context: SourceContext, request: Callable[[], Result
                 except (errors.LocalEntryNotFoundError, errors.HFValidationError, HTTPError) as error:
                     raise _translated(error, source, context) from error
     except HubOutageError as error:
-        raise TrainerError(
-            FailureClass.HUB_UNAVAILABLE,
-            f"{source.role} {source.uri}: the hub did not answer within {OUTAGE_PATIENCE_SECONDS:.0f} s: {error}",
-        ) from error
+        problem = f"the hub did not answer within {OUTAGE_PATIENCE_SECONDS:.0f} s: {error}"
+        raise source_error(source, problem, FailureClass.HUB_UNAVAILABLE) from error
     raise AssertionError("unreachable: the retry context returns or raises")
 
 
@@ -150,11 +148,8 @@ def _translated(error: Exception, source: Source, context: SourceContext) -> Exc
 def _auth_error(source: Source, context: SourceContext, problem: str) -> TrainerError:
     token = context.hub_secret.read(HF_TOKEN_KEY)
     have = f"the key {HF_TOKEN_KEY} of Secret {context.hub_secret.name} is used" if token else "no token is set"
-    return TrainerError(
-        FailureClass.HUGGING_FACE_AUTH,
-        f"{source.role} {source.uri}: {problem} ({have}; set secrets.huggingface.secretRef to a Secret whose key {HF_TOKEN_KEY} may "
-        "read it).",
-    )
+    fix = f"set secrets.huggingface.secretRef to a Secret whose key {HF_TOKEN_KEY} may read it"
+    return source_error(source, f"{problem} ({have}; {fix}).", FailureClass.HUGGING_FACE_AUTH)
 
 
 def _first_line(error: Exception) -> str:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal
 
 from finetune_api.contract.failures import FailureClass
-from finetune_trainer.errors import TrainerError
 from finetune_trainer.sources.context import Source, source_error
 
 STATE = "trainer_state.json"
@@ -73,6 +72,4 @@ def _check_rng(source: Source, names: Collection[str], world_size: int) -> None:
     resized = any(re.fullmatch(r"rng_state(_\d+)?\.pth", name) for name in names)
     missing = [name for name in wanted if name not in names]
     if missing and not resized:
-        raise TrainerError(
-            FailureClass.CHECKPOINT_INCOMPLETE, f"{source.role} {source.uri}: the checkpoint is incomplete, {missing[0]} is missing."
-        )
+        raise source_error(source, f"the checkpoint is incomplete, {missing[0]} is missing.", FailureClass.CHECKPOINT_INCOMPLETE)

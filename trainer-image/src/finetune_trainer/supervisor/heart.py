@@ -24,6 +24,7 @@ class Heart:
         self._store = store.with_patience(INTERVAL_SECONDS)
         self._board = board
         self._first: Heartbeat | None = None
+        self._told = -1
         self._changes: dict[str, Any] = {}
         self._writing = threading.Lock()
         self._ended = threading.Event()
@@ -46,10 +47,14 @@ class Heart:
             progress = self._board.snapshot()
             step = max(progress.step, self._first.step)
             write_heartbeat(self._store, self._first.model_copy(update={"step": step, "usage": progress.usage, **self._changes}))
+            self._told = step
 
     def reached(self, step: int) -> None:
-        """Beat before a checkpoint of ``step`` goes up: should the pod die in that upload, the next attempt counts these steps as lost."""
-        if self._first is None:
+        """Beat before a checkpoint of ``step`` goes up: should the pod die in that upload, the next attempt counts these steps as lost.
+
+        Does nothing when a heartbeat in the store knows of the step already.
+        """
+        if self._first is None or step <= self._told:
             return
         self._first = self._first.model_copy(update={"step": max(step, self._first.step)})
         self._try_to_beat()

@@ -249,8 +249,9 @@ class Supervisor:
         """The same beside a checkpoint; the heartbeat knows of every step whose row goes up: should the pod die, they count as lost."""
         documents = self._attachments()
         rows = documents.get(metrics_key(self._board.snapshot().attempt), b"")
-        if whole := rows[: rows.rfind(b"\n") + 1]:
-            self._heart.reached(json.loads(whole.splitlines()[-1])["step"])
+        end = rows.rfind(b"\n")
+        if end >= 0:
+            self._heart.reached(json.loads(rows[rows.rfind(b"\n", 0, end) + 1 : end])["step"])
         return documents
 
     def _archive_last(self) -> None:
