@@ -19,6 +19,8 @@ from typing import Any, Literal
 from aiohttp import web
 
 Kind = Literal["models", "datasets"]
+LARGE = (".safetensors", ".gguf")
+"""Kept outside git, whatever their size."""
 
 
 @dataclass
@@ -56,6 +58,8 @@ class HubServer:
         self.requests: list[str] = []
         self.failures = 0
         """So many requests are answered with 503 from now on."""
+        self.damaged: dict[str, bytes] = {}
+        """Path of a file -> what is sent in place of its content, as a broken proxy would."""
         self.port = 0
 
     @property
@@ -120,7 +124,7 @@ class HubServer:
         commit, files = self._find(request, kind)
         name = f"{request.match_info['org']}/{request.match_info['name']}"
         access = self.repositories[kind, name].access
-        siblings = [{"rfilename": path, "size": len(content)} for path, content in sorted(files.items())]
+        siblings = [{"rfilename": path, "size": len(content), **_blob(path, content)} for path, content in sorted(files.items())]
         return web.json_response(
             {"id": name, "modelId": name, "sha": commit, "tags": [], "siblings": siblings}
             | {"private": access == "private", "gated": "manual" if access == "gated" else False}
@@ -135,7 +139,7 @@ class HubServer:
 
     async def _file(self, request: web.Request) -> web.Response:
         commit, files = self._find(request, "datasets" if request.match_info["prefix"] else "models")
-        content = files.get(request.match_info["path"])
+        content = self.damaged.get(request.match_info["path"], files.get(request.match_info["path"]))
         if content is None:
             raise _refusal(404, "EntryNotFound", "Entry not found")
         headers = {"X-Repo-Commit": commit, "ETag": f'"{_oid(content)}"', "Accept-Ranges": "bytes"}
@@ -189,7 +193,7 @@ class HubServer:
         modes = [
             {
                 "path": file["path"],
-                "uploadMode": "lfs" if file["path"].endswith((".safetensors", ".gguf")) else "regular",
+                "uploadMode": "lfs" if file["path"].endswith(LARGE) else "regular",
                 "shouldIgnore": False,
             }
             for file in wanted
@@ -230,6 +234,17 @@ class HubServer:
 def _oid(content: bytes) -> str:
     """Git's name for a blob."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def _blob(path: str, content: bytes) -> dict[str, Any]:
+    """What a listing with blobs says of a file: git's name for it, and the sha256 of a large one."""
+    if not path.endswith(LARGE):
+        return {"blobId": _oid(content)}
+    pointer = (
+        f"version https://git-lfs.github.com/spec/v1\noid sha256:{hashlib.sha256(content).hexdigest()}\nsize {len(content)}\n".encode()
+    )
+    lfs = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest(), "pointerSize": len(pointer)}
+    return {"blobId": _oid(pointer), "lfs": lfs}
 
 
 def _refusal(status: int, code: str, message: str) -> web.HTTPException:

@@ -47,7 +47,7 @@ def upload_files(
         finished[name] = described
         return described
 
-    return _in_parallel(send, names)
+    return in_parallel(send, names)
 
 
 def download_files(store: Store, prefix: str, files: Sequence[StoredFile], directory: Path) -> None:
@@ -62,7 +62,7 @@ def download_files(store: Store, prefix: str, files: Sequence[StoredFile], direc
         if found != file.sha256:
             raise DigestMismatchError(store.url(key), file.sha256, found)
 
-    _in_parallel(receive, files)
+    in_parallel(receive, files)
 
 
 def inside(directory: Path, name: str) -> Path:
@@ -119,9 +119,9 @@ def _last_change(directory: Path) -> float:
     return max(times)
 
 
-def _in_parallel(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], *, workers: int = PARALLEL_FILES) -> list[Result]:
     """Results in order; the first failure cancels what has not begun and is raised."""
-    with ThreadPoolExecutor(PARALLEL_FILES, thread_name_prefix="transfer") as pool:
+    with ThreadPoolExecutor(workers, thread_name_prefix="transfer") as pool:
         futures: list[Future[Result]] = [pool.submit(work, item) for item in items]
         try:
             for future in as_completed(futures):

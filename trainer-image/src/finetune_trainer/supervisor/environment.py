@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from finetune_api.constants import DEFAULT_STORE_SECRET
 from finetune_api.contract import ACCEPTED_CONTRACT_VERSIONS, env
 from finetune_api.contract.look import LookConfig
+from finetune_api.contract.pull import PullConfig
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.resolve import ATTACHED
@@ -25,7 +26,7 @@ from finetune_trainer.store.base import Store
 from finetune_trainer.store.credentials import SecretFiles
 from finetune_trainer.store.opening import open_store
 
-Config = TypeVar("Config", RunConfig, LookConfig)
+Config = TypeVar("Config", RunConfig, LookConfig, PullConfig)
 GROUP_PORT = 29400
 """Pod 0's supervisor answers the other pods here."""
 
@@ -98,6 +99,11 @@ def load_run_config(path: Path) -> RunConfig:
 def load_look_config(path: Path) -> LookConfig:
     """Read what a look at a Dataset is told. Raises TrainerError (ConfigurationError) that names what does not fit."""
     return _read(path, LookConfig, "install a chart whose two images are of one version.")
+
+
+def load_pull_config(path: Path) -> PullConfig:
+    """Read what a pull is told. Raises TrainerError (ConfigurationError) that names what does not fit."""
+    return _read(path, PullConfig, "use a kubectl finetune of the operator's version, or an --image of this one's.")
 
 
 def _read(path: Path, document: type[Config], remedy: str) -> Config:
