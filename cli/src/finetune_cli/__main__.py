@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from finetune_cli.commands import act, check, dataset, evaluate, local, look, results
+from finetune_cli.commands import act, check, dataset, evaluate, local, look, model, results
 from finetune_cli.errors import CliError
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ for panel, commands in PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
 app.add_typer(dataset.app, name="dataset", rich_help_panel="Data")
+app.add_typer(model.app, name="model", rich_help_panel="Data")
 
 
 def main() -> None:

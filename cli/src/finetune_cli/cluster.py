@@ -30,7 +30,7 @@ class Cluster:
 
     def __init__(self, access: Access, api: client.ApiClient) -> None:
         self.access = access
-        self._api = api
+        self.api = api
         self._custom = client.CustomObjectsApi(api)
         self._core = client.CoreV1Api(api)
 
@@ -58,14 +58,14 @@ class Cluster:
                 continue  # the next read decides whether the server is back
             except ApiException as error:
                 if not _is_passing(error) and error.status != 410:
-                    raise _as_sentence(error, f"watching {ref}") from error
+                    raise as_sentence(error, f"watching {ref}") from error
 
     def patch(self, ref: JobRef, patch: Mapping[str, Any]) -> Job:
         """Change a job by a merge patch."""
         try:
             changed: Any = self._custom.patch_namespaced_custom_object(GROUP, VERSION, ref.namespace, PLURAL, ref.name, dict(patch))
         except ApiException as error:
-            raise _as_sentence(error, f"changing {ref}") from error
+            raise as_sentence(error, f"changing {ref}") from error
         return Job.of(changed)
 
     def create(self, manifest: Mapping[str, Any]) -> Job:
@@ -76,19 +76,19 @@ class Cluster:
         except ApiException as error:
             if error.status == 409:
                 return self.job(ref)
-            raise _as_sentence(error, f"creating {ref}") from error
+            raise as_sentence(error, f"creating {ref}") from error
         return Job.of(created)
 
     def base_models(self) -> list[dict[str, Any]]:
         """The catalogue."""
-        listed = self._call(
+        listed = self.call(
             lambda: self._custom.list_cluster_custom_object(GROUP, VERSION, BASE_MODEL_PLURAL), "listing the BaseModels of the cluster"
         )
         return list(listed["items"])
 
     def datasets(self, namespace: str) -> list[dict[str, Any]]:
         """The Datasets of a namespace."""
-        listed = self._call(
+        listed = self.call(
             lambda: self._custom.list_namespaced_custom_object(GROUP, VERSION, namespace, DATASET_PLURAL),
             f"listing the Datasets of namespace {namespace}",
         )
@@ -102,18 +102,18 @@ class Cluster:
             self._custom.create_namespaced_custom_object(GROUP, VERSION, namespace, DATASET_PLURAL, dict(manifest))
         except ApiException as error:
             if error.status != 409:
-                raise _as_sentence(error, f"creating {what}") from error
+                raise as_sentence(error, f"creating {what}") from error
         else:
             return True
         try:
             self._custom.patch_namespaced_custom_object(GROUP, VERSION, namespace, DATASET_PLURAL, name, {"spec": manifest["spec"]})
         except ApiException as error:
-            raise _as_sentence(error, f"changing {what}") from error
+            raise as_sentence(error, f"changing {what}") from error
         return False
 
     def secret(self, name: str, namespace: str) -> dict[str, str]:
         """Decoded values of a Secret."""
-        document = self._call(lambda: self._core.read_namespaced_secret(name, namespace), f"reading secret/{name} in namespace {namespace}")
+        document = self.call(lambda: self._core.read_namespaced_secret(name, namespace), f"reading secret/{name} in namespace {namespace}")
         return {key: base64.b64decode(value).decode() for key, value in (document.data or {}).items()}
 
     def ask(self, path: str, body: Mapping[str, Any] | None = None, **query: str) -> Reply:
@@ -122,22 +122,22 @@ class Cluster:
 
         def once() -> Reply:
             method = "GET" if body is None else "POST"
-            request = self._api.param_serialize(
+            request = self.api.param_serialize(
                 method, path, query_params=list(query.items()), header_params=headers, body=body, auth_settings=["BearerToken"]
             )
-            response = self._api.call_api(*request)
+            response = self.api.call_api(*request)
             data = response.read()
             if response.status in {401, 429} or response.status >= 500:
                 raise ApiException(http_resp=response)
             return Reply(response.status, json.loads(data))
 
-        reply: Reply = self._call(once, f"reading {path}")
+        reply: Reply = self.call(once, f"reading {path}")
         return reply
 
     def pods(self, ref: JobRef) -> list[str]:
         """Names of the job's pods that exist."""
         selector = f"{LABEL_JOB}={ref.name}"
-        pods = self._call(lambda: self._core.list_namespaced_pod(ref.namespace, label_selector=selector), f"listing the pods of {ref}")
+        pods = self.call(lambda: self._core.list_namespaced_pod(ref.namespace, label_selector=selector), f"listing the pods of {ref}")
         return [pod.metadata.name for pod in pods.items]
 
     def _changes(self, ref: JobRef, version: str, tick_seconds: int) -> Iterator[Job]:
@@ -159,20 +159,20 @@ class Cluster:
             yield Job.of(event["object"])
 
     def _job_document(self, ref: JobRef) -> Mapping[str, Any]:
-        document: Mapping[str, Any] = self._call(
+        document: Mapping[str, Any] = self.call(
             lambda: self._custom.get_namespaced_custom_object(GROUP, VERSION, ref.namespace, PLURAL, ref.name), f"reading {ref}"
         )
         return document
 
     @staticmethod
-    def _call(read: Callable[[], Any], what: str) -> Any:
+    def call(read: Callable[[], Any], what: str) -> Any:
         """Do a read, again while the server is away, and turn what goes wrong into a sentence."""
         try:
             for attempt in stamina.retry_context(on=_is_passing, attempts=None, timeout=OUTAGE_SECONDS, wait_initial=0.2, wait_max=5):
                 with attempt:
                     return read()
         except ApiException as error:
-            raise _as_sentence(error, what) from error
+            raise as_sentence(error, what) from error
         except urllib3.exceptions.HTTPError as error:
             raise CliError(f"{what}: the API server does not answer ({error})") from error
         raise AssertionError("a retried call either returns or raises")
@@ -198,7 +198,8 @@ def _is_passing(error: Exception) -> bool:
     return isinstance(error, urllib3.exceptions.HTTPError)
 
 
-def _as_sentence(error: ApiException, what: str) -> CliError:
+def as_sentence(error: ApiException, what: str) -> CliError:
+    """What the API server refused, for people; ``what`` was being done."""
     if error.status == 404:
         return JobGoneError(f"{what}: not found")
     if error.status == 403:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from finetune_api.colours import PHASE_COLOUR, Colour
 
@@ -52,3 +55,21 @@ def format_bytes(size: int) -> str:
 def format_rate(per_second: float) -> str:
     """Tokens per second, shortened from a thousand on."""
     return f"{per_second / 1000:.1f}k tok/s" if per_second >= 1000 else f"{per_second:.0f} tok/s"
+
+
+@contextmanager
+def telling(console: Console) -> Iterator[Callable[[str], None]]:
+    """Show what happens: one line that changes on a terminal, a line per change anywhere else."""
+    if console.is_terminal:
+        with console.status("") as status:
+            yield lambda line: status.update(Text(line))
+        return
+    last = ""
+
+    def tell(line: str) -> None:
+        nonlocal last
+        if line != last:
+            console.print(line, highlight=False, markup=False)
+            last = line
+
+    yield tell

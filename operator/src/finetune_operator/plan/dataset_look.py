@@ -6,6 +6,7 @@ from typing import Any
 
 from finetune_api.contract import CONTRACT_VERSION
 from finetune_api.contract.look import DatasetIdentity, LookConfig
+from finetune_api.contract.pod import identity_environment
 from finetune_api.models.dataset import DatasetSpec
 from finetune_api.resolve import digest
 from finetune_operator.plan.configmap import CONFIG_KEY, immutable
@@ -13,7 +14,7 @@ from finetune_operator.plan.dataset_objects import COMPONENT_LOOK, DatasetObject
 from finetune_operator.plan.decision import CreateVerb
 from finetune_operator.plan.names import ANNOTATION_DIGEST
 from finetune_operator.plan.observed import Manifest
-from finetune_operator.plan.pod import build_container, identity_environment, pod_around, trainer_program
+from finetune_operator.plan.pod import build_container, pod_around, trainer_program
 from finetune_operator.plan.volumes import build_look_volumes
 from finetune_operator.plan.workload import build_short_job
 from finetune_operator.settings import PlanSettings

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from finetune_api.contract import env
+from finetune_api.contract.pod import outside_environment
 from finetune_operator.plan.observed import Manifest
 from finetune_operator.settings import PlanSettings
-
-IN_CLUSTER = ("localhost", "127.0.0.1", ".svc", ".cluster.local")
-"""Never asked through a proxy."""
 
 
 def build_outside_environment(settings: PlanSettings) -> list[Manifest]:
     """Variables that every library understands, and the name of the CA bundle, which the trainer turns into theirs."""
-    values = {"HTTP_PROXY": settings.trainer_http_proxy, "HTTPS_PROXY": settings.trainer_https_proxy}
-    if any(values.values()):
-        values["NO_PROXY"] = ",".join((*IN_CLUSTER, *filter(None, [settings.trainer_no_proxy])))
-    if settings.trainer_ca_configmap:
-        values[env.ENV_CA_BUNDLE] = f"{env.CA_BUNDLE_DIR}/{settings.trainer_ca_key}"
-    return [{"name": name, "value": value} for name, value in values.items() if value]
+    return outside_environment(
+        http_proxy=settings.trainer_http_proxy,
+        https_proxy=settings.trainer_https_proxy,
+        no_proxy=settings.trainer_no_proxy,
+        ca_key=settings.trainer_ca_key if settings.trainer_ca_configmap else None,
+    )
 
 
 def trust_source(settings: PlanSettings) -> Manifest | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from finetune_api.contract import env
+from finetune_api.contract.pod import SHORT_VERB_RESOURCES, container_security, identity_environment, pod_security
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.models.scheduling import Toleration
 from finetune_api.models.training_method import TrainingMethodSpec
@@ -16,9 +17,7 @@ from finetune_operator.plan.placement import as_manifest, build_placement, claim
 from finetune_operator.plan.volumes import Mounted, build_volumes
 from finetune_operator.settings import PlanSettings
 
-USER_ID = 65532
 GPU_RESOURCE = "nvidia.com/gpu"
-SHORT_VERB_RESOURCES: Manifest = {"requests": {"cpu": "100m", "memory": "256Mi"}}
 _NODE_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 
@@ -44,14 +43,7 @@ def pod_around(container: Manifest, mounted: Sequence[Mounted], settings: PlanSe
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": 10,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER_ID,
-            "runAsGroup": USER_ID,
-            "fsGroup": USER_ID,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": pod_security(),
         "tolerations": _dead_node_tolerations(tolerations, settings.unreachable_toleration_seconds),
         "containers": [{**container, "volumeMounts": [m.mount for m in mounted]}],
         "volumes": [m.volume for m in mounted],
@@ -66,11 +58,7 @@ def build_container(program: Manifest, environment: Sequence[Manifest], settings
         **program,
         "env": [*environment, *build_outside_environment(settings)],
         "resources": SHORT_VERB_RESOURCES,
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": not writable_root,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": container_security(writable_root=writable_root),
         "terminationMessagePath": env.TERMINATION_MESSAGE_PATH,
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
@@ -119,18 +107,6 @@ def _environment(config: RunConfig, verb: str, image: str, settings: PlanSetting
     written = (template.env or ()) if template is not None else ()
     own = {variable.name for variable in written}
     return [entry for entry in entries if entry["name"] not in own] + [as_manifest(variable) for variable in written]
-
-
-def identity_environment(image: str) -> list[Manifest]:
-    """Variables that tell a trainer which pod it is."""
-    from_pod = {
-        env.ENV_POD_NAME: "metadata.name",
-        env.ENV_POD_UID: "metadata.uid",
-        env.ENV_POD_NAMESPACE: "metadata.namespace",
-        env.ENV_NODE_NAME: "spec.nodeName",
-    }
-    entries: list[Manifest] = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in from_pod.items()]
-    return [*entries, {"name": env.ENV_IMAGE, "value": image}, {"name": "HOME", "value": env.WORK_DIR}]
 
 
 def _threads(config: RunConfig) -> int | None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from finetune_api.constants import CA_CONFIGMAP
 from finetune_api.contract import env
 from finetune_api.contract.custom import JOB_FILE, OUTPUT_CLAIM_DIR, chosen
+from finetune_api.contract.pod import SECRET_MODE
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.models.dataset import DatasetSpec
 from finetune_api.models.spec import FineTuneJobSpec
@@ -17,8 +18,6 @@ from finetune_operator.plan.observed import Manifest
 from finetune_operator.plan.outside import trust_source
 from finetune_operator.settings import PlanSettings
 
-SECRET_MODE = 0o440
-"""Readable by the pod's fsGroup alone."""
 TOKEN_SECONDS = 3600
 PUSHING = frozenset({"preflight", "export"})
 """Verbs that see the token a push needs: one checks it, one uses it."""
