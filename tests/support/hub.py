@@ -76,9 +76,9 @@ class HubServer:
         """Paths of files that were fetched."""
         return [request.partition(" ")[2] for request in self.requests if request.startswith("GET ") and "/resolve/" in request]
 
-    def files(self, name: str) -> dict[str, bytes]:
-        """Files of a model repository at its newest commit."""
-        repository = self.repositories["models", name]
+    def files(self, name: str, kind: Kind = "models") -> dict[str, bytes]:
+        """Files of a repository at its newest commit."""
+        repository = self.repositories[kind, name]
         return repository.commits[repository.revisions["main"]]
 
     def application(self) -> web.Application:
@@ -91,10 +91,10 @@ class HubServer:
         app.router.add_get("/api/whoami-v2", self._whoami)
         app.router.add_post("/api/repos/create", self._create)
         app.router.add_post("/api/validate-yaml", self._validate)
-        app.router.add_post("/api/models/{org}/{name}/preupload/{revision}", self._preupload)
-        app.router.add_post("/{org}/{name}.git/info/lfs/objects/batch", self._batch)
+        app.router.add_post("/api/{kind:models|datasets}/{org}/{name}/preupload/{revision}", self._preupload)
+        app.router.add_post("/{prefix:(datasets/)?}{org}/{name}.git/info/lfs/objects/batch", self._batch)
         app.router.add_put("/blobs/{oid}", self._put)
-        app.router.add_post("/api/models/{org}/{name}/commit/{revision}", self._commit)
+        app.router.add_post("/api/{kind:models|datasets}/{org}/{name}/commit/{revision}", self._commit)
         return app
 
     @web.middleware
@@ -168,10 +168,11 @@ class HubServer:
         wanted = await request.json()
         name = f"{wanted['organization']}/{wanted['name']}"
         url = f"http://{request.host}/{name}"
-        if ("models", name) in self.repositories:
+        kind: Kind = "datasets" if wanted.get("type") == "dataset" else "models"
+        if (kind, name) in self.repositories:
             return web.json_response({"url": url, "error": "You already created this model repo"}, status=409)
         private = wanted.get("private") or wanted.get("visibility") == "private"
-        self.repositories["models", name] = repository = Repository("private" if private else "public")
+        self.repositories[kind, name] = repository = Repository("private" if private else "public")
         repository.commit({".gitattributes": b"*.safetensors filter=lfs\n"})
         return web.json_response({"url": url, "id": name, "name": name})
 
@@ -181,7 +182,9 @@ class HubServer:
 
     def _repository(self, request: web.Request) -> Repository:
         self._writer(request)
-        found = self.repositories.get(("models", f"{request.match_info['org']}/{request.match_info['name']}"))
+        is_dataset = "datasets" in (request.match_info.get("kind"), request.match_info.get("prefix", "").rstrip("/"))
+        kind: Kind = "datasets" if is_dataset else "models"
+        found = self.repositories.get((kind, f"{request.match_info['org']}/{request.match_info['name']}"))
         if found is None:
             raise _refusal(404, "RepoNotFound", "Repository not found")
         return found

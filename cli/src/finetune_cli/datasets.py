@@ -103,6 +103,19 @@ def upload_file(asked: Upload, cluster: Cluster) -> Uploaded:
 
     What is stored under such a key never changes: jobs that were started from it find the same rows for ever.
     """
+    document, is_new = _stored(asked, cluster)
+    return Uploaded(document["spec"]["uri"], is_new, cluster.put_dataset(document))
+
+
+def stored_spec(asked: Upload, cluster: Cluster) -> dict[str, Any]:
+    """Upload a file; the spec of a Dataset of it, which is not made."""
+    document, _ = _stored(asked, cluster)
+    spec: dict[str, Any] = document["spec"]
+    return spec
+
+
+def _stored(asked: Upload, cluster: Cluster) -> tuple[dict[str, Any], bool]:
+    """Upload a file under a key made of its content; the Dataset of it, and whether the file was not there before."""
     from finetune_cli.bucket import open_bucket
 
     key = content_key(asked)
@@ -110,8 +123,7 @@ def upload_file(asked: Upload, cluster: Cluster) -> Uploaded:
     credentials = cluster.secret(asked.secret, asked.namespace)
     document = build_dataset(asked, uri, credentials.get("AWS_REGION") or DEFAULT_REGION)
     with reachable(endpoint_of(uri, credentials), cluster.access) as endpoint:
-        is_new = put_file(open_bucket(asked.store, credentials, endpoint), key, asked.file)
-    return Uploaded(uri, is_new, cluster.put_dataset(document))
+        return document, put_file(open_bucket(asked.store, credentials, endpoint), key, asked.file)
 
 
 def put_file(bucket: Bucket, key: str, file: Path) -> bool:

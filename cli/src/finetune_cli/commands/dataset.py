@@ -1,4 +1,4 @@
-"""dataset pack: a directory of images and rows as the ZIP that ``dataset.format: vlm-zip`` reads. dataset upload: a file as a Dataset."""
+"""dataset pack: images and rows as a ZIP. dataset upload: a file as a Dataset. dataset publish: a Dataset or a file on a hub."""
 
 from __future__ import annotations
 
@@ -67,3 +67,46 @@ def upload(  # noqa: PLR0913, PLR0917  # the options of a command
     console.print(f"{file}: {'uploaded to' if done.is_new else 'is already at'} {done.uri}")
     console.print(f"dataset/{name} {'created' if done.created else 'changed'} in namespace {asked.namespace}; a pod looks at it now: ")
     console.print(f"  kubectl get dataset {name} -n {asked.namespace} --watch", highlight=False)
+
+
+@app.command()
+def publish(  # noqa: PLR0913, PLR0917  # the options of a command
+    what: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A Dataset of the namespace, or a file; it goes to the store first.")],
+    to: Annotated[str, typer.Option("--to", metavar="URI", help="Repository of the hub: hf://org/name; made if it does not exist.")],
+    hub_secret: Annotated[str, typer.Option(help="Secret with HF_TOKEN that may write (and HF_ENDPOINT for another hub).")],
+    private: Annotated[bool, typer.Option("--private", help="A repository that is made can be seen by its members only.")] = False,
+    store: Annotated[str, typer.Option(help="Where a file is put on its way.")] = "s3://finetune",
+    secret: Annotated[str | None, typer.Option(help="Secret with the store's keys. Default: finetune-storage, that of the jobs.")] = None,
+    image: Annotated[str | None, typer.Option(help="Trainer image. Default: the operator's, with its proxy and CA settings.")] = None,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Put the data of a Dataset, or a file, on a hub by a Job in the cluster. Asked again, it shows how far the Job is."""
+    from rich.console import Console
+
+    from finetune_api.constants import DEFAULT_STORE_SECRET
+    from finetune_api.contract.publish import PublishResult
+    from finetune_cli.access import Access
+    from finetune_cli.datasets import Upload, stored_spec
+    from finetune_cli.job_runner import JobRunner
+    from finetune_cli.publishing import Publication, build_publication, find_dataset
+    from finetune_cli.short_jobs import Surroundings
+    from finetune_cli.terminal import format_bytes, telling
+
+    access = Access(kubeconfig, context)
+    inside = namespace or access.namespace()
+    cluster = access.connect()
+    runner = JobRunner(cluster)
+    here = Surroundings(image) if image else runner.surroundings(inside)
+    if Path(what).is_file():
+        spec = stored_spec(Upload(Path(what), "published", inside, store, secret or DEFAULT_STORE_SECRET), cluster)
+    else:
+        spec = find_dataset(cluster.datasets(inside), what, inside)
+    objects = build_publication(Publication(spec, to, private, hub_secret, inside), here)
+    name, console = objects.job["metadata"]["name"], Console(soft_wrap=True)
+    is_new = runner.start(objects)
+    console.print(f"job/{name} in namespace {inside} {'started' if is_new else 'is under way'}; it goes on without this command")
+    with telling(console) as tell:
+        result = PublishResult.model_validate(runner.follow(name, inside, tell))
+    console.print(f"{result.files} files, {format_bytes(result.size_bytes)}, are at {result.url} (commit {result.commit})")

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from finetune_api.constants import DEFAULT_STORE_SECRET
 from finetune_api.contract import ACCEPTED_CONTRACT_VERSIONS, env
 from finetune_api.contract.look import LookConfig
+from finetune_api.contract.publish import PublishConfig
 from finetune_api.contract.pull import PullConfig
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.models.spec import FineTuneJobSpec
@@ -26,7 +27,8 @@ from finetune_trainer.store.base import Store
 from finetune_trainer.store.credentials import SecretFiles
 from finetune_trainer.store.opening import open_store
 
-Config = TypeVar("Config", RunConfig, LookConfig, PullConfig)
+Config = TypeVar("Config", RunConfig, LookConfig, PullConfig, PublishConfig)
+OTHER_COMMAND_LINE = "use a kubectl finetune of the operator's version, or an --image of this one's."
 GROUP_PORT = 29400
 """Pod 0's supervisor answers the other pods here."""
 
@@ -103,7 +105,12 @@ def load_look_config(path: Path) -> LookConfig:
 
 def load_pull_config(path: Path) -> PullConfig:
     """Read what a pull is told. Raises TrainerError (ConfigurationError) that names what does not fit."""
-    return _read(path, PullConfig, "use a kubectl finetune of the operator's version, or an --image of this one's.")
+    return _read(path, PullConfig, OTHER_COMMAND_LINE)
+
+
+def load_publish_config(path: Path) -> PublishConfig:
+    """Read what a publication is told. Raises TrainerError (ConfigurationError) that names what does not fit."""
+    return _read(path, PublishConfig, OTHER_COMMAND_LINE)
 
 
 def _read(path: Path, document: type[Config], remedy: str) -> Config:

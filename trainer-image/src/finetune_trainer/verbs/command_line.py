@@ -71,6 +71,10 @@ def run(verb: Verb, signals: StopSignals) -> int:
             from finetune_trainer.verbs.pull import run_pull
 
             return run_pull(environment)
+        case "publish":
+            from finetune_trainer.verbs.publish import run_publish
+
+            return run_publish(environment)
         case "inspect":
             from finetune_trainer.verbs.inspect import run_inspect
 
@@ -95,6 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs.add_parser("preflight", help="check data, secrets, bucket and model headers without a GPU")
     verbs.add_parser("look", help="look at the data of a Dataset: format, rows, columns, samples")
     verbs.add_parser("pull", help="bring a model of a hub into a store")
+    verbs.add_parser("publish", help="put the data of a Dataset on a hub")
     inspect = verbs.add_parser("inspect", help="list and verify what the store holds of a job")
     inspect.add_argument("--deep", action="store_true", help="also read the checkpoint to resume from and compare its digests")
     verbs.add_parser("export", help="make merged model, GGUF files and a push of the final weights")

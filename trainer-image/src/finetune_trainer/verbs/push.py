@@ -1,4 +1,4 @@
-"""Uploads a result to a hub: the last step of an export, tried again by itself when the hub is away."""
+"""Uploads to a hub: results, the last step of an export, and datasets. Outages are waited for, refusals name field and Secret."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from finetune_api.contract.failures import FailureClass
 from finetune_api.contract.run_config import RunConfig
 from finetune_trainer.errors import TrainerError, configuration_error
 from finetune_trainer.outputs.card import CARD
-from finetune_trainer.sources.hub import HubOutageError
+from finetune_trainer.sources.hub import HubOutageError, RepoType
 from finetune_trainer.store.credentials import SecretFiles
 from finetune_trainer.supervisor.environment import PodEnvironment, job_secrets
 
@@ -25,6 +25,18 @@ logger = logging.getLogger(__name__)
 OUTAGE_PATIENCE_SECONDS = 300.0
 """How long one call waits for the hub; then this try of the export ends, and the operator makes another."""
 Result = TypeVar("Result")
+
+
+class Destination(NamedTuple):
+    """A repository that is written to."""
+
+    repo_id: str
+    secret: SecretFiles
+    block: str = "output.push"
+    """What messages call the whole."""
+    field: str = "output.push.repoId"
+    """What they call the repository."""
+    kind: RepoType = "model"
 
 
 class Pushed(NamedTuple):
@@ -49,44 +61,65 @@ def check_push(config: RunConfig, environment: PodEnvironment) -> str:
     """
     if config.offline:
         raise configuration_error("output.push.enabled: offline is set, nothing can be pushed; set it to false")
-    secret = push_secret(config, environment)
-    api = _api(secret)
-    user = _ask(config, secret, api.whoami)
-    return str(user.get("name", ""))
+    return writer(_destination(config, environment))
 
 
 def push(config: RunConfig, environment: PodEnvironment, directory: Path, card: bytes) -> Pushed:
-    """Upload a directory in one commit (more where the client splits large ones); files the hub has already are not sent again."""
+    """Upload a directory of results in one commit, with its card."""
+    to = _destination(config, environment)
     user = check_push(config, environment)
-    wanted = config.spec.output.push
-    assert wanted.repo_id is not None, "a rule asks for it"
-    secret = push_secret(config, environment)
-    api, repo_id = _api(secret), wanted.repo_id
     (directory / CARD).write_bytes(card)
-    logger.info("pushing to %s as %s", repo_id, user)
-    url = _ask(config, secret, lambda: api.create_repo(repo_id, private=wanted.private, exist_ok=True))
+    logger.info("pushing to %s as %s", to.repo_id, user)
     message = f"{config.job.name}: step results of {config.job.namespace}/{config.job.name}"
-    commit = _ask(config, secret, lambda: api.upload_folder(repo_id=repo_id, folder_path=directory, commit_message=message))
+    return upload(to, directory, private=config.spec.output.push.private, message=message)
+
+
+def writer(to: Destination) -> str:
+    """Name of the token's user. Raises :class:`TrainerError`: HuggingFaceAuth, HubUnavailable."""
+    api = _api(to)
+    return str(_ask(to, api.whoami).get("name", ""))
+
+
+def has_file(to: Destination, name: str) -> bool:
+    """Whether the repository is there and has a file."""
+    api = _api(to)
+    return _ask(to, lambda: api.file_exists(to.repo_id, name, repo_type=to.kind))
+
+
+def upload(to: Destination, directory: Path, *, private: bool, message: str) -> Pushed:
+    """Upload a directory in one commit (more where the client splits large ones); files the hub has already are not sent again.
+
+    A repository that does not exist is made; ``private`` counts for that one alone.
+    """
+    api, kind = _api(to), to.kind
+    url = _ask(to, lambda: api.create_repo(to.repo_id, repo_type=kind, private=private, exist_ok=True))
+    commit = _ask(to, lambda: api.upload_folder(repo_id=to.repo_id, repo_type=kind, folder_path=directory, commit_message=message))
     size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-    return Pushed(repo_id, str(url), commit.oid, size)
+    return Pushed(to.repo_id, str(url), commit.oid, size)
 
 
-def _api(secret: SecretFiles) -> HfApi:
+def _destination(config: RunConfig, environment: PodEnvironment) -> Destination:
+    repo_id = config.spec.output.push.repo_id
+    assert repo_id is not None, "a rule asks for it"
+    return Destination(repo_id, push_secret(config, environment))
+
+
+def _api(to: Destination) -> HfApi:
     from huggingface_hub import HfApi, constants
 
-    token = secret.read(HF_TOKEN_KEY)
+    token = to.secret.read(HF_TOKEN_KEY)
     if token is None:
         raise TrainerError(
-            FailureClass.HUGGING_FACE_AUTH, f"output.push: Secret {secret.name} does not exist or lacks the key {HF_TOKEN_KEY}."
+            FailureClass.HUGGING_FACE_AUTH, f"{to.block}: Secret {to.secret.name} does not exist or lacks the key {HF_TOKEN_KEY}."
         )
-    endpoint = secret.read(HF_ENDPOINT_KEY)
+    endpoint = to.secret.read(HF_ENDPOINT_KEY)
     if endpoint is not None:
         # Xet is the hub's own; every other server takes large files over LFS. The client looks at this at each upload.
         constants.HF_HUB_DISABLE_XET = True
     return HfApi(endpoint=endpoint, token=token)
 
 
-def _ask(config: RunConfig, secret: SecretFiles, request: Callable[[], Result]) -> Result:
+def _ask(to: Destination, request: Callable[[], Result]) -> Result:
     """Run a request: outages are waited for, refusals become an error that names the Secret and the repository."""
     from httpx2 import HTTPError
     from huggingface_hub import errors
@@ -99,30 +132,29 @@ def _ask(config: RunConfig, secret: SecretFiles, request: Callable[[], Result]) 
                 try:
                     return request()
                 except (HTTPError, OSError, errors.HFValidationError) as error:
-                    raise _translated(error, config, secret) from error
+                    raise _translated(error, to) from error
                 except RuntimeError as error:  # the client wraps what goes wrong with a large file
                     if not isinstance(error.__cause__, HTTPError | OSError):
                         raise
-                    raise _translated(error.__cause__, config, secret) from error
+                    raise _translated(error.__cause__, to) from error
     except HubOutageError as error:
-        raise TrainerError(FailureClass.HUB_UNAVAILABLE, f"output.push: the hub did not answer properly: {error}") from error
+        raise TrainerError(FailureClass.HUB_UNAVAILABLE, f"{to.block}: the hub did not answer properly: {error}") from error
     raise AssertionError("unreachable: the retry context returns or raises")
 
 
-def _translated(error: Exception, config: RunConfig, secret: SecretFiles) -> Exception:
+def _translated(error: Exception, to: Destination) -> Exception:
     from huggingface_hub import errors
 
-    repo_id = config.spec.output.push.repo_id
     if isinstance(error, errors.HFValidationError):
-        return configuration_error(f"output.push.repoId {repo_id}: {error}")
+        return configuration_error(f"{to.field} {to.repo_id}: {error}")
     response = getattr(error, "response", None)
     status = response.status_code if response is not None else None
     if status in (401, 403) or isinstance(error, errors.RepositoryNotFoundError):
         return TrainerError(
             FailureClass.HUGGING_FACE_AUTH,
-            f"output.push.repoId {repo_id}: the hub refuses the key {HF_TOKEN_KEY} of Secret {secret.name} "
+            f"{to.field} {to.repo_id}: the hub refuses the key {HF_TOKEN_KEY} of Secret {to.secret.name} "
             f"({status or 'no such repository'}): it must be allowed to write there.",
         )
     if status is not None and 400 <= status < 500 and status not in (408, 409, 429):
-        return configuration_error(f"output.push.repoId {repo_id}: the hub answers {status}: {str(error)[:300]}")
+        return configuration_error(f"{to.field} {to.repo_id}: the hub answers {status}: {str(error)[:300]}")
     return HubOutageError(f"{type(error).__name__}: {error}"[:300])
