@@ -122,6 +122,19 @@ def test_an_unknown_context_is_refused(tokenizer: PreTrainedTokenizerBase, tmp_p
         sequence_length(0, tokenizer, tmp_path)
 
 
+def test_a_long_sequence_is_no_longer_than_the_model_s_context(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    """X09, F-07: with longContext up to the model's context; below 8193 the number is the user's."""
+    (tmp_path / "config.json").write_text('{"text_config": {"max_position_embeddings": 16384}}')
+    assert [sequence_length(asked, tokenizer, tmp_path) for asked in (0, 512, 16384)] == [16384, 512, 16384]
+    with pytest.raises(
+        TrainerError, match=r"training\.maxSeqLength: 16392 is above the model's context of 16384 tokens; lower it"
+    ) as raised:
+        sequence_length(16392, tokenizer, tmp_path)
+    assert raised.value.failure_class is FailureClass.CONFIGURATION
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 256}')
+    assert sequence_length(512, tokenizer, tmp_path) == 512
+
+
 def test_malformed_rows_are_left_out_and_counted(make_plan: MakePlan) -> None:
     """E-01: what cannot be read, what does not fit its format, and what the chat template refuses."""
     rows = [*chats(6), {"messages": [{"role": "robot", "content": "x"}]}, {"prompt": "no messages"}]

@@ -15,6 +15,8 @@ from finetune_trainer.sources.model_directory import CONFIG
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+LONG: Final = 8192
+"""Lengths above it are asked for with training.longContext."""
 UNBOUNDED: Final = 10**9
 """A tokenizer without a limit of its own says a huge number."""
 
@@ -91,16 +93,27 @@ def import_transformers_without_torch() -> None:
 def sequence_length(max_seq_length: int, tokenizer: PreTrainedTokenizerBase, directory: Path) -> int:
     """Return the longest sequence in tokens: the field's value, or the model's context for 0.
 
-    Raises :class:`TrainerError` (ConfigurationError) when the context is not known.
+    Raises :class:`TrainerError` (ConfigurationError) when the context is not known, or a long one is exceeded (X09).
     """
+    context = _context(directory)
+    if max_seq_length > LONG and context is not None and max_seq_length > context:
+        raise configuration_error(
+            f"training.maxSeqLength: {max_seq_length} is above the model's context of {context} tokens; lower it, or write 0 for all of it"
+        )
     if max_seq_length > 0:
         return max_seq_length
-    config = directory / "config.json"
-    if config.is_file():
-        document = json.loads(config.read_text())
-        for part in (document, document.get("text_config") or {}):
-            if isinstance(part.get("max_position_embeddings"), int):
-                return int(part["max_position_embeddings"])
+    if context is not None:
+        return context
     if tokenizer.model_max_length < UNBOUNDED:
         return int(tokenizer.model_max_length)
     raise configuration_error("training.maxSeqLength: 0 means the model's context, and its config.json names none; set a number of tokens")
+
+
+def _context(directory: Path) -> int | None:
+    """Tokens the model was made for, as the config.json of a directory says; None where it does not."""
+    config = directory / "config.json"
+    document = json.loads(config.read_text()) if config.is_file() else {}
+    for part in (document, document.get("text_config") or {}):
+        if isinstance(part.get("max_position_embeddings"), int):
+            return int(part["max_position_embeddings"])
+    return None
