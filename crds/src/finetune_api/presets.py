@@ -67,6 +67,11 @@ SHIPPED: Final[Mapping[str, ShippedPreset]] = {
             "training": {"learningRate": 1e-4},
         },
     ),
+    "profile-003": ShippedPreset(
+        description="Supervised fine-tuning with LoRA on all linear layers in bfloat16.",
+        requirement="X01 X17 X18 X25 X27",
+        spec={**_PROFILE, "method": "sft"},
+    ),
     "profile-003-dpo": ShippedPreset(
         description="Preferences with LoRA on all linear layers.",
         requirement="H-04 X50",
@@ -85,6 +90,16 @@ SHIPPED: Final[Mapping[str, ShippedPreset]] = {
             "adapter": {"type": "lora", "rank": 16, "alpha": 32, "targetModules": ["q_proj", "v_proj"]},
             "training": {"batchSize": 4, "gradAccumSteps": 1, "maxSeqLength": 0, "learningRate": 2e-4, "epochs": 3},
         },
+    ),
+    "fastest": ShippedPreset(
+        description="For large GPUs: big batches, no accumulation, a high learning rate; at most 1000 steps.",
+        requirement="K-08 AC-62 X07",
+        spec={"training": {"learningRate": 2e-4, "batchSize": 8, "gradAccumSteps": 1, "maxSteps": 1000, "maxStepsMode": "cap"}},
+    ),
+    "cheapest": ShippedPreset(
+        description="For small GPUs: little memory per step, the same rows per optimizer step as fastest; at most 500 steps.",
+        requirement="K-09 AC-62 X07",
+        spec={"training": {"learningRate": 1e-4, "batchSize": 2, "gradAccumSteps": 4, "maxSteps": 500, "maxStepsMode": "cap"}},
     ),
     "quick-test": ShippedPreset(
         description="A short run that shows whether model, data and secrets work: at most 100 steps on 100 rows.",

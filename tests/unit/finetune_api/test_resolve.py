@@ -140,6 +140,29 @@ def test_preset_lora_chat_is_the_source_table() -> None:
     assert (spec.training.max_seq_length, spec.training.grad_accum_steps) == (0, 1)
 
 
+def test_preset_profile_003_is_the_source_table() -> None:
+    """X01, X17, X18, X25, X27: those for dpo and grpo differ from it by their method alone."""
+    spec = resolve(SMALLEST, SHIPPED["profile-003"].spec).spec
+    assert (spec.method, spec.training.epochs, spec.training.batch_size, spec.training.learning_rate) == ("sft", 1, 8, 1e-4)
+    assert (spec.adapter.rank, spec.adapter.alpha, spec.adapter.dropout, spec.adapter.target_modules) == (16, 16, 0.1, ["all-linear"])
+    assert (spec.checkpoint.steps, spec.checkpoint.keep_last, spec.evaluation.steps, spec.evaluation.batch_size) == (100, 2, 100, 1)
+    assert (spec.logging.steps, spec.dataset.num_workers, spec.precision.dtype) == (5, 1, "bfloat16")
+    for other in ("dpo", "grpo"):
+        own = {key: value for key, value in SHIPPED[f"profile-003-{other}"].spec.items() if key not in ("method", other)}
+        assert own == {key: value for key, value in SHIPPED["profile-003"].spec.items() if key != "method"}
+
+
+def test_presets_fastest_and_cheapest() -> None:
+    """AC-62, K-08, K-09, X07: rate, batch and steps of fastest are higher, accumulation lower; rows per optimizer step the same."""
+    fastest, cheapest = (resolve(SMALLEST, SHIPPED[name].spec).spec.training for name in ("fastest", "cheapest"))
+    assert fastest.learning_rate > cheapest.learning_rate
+    assert fastest.batch_size > cheapest.batch_size
+    assert fastest.max_steps > cheapest.max_steps
+    assert fastest.grad_accum_steps < cheapest.grad_accum_steps
+    assert fastest.batch_size * fastest.grad_accum_steps == cheapest.batch_size * cheapest.grad_accum_steps
+    assert {fastest.max_steps_mode, cheapest.max_steps_mode} == {"cap"}
+
+
 def test_preset_quick_test_is_short() -> None:
     """K-10, X07: an upper bound on steps."""
     spec = resolve(SMALLEST, SHIPPED["quick-test"].spec).spec
