@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Copy into the chart what is made elsewhere.
 
-CRDs, presets and base models come from ``crds/``, the tiny model of the Helm test from ``examples/``, dashboards and alerts from
+CRDs, presets, base models and GPU types come from ``crds/``, the tiny model of the Helm test from ``examples/``, dashboards and alerts from
 ``monitoring/``.
 
 A CRD becomes a template, because files in a chart's ``crds/`` folder are never upgraded::
@@ -53,11 +53,19 @@ metadata:
     {{- include "finetune-operator.labels" (dict "root" . "component" "%(component)s") | nindent 4 }}
   annotations:
     {{- include "finetune-operator.shippedAnnotations" (dict "root" . "kind" "%(kind)s") | nindent 4 }}
-%(annotations)s%(body)s\
+%(annotations)s%(body)s%(price)s\
 {{- end }}
 """
 
-SHIPPED: Final = {"presets": "presets", "basemodels": "baseModels"}
+PRICE_TEMPLATE: Final = """\
+{{- if hasKey .Values.gpuTypes.hourlyRates "%(name)s" }}
+  hourlyRate: {{ index .Values.gpuTypes.hourlyRates "%(name)s" | toString | quote }}
+  currency: {{ .Values.gpuTypes.currency }}
+{{- end }}
+"""
+"""End of the spec of a GpuType: what it costs is the installation's to say."""
+
+SHIPPED: Final = {"presets": "presets", "basemodels": "baseModels", "gputypes": "gpuTypes"}
 """Folder of objects below ``crds/`` and ``templates/`` -> value of the chart whose ``install`` switches them."""
 
 
@@ -79,15 +87,16 @@ def crd_template(crd: Mapping[str, Any]) -> str:
 
 def shipped_template(shipped: Mapping[str, Any], folder: str) -> str:
     """Template of an object of ours with the chart's labels; its own annotations stay."""
-    annotations = shipped["metadata"].get("annotations", {})
+    annotations, name = shipped["metadata"].get("annotations", {}), shipped["metadata"]["name"]
     return SHIPPED_TEMPLATE % {
         "value": SHIPPED[folder],
         "component": folder,
         "api_version": shipped["apiVersion"],
         "kind": shipped["kind"],
-        "name": shipped["metadata"]["name"],
+        "name": name,
         "annotations": dumped(annotations, 4) if annotations else "",
         "body": dumped({"spec": shipped["spec"]}),
+        "price": PRICE_TEMPLATE % {"name": name} if folder == "gputypes" else "",
     }
 
 

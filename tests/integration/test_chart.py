@@ -30,11 +30,11 @@ from tests.support.platform import Kubectl, eventually
 from tests.unit.helm.chart import CHART, MATRIX, RELEASE, Helm, HelmError, Values, helm_programs, of_kind
 
 pytestmark = pytest.mark.integration
-KINDS = ("finetunejobs", "finetunepresets", "datasets", "clusterfinetunepresets", "basemodels")
+KINDS = ("finetunejobs", "finetunepresets", "datasets", "clusterfinetunepresets", "basemodels", "gputypes")
 CRDS = [f"{plural}.finetune.dev" for plural in KINDS]
 SHIPPED = {
     plural: {path.stem for path in (CHART / "templates" / folder).glob("*.yaml")}
-    for plural, folder in (("clusterfinetunepresets", "presets"), ("basemodels", "basemodels"))
+    for plural, folder in (("clusterfinetunepresets", "presets"), ("basemodels", "basemodels"), ("gputypes", "gputypes"))
 }
 """Objects that the chart brings, by the plural of their kind."""
 GUARDED = {Phase.STARTING, Phase.TRAINING, Phase.EVALUATING, Phase.EXPORTING, Phase.PAUSING, Phase.RESUMING, Phase.STOPPING}
@@ -101,7 +101,7 @@ def kinds(admin: Kubectl, crds: None) -> Iterator[Values]:
 
     before = owners()
     free = all(not owner or owner.startswith("chart-") for owner in before.values())
-    yield {"crds": {"install": free}, "presets": {"install": free}, "baseModels": {"install": free}}
+    yield {name: {"install": free} for name in ("crds", "presets", "baseModels", "gpuTypes")}
     for (kind, name), owner in owners().items():
         if owner.startswith("chart-") and kind in SHIPPED and (kind, name) not in before:
             admin("delete", kind, name)
@@ -244,6 +244,8 @@ def test_operator_reads_no_secret_but_its_own(release: Release) -> None:
     assert (
         may("get", "clusterfinetunepresets")
         == may("get", "basemodels")
+        == may("get", "gputypes")
+        == may("list", "gputypes")
         == may("create", "tokenreviews")
         == release.values["rbac"]["clusterReads"]
     )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from finetune_api.constants import API_VERSION, BASE_MODEL_KIND, DATASET_KIND, PRESET_KIND
+from finetune_api.constants import API_VERSION, BASE_MODEL_KIND, DATASET_KIND, GPU_TYPE_KIND, PRESET_KIND
 from finetune_api.documents import validate_document
 from finetune_api.problems import SpecError
 from finetune_api.resolve import unflatten
@@ -17,7 +17,7 @@ from finetune_api.rules.dataset import DATASET_RULES
 from finetune_api.rules.rule import Rule
 from tests.support.apiserver import ApiServer
 from tests.support.manifests import EXAMPLES, INVALID, SHIPPED, VALID, Accepted, Refused, accepted, job_of, refused
-from tests.support.specs import base_model_leaves, dataset_leaves, job_leaves, preset_leaves
+from tests.support.specs import base_model_leaves, dataset_leaves, gpu_type_leaves, job_leaves, preset_leaves
 
 pytestmark = pytest.mark.integration
 
@@ -60,6 +60,19 @@ def test_rules_in_cel_and_in_python_agree_on_base_models(api: ApiServer, leaves:
 def test_rules_in_cel_and_in_python_agree_on_datasets(api: ApiServer, leaves: dict[str, Any]) -> None:
     document = {"apiVersion": API_VERSION, "kind": DATASET_KIND, "metadata": {"name": "drawn"}, "spec": unflatten(leaves)}
     _same_messages(api.judge(document), document, DATASET_RULES)
+
+
+@given(leaves=gpu_type_leaves())
+@thorough
+def test_judgement_agrees_on_gpu_types(api: ApiServer, leaves: dict[str, Any]) -> None:
+    """Patterns and rules: what one side takes the other takes too."""
+    document = {"apiVersion": API_VERSION, "kind": GPU_TYPE_KIND, "metadata": {"name": "drawn"}, "spec": unflatten(leaves)}
+    try:
+        validate_document(document)
+    except SpecError:
+        assert api.judge(document) != ""
+    else:
+        assert api.judge(document) == ""
 
 
 def _same_messages(message: str, document: dict[str, Any], rules: tuple[Rule, ...]) -> None:

@@ -130,8 +130,7 @@ def test_columns_and_phase_selector(api: ApiServer, kubeconfig: Path) -> None:
     create(api, "listed")
     progress = {"percent": 41, "step": 37, "loss": 2.25, "eta": "1m12s", "learningRate": 0.0002}
     status = {"phase": Phase.TRAINING, "reason": "Healthy", "method": "sft", "gpus": 8, "attemptCount": 2, "lastReplicas": 1}
-
-    status["progress"] = progress
+    status |= {"progress": progress, "usage": {"cost": "12.3456"}}
 
     def listed() -> list[str]:
         """Header and row; an operator in the same cluster may have written its own status in between."""
@@ -140,10 +139,10 @@ def test_columns_and_phase_selector(api: ApiServer, kubeconfig: Path) -> None:
 
     header, row = eventually(listed, within=30, what="a job in phase Training")
     assert header.split()[:10] == ["NAME", "PHASE", "METHOD", "PROGRESS%", "STEP", "LOSS", "ETA", "ATTEMPTS", "GPUS", "AGE"]
-    assert header.split()[10:] == ["REASON", "MODEL", "DATASET", "LAST-REPLICAS", "LR"]
+    assert header.split()[10:] == ["REASON", "MODEL", "DATASET", "LAST-REPLICAS", "LR", "COST"]
     cells = row.split()
     assert cells[:9] == ["listed", "Training", "sft", "41", "37", "2.25", "1m12s", "2", "8"]
-    assert cells[10:] == ["Healthy", "hf://org/model", "hf://org/data", "1", "0.0002"]
+    assert cells[10:] == ["Healthy", "hf://org/model", "hf://org/data", "1", "0.0002", "12.3456"]
 
 
 def test_category_lists_jobs_and_presets(api: ApiServer, kubeconfig: Path) -> None:

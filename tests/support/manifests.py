@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from finetune_api.constants import API_VERSION, BASE_MODEL_KIND, CLUSTER_PRESET_KIND, DATASET_KIND, KIND, METHOD_KIND, PRESET_KIND
+from finetune_api.constants import (
+    API_VERSION,
+    BASE_MODEL_KIND,
+    CLUSTER_PRESET_KIND,
+    DATASET_KIND,
+    GPU_TYPE_KIND,
+    KIND,
+    METHOD_KIND,
+    PRESET_KIND,
+)
 from finetune_api.documents import load_documents
 from finetune_api.resolve import unflatten
 
@@ -14,9 +23,9 @@ ROOT = Path(__file__).parents[2]
 VALID = sorted((ROOT / "tests/data/jobs/valid").glob("*.yaml"))
 INVALID = sorted((ROOT / "tests/data/jobs/invalid").glob("*.yaml"))
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
-SHIPPED = sorted([*(ROOT / "crds/presets").glob("*.yaml"), *(ROOT / "crds/basemodels").glob("*.yaml")])
+SHIPPED = sorted(file for folder in ("presets", "basemodels", "gputypes") for file in (ROOT / "crds" / folder).glob("*.yaml"))
 _EXPECT = "# expect: "
-_OURS = (KIND, PRESET_KIND, CLUSTER_PRESET_KIND, METHOD_KIND, BASE_MODEL_KIND, DATASET_KIND)
+_OURS = (KIND, PRESET_KIND, CLUSTER_PRESET_KIND, METHOD_KIND, BASE_MODEL_KIND, DATASET_KIND, GPU_TYPE_KIND)
 
 REQUIRED = {"model.uri": "hf://org/model", "dataset.uri": "hf://org/data"}
 """What every job must say, by dotted path."""

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from finetune_api.describe import describe_meaning
-from finetune_api.models.partial import BaseModelInput, DatasetInput, JobInput, PresetInput
+from finetune_api.models.partial import BaseModelInput, DatasetInput, GpuTypeInput, JobInput, PresetInput
 from finetune_api.schema import JSON, structural
 from tests.support.manifests import REQUIRED
 
@@ -25,6 +25,8 @@ _ADDRESSES = (
     "configmap://name",
     "pvc://models/x.gguf",
 )
+GPU_TYPE = {"memory": "80Gi"}
+"""What the GpuTypes that specs name are resolved with."""
 REFERENCES = ("ref:tiny", "ref:qwen2.5-3b-instruct", "ref:No", "ref:a/../b")
 """Names of BaseModels and Datasets, good and bad."""
 _MODES = ("requiredDuringSchedulingIgnoredDuringExecution", "preferredDuringSchedulingIgnoredDuringExecution")
@@ -135,6 +137,15 @@ _WRITTEN_BY_PEOPLE: dict[str, tuple[Any, ...]] = {
     "resources.processesPerReplica": (1, 2, 4),
     "replicas": (0, 1, 2),
 }
+_OF_GPU_TYPES: dict[str, tuple[Any, ...]] = {
+    "memory": ("80Gi", "81559Mi", "80 GB", "80gb"),
+    "computeCapability": ("9.0", "12.1", "9", "9.0a"),
+    "hourlyRate": ("2.50", "0", "999999.999999", "2,50", "-1", "1e3"),
+    "currency": ("USD", "EUR", "usd", "Euro"),
+    "resourceName": ("nvidia.com/gpu", "nvidia.com/mig-3g.40gb", "gpu", "Nvidia.com/gpu"),
+    "nodeSelector": ({}, {"nvidia.com/gpu.product": "NVIDIA-L4"}, {"pool": "no value"}),
+    "regions": ([], ["eu-west-1", "eu-north-1"], [""], ["eu west"]),
+}
 OF_METHOD_REF = ("methodRef.parameters", "methodRef.outputClaim")
 """Fields that mean nothing without ``methodRef.name``."""
 _TEXTS = {
@@ -185,6 +196,14 @@ def base_model_leaves(max_fields: int = 8) -> st.SearchStrategy[dict[str, Any]]:
     choices |= {path: _WRITTEN_BY_PEOPLE.get(path.removeprefix("defaults."), values) for path, values in choices.items()}
     choices["uri"] = (*_WRITTEN_BY_PEOPLE["model.uri"], f"hf://org/name@{'0' * 40}")
     required = st.fixed_dictionaries({path: st.sampled_from(choices.pop(path)) for path in ("uri", "type")})
+    return st.builds(lambda own, others: {**others, **own}, required, _some(choices, max_fields))
+
+
+def gpu_type_leaves(max_fields: int = 8) -> st.SearchStrategy[dict[str, Any]]:
+    """Leaves of a GpuType's spec: its memory, and up to ``max_fields`` other fields; each in range by itself."""
+    choices = candidates(structural(GpuTypeInput, describe_meaning)) | _OF_GPU_TYPES
+    choices["tolerations"] = _WRITTEN_BY_PEOPLE["resources.tolerations"]
+    required = st.fixed_dictionaries({"memory": st.sampled_from(choices.pop("memory"))})
     return st.builds(lambda own, others: {**others, **own}, required, _some(choices, max_fields))
 
 

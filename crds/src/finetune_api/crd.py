@@ -11,6 +11,8 @@ from finetune_api.constants import (
     CLUSTER_PRESET_PLURAL,
     DATASET_KIND,
     DATASET_PLURAL,
+    GPU_TYPE_KIND,
+    GPU_TYPE_PLURAL,
     GROUP,
     KIND,
     METHOD_KIND,
@@ -22,11 +24,12 @@ from finetune_api.constants import (
 )
 from finetune_api.describe import describe, describe_meaning, describe_range
 from finetune_api.models.dataset import DatasetStatus
-from finetune_api.models.partial import BaseModelInput, DatasetInput, JobInput, MethodInput, PresetInput
+from finetune_api.models.partial import BaseModelInput, DatasetInput, GpuTypeInput, JobInput, MethodInput, PresetInput
 from finetune_api.models.status import FineTuneJobStatus, Phase
 from finetune_api.rules import CANCELLED_IS_FINAL, JOB_NAME, SchemaRule
 from finetune_api.rules.base_model import DEFAULT_RULES, ENTRY_RULES
 from finetune_api.rules.dataset import DATASET_NAME, DATASET_RULES
+from finetune_api.rules.gpu_type import GPU_TYPE_RULES
 from finetune_api.rules.training_method import NAME_RULES, PARAMETER_RULES, UNIQUE_NAMES, EntryRule
 from finetune_api.schema import JSON, attach_rules, structural
 
@@ -54,6 +57,7 @@ JOB_COLUMNS = [
     column("Dataset", "string", ".spec.dataset.uri", wide=True),
     column("Last-Replicas", "integer", ".status.lastReplicas", wide=True),
     column("LR", "number", ".status.progress.learningRate", wide=True),
+    column("Cost", "string", ".status.usage.cost", wide=True),
 ]
 PRESET_COLUMNS = [
     column("Adapter", "string", ".spec.adapter.type"),
@@ -77,6 +81,16 @@ BASE_MODEL_COLUMNS = [
     column("Eligible", "boolean", ".spec.eligible"),
     column("Age", "date", ".metadata.creationTimestamp"),
     column("Context", "integer", ".spec.contextLength", wide=True),
+    column("Description", "string", ".spec.description", wide=True),
+]
+GPU_TYPE_COLUMNS = [
+    column("Memory", "string", ".spec.memory"),
+    column("Capability", "string", ".spec.computeCapability"),
+    column("Hourly-Rate", "string", ".spec.hourlyRate"),
+    column("Currency", "string", ".spec.currency"),
+    column("Age", "date", ".metadata.creationTimestamp"),
+    column("Resource", "string", ".spec.resourceName", wide=True),
+    column("Regions", "string", ".spec.regions", wide=True),
     column("Description", "string", ".spec.description", wide=True),
 ]
 DATASET_COLUMNS = [
@@ -165,6 +179,14 @@ def base_model() -> JSON:
     return _definition("Cluster", BASE_MODEL_KIND, BASE_MODEL_PLURAL, "ftbm", _version(schema, BASE_MODEL_COLUMNS))
 
 
+def gpu_type() -> JSON:
+    """GpuType: an entry of the catalogue of GPUs, for jobs to choose."""
+    spec = structural(GpuTypeInput, describe_range)
+    attach_rules(spec, GPU_TYPE_RULES, preset=False)
+    schema = _root("A kind of GPU, as the administrators offer it. Jobs choose it by resources.gpuType.", spec)
+    return _definition("Cluster", GPU_TYPE_KIND, GPU_TYPE_PLURAL, "ftgpu", _version(schema, GPU_TYPE_COLUMNS))
+
+
 def dataset() -> JSON:
     """Dataset: data that is looked at once, for jobs to choose."""
     spec = structural(DatasetInput, describe_range)
@@ -183,7 +205,7 @@ def dataset() -> JSON:
 
 def definitions() -> dict[str, JSON]:
     """Every CustomResourceDefinition by its name."""
-    documents = (finetune_job(), finetune_preset(), cluster_finetune_preset(), training_method(), base_model(), dataset())
+    documents = (finetune_job(), finetune_preset(), cluster_finetune_preset(), training_method(), base_model(), gpu_type(), dataset())
     return {document["metadata"]["name"]: document for document in documents}
 
 

@@ -8,8 +8,24 @@ from typing import Any
 
 import yaml
 
-from finetune_api.constants import API_VERSION, BASE_MODEL_KIND, CLUSTER_PRESET_KIND, DATASET_KIND, KIND, METHOD_KIND, PRESET_KIND
-from finetune_api.models.partial import validate_base_model, validate_dataset, validate_job, validate_method, validate_preset
+from finetune_api.constants import (
+    API_VERSION,
+    BASE_MODEL_KIND,
+    CLUSTER_PRESET_KIND,
+    DATASET_KIND,
+    GPU_TYPE_KIND,
+    KIND,
+    METHOD_KIND,
+    PRESET_KIND,
+)
+from finetune_api.models.partial import (
+    validate_base_model,
+    validate_dataset,
+    validate_gpu_type,
+    validate_job,
+    validate_method,
+    validate_preset,
+)
 from finetune_api.problems import Problem, SpecError
 from finetune_api.rules import check_name
 from finetune_api.rules.dataset import check_dataset_name
@@ -41,6 +57,7 @@ _JUDGES: Mapping[Any, Callable[[object], None]] = {
     METHOD_KIND: validate_method,
     BASE_MODEL_KIND: validate_base_model,
     DATASET_KIND: validate_dataset,
+    GPU_TYPE_KIND: validate_gpu_type,
 }
 """Kind -> what raises :class:`SpecError` for its spec."""
 

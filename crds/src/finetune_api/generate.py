@@ -10,9 +10,11 @@ import yaml
 
 from finetune_api.base_model_reference import base_model_reference
 from finetune_api.base_models import SHIPPED_BASE_MODELS
-from finetune_api.constants import API_VERSION, BASE_MODEL_KIND, CLUSTER_PRESET_KIND, GROUP
+from finetune_api.constants import API_VERSION, BASE_MODEL_KIND, CLUSTER_PRESET_KIND, GPU_TYPE_KIND, GROUP
 from finetune_api.crd import definitions
 from finetune_api.dataset_reference import dataset_reference
+from finetune_api.gpu_type_reference import gpu_type_reference
+from finetune_api.gpu_types import SHIPPED_GPU_TYPES
 from finetune_api.lifecycle_reference import lifecycle_reference
 from finetune_api.method_reference import method_reference
 from finetune_api.metrics_reference import metrics_reference
@@ -29,10 +31,13 @@ def generated_files() -> dict[PurePosixPath, str]:
     for name, preset in SHIPPED.items():
         files[PurePosixPath(f"crds/presets/{name}.yaml")] = _yaml(preset_document(name, preset))
     for name, spec in SHIPPED_BASE_MODELS.items():
-        files[PurePosixPath(f"crds/basemodels/{name}.yaml")] = _yaml(base_model_document(name, spec))
+        files[PurePosixPath(f"crds/basemodels/{name}.yaml")] = _yaml(catalogue_document(BASE_MODEL_KIND, name, spec))
+    for name, spec in SHIPPED_GPU_TYPES.items():
+        files[PurePosixPath(f"crds/gputypes/{name}.yaml")] = _yaml(catalogue_document(GPU_TYPE_KIND, name, spec))
     files[PurePosixPath("docs/reference/finetunejob.md")] = job_reference()
     files[PurePosixPath("docs/reference/trainingmethod.md")] = method_reference()
     files[PurePosixPath("docs/reference/basemodel.md")] = base_model_reference()
+    files[PurePosixPath("docs/reference/gputype.md")] = gpu_type_reference()
     files[PurePosixPath("docs/reference/dataset.md")] = dataset_reference()
     files[PurePosixPath("docs/reference/lifecycle.md")] = lifecycle_reference()
     files[PurePosixPath("docs/reference/metrics.md")] = metrics_reference()
@@ -45,9 +50,9 @@ def preset_document(name: str, preset: ShippedPreset) -> dict[str, Any]:
     return {"apiVersion": API_VERSION, "kind": CLUSTER_PRESET_KIND, "metadata": metadata, "spec": preset.spec}
 
 
-def base_model_document(name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A shipped BaseModel."""
-    return {"apiVersion": API_VERSION, "kind": BASE_MODEL_KIND, "metadata": {"name": name}, "spec": spec}
+def catalogue_document(kind: str, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A shipped BaseModel or GpuType."""
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
 class _Dumper(yaml.SafeDumper):

@@ -48,6 +48,7 @@ _BOUNDS: Final[Mapping[str, tuple[int, str]]] = {
     "finetune_job": (1, "FineTuneJobs"),
     "device": (1, "gpu or cpu"),
     "use": (len(UsageSeconds.model_fields), ", ".join(UsageSeconds.model_fields)),
+    "currency": (1, "of the prices of GpuTypes; one for a job"),
     "outcome": (len(FailureClass) + 4, "the failure classes, Succeeded, Paused, Stopped, Cancelled"),
     "condition": (2, "types of warning conditions; 12 at most, seldom more than two of a job at once"),
     "reason": (1, "one at a time for a job"),

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from finetune_api.models.base import NAME_PATTERN, QUANTITY_PATTERN, ApiModel, nested_model
+from finetune_api.models.gpu_type import CAPABILITY_PATTERN, CURRENCY_PATTERN, RATE_PATTERN, RESOURCE_PATTERN
 from finetune_api.models.sources import (
     CONFIG_PATTERN,
     DATA_OR_REF_PATTERN,
@@ -97,6 +98,10 @@ _PATTERNS = {
     "or configmap://name/key; or ref:name, a Dataset",
     CONFIG_PATTERN: "an address: s3://bucket/key, gs://bucket/key, pvc://claim/path, https://host/path or configmap://name/key",
     STORE_PATTERN: "a prefix in a store: s3://bucket/prefix or gs://bucket/prefix",
+    CAPABILITY_PATTERN: 'a compute capability such as "9.0"',
+    CURRENCY_PATTERN: "a currency of three capital letters, such as USD",
+    RATE_PATTERN: 'a price such as "2.50": a decimal number with at most 6 digits on either side',
+    RESOURCE_PATTERN: "a resource of nodes such as nvidia.com/gpu",
     RESUME_PATTERN: "latest, none, checkpoint-<step> or the address of a checkpoint directory (s3://, gs://, pvc://)",
 }
 _KINDS = {

@@ -1,4 +1,4 @@
-"""From what the user wrote to what is run: presets, Datasets, BaseModels and defaults merged in, each value with its source."""
+"""From what the user wrote to what is run: presets, Datasets, BaseModels, GpuTypes and defaults merged in, each value with its source."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from finetune_api.models.base import ApiModel, ResumeClass, is_list, nested_mode
 from finetune_api.models.methods import METHOD_BLOCKS
 from finetune_api.models.spec import FineTuneJobSpec
 
-Source = Literal["job", "preset", "dataset", "model", "backend", "adapter", "method", "default"]
+Source = Literal["job", "preset", "dataset", "model", "gpuType", "backend", "adapter", "method", "default"]
 
 
 ADAPTER_SHAPE = tuple(f"adapter.{name}" for name in ("rank", "alpha", "dropout", "targetModules", "allowCustomModules", "peftConfig"))
@@ -74,16 +74,21 @@ def resolve(
     own: Mapping[str, Any] | None = None,
     base_model: Mapping[str, Any] | None = None,
     dataset: Mapping[str, Any] | None = None,
+    gpu_type: Mapping[str, Any] | None = None,
 ) -> Resolution:
     """Complete a job's spec.
 
     ``job`` and ``preset`` are specs as users write them (camelCase trees, already validated), ``own`` what the TrainingMethod they choose
-    (:func:`chosen_method`) gives defaults for, ``base_model`` and ``dataset`` the specs of the BaseModel and the Dataset they choose
-    (:func:`chosen_model`, :func:`chosen_dataset`). Raises :class:`pydantic.ValidationError` when the result is no valid
-    spec, for example when preset and job contradict each other.
+    (:func:`chosen_method`) gives defaults for, ``base_model``, ``dataset`` and ``gpu_type`` the specs of the BaseModel, the Dataset and
+    the GpuType they choose (:func:`chosen_model`, :func:`chosen_dataset`, :func:`chosen_gpu_type`). Raises
+    :class:`pydantic.ValidationError` when the result is no valid spec, for example when preset and job contradict each other.
     """
     job_leaves = flatten(job)
-    preset_leaves = _of_same_method(flatten(preset or {}), job_leaves)
+    preset_leaves = _of_same_gpus(_of_same_method(flatten(preset or {}), job_leaves), job_leaves)
+    of_gpu_type: dict[str, Any] = {}
+    if chosen_gpu_type(job, preset) is not None:
+        assert gpu_type is not None, "whoever resolves a job has looked for the GpuType it chooses"
+        of_gpu_type = {GPU_MEMORY: gpu_type["memory"]}
     of_model: dict[str, Any] = {}
     if chosen_model(job, preset) is not None:
         assert base_model is not None, "whoever resolves a job has looked for the BaseModel it chooses"
@@ -119,6 +124,7 @@ def resolve(
         ("backend", BACKEND.get(backend, {})),
         ("model", of_model),
         ("dataset", of_dataset),
+        ("gpuType", of_gpu_type),
         ("preset", preset_leaves),
         ("job", job_leaves),
     )
@@ -187,7 +193,22 @@ def chosen_method(job: Mapping[str, Any], preset: Mapping[str, Any] | None = Non
     return None if name is None else str(name)
 
 
+def chosen_gpu_type(job: Mapping[str, Any], preset: Mapping[str, Any] | None = None) -> str | None:
+    """Name of the GpuType that a job, or its preset, chooses; None: any GPU."""
+    job_leaves = flatten(job)
+    name = {**_of_same_gpus(flatten(preset or {}), job_leaves), **job_leaves}.get(GPU_TYPE)
+    return None if name is None else str(name)
+
+
+GPU_TYPE, GPU_MEMORY = "resources.gpuType", "resources.gpuMemory"
 _METHOD_NAME = "methodRef.name"
+
+
+def _of_same_gpus(preset: Mapping[str, Any], job: Mapping[str, Any]) -> dict[str, Any]:
+    """The preset without what it says of GPUs that the job does not take: of any type on CPU, the memory of another type."""
+    if job.get("resources.device") == "cpu":
+        return without(preset, (GPU_TYPE,))
+    return without(preset, (GPU_MEMORY,)) if GPU_TYPE in job else dict(preset)
 
 
 def _of_same_method(preset: Mapping[str, Any], job: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from finetune_api.base_models import SHIPPED_BASE_MODELS
-from finetune_api.constants import BASE_MODEL_KIND, DATASET_KIND, KIND
+from finetune_api.constants import BASE_MODEL_KIND, DATASET_KIND, GPU_TYPE_KIND, KIND
 from finetune_api.documents import validate_document
+from finetune_api.gpu_types import SHIPPED_GPU_TYPES
 from finetune_api.models.partial import JobInput, leaf_fields
 from finetune_api.presets import SHIPPED as SHIPPED_PRESETS
 from finetune_api.problems import Problem, SpecError
-from finetune_api.resolve import chosen_dataset, chosen_model, flatten, resolve
+from finetune_api.resolve import chosen_dataset, chosen_gpu_type, chosen_model, flatten, resolve
 from finetune_api.rules import RULES, check_resolved
 from tests.support.manifests import EXAMPLES, INVALID, REQUIRED, SHIPPED, VALID, Accepted, Refused, accepted, refused
 
@@ -31,13 +32,15 @@ def test_refused_with_the_expected_sentence(case: Refused) -> None:
 def test_examples_hold_together_with_their_presets(case: Accepted) -> None:
     others = [(other.document["kind"], other.document["metadata"]["name"], other.document["spec"]) for other in accepted([case.file])]
     presets = {name: preset.spec for name, preset in SHIPPED_PRESETS.items()}
-    presets |= {name: spec for kind, name, spec in others if kind not in (KIND, BASE_MODEL_KIND, DATASET_KIND)}
+    presets |= {name: spec for kind, name, spec in others if kind not in (KIND, BASE_MODEL_KIND, DATASET_KIND, GPU_TYPE_KIND)}
     models = {**SHIPPED_BASE_MODELS, **{name: spec for kind, name, spec in others if kind == BASE_MODEL_KIND}}
     spec = case.document["spec"]
     named, chosen = spec.get("presetRef", {}).get("name"), chosen_model(spec)
     model, rows = models[chosen] if chosen else None, chosen_dataset(spec)
     dataset = next((spec for kind, name, spec in others if (kind, name) == (DATASET_KIND, rows)), None)
-    assert check_resolved(resolve(spec, presets[named] if named else None, None, model, dataset)) == []
+    gpu_types = {**SHIPPED_GPU_TYPES, **{name: spec for kind, name, spec in others if kind == GPU_TYPE_KIND}}
+    gpus = gpu_types[wanted] if (wanted := chosen_gpu_type(spec)) else None
+    assert check_resolved(resolve(spec, presets[named] if named else None, None, model, dataset, gpus)) == []
 
 
 def test_every_rule_is_broken_by_a_kept_job() -> None:

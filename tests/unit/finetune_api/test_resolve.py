@@ -15,7 +15,7 @@ from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.presets import SHIPPED
 from finetune_api.resolve import digest, flatten, identity, identity_digest, processes_per_replica, resolve, resume_classes, unflatten
 from tests.support.manifests import REQUIRED, spec_of
-from tests.support.specs import job_leaves
+from tests.support.specs import GPU_TYPE, job_leaves
 
 SMALLEST = spec_of({})
 OF_ALL_METHODS = {path: value for path, value in BASE.items() if path.split(".")[0] not in METHOD_BLOCKS}
@@ -95,13 +95,13 @@ def test_preset_and_job_are_left_as_they_were() -> None:
 
 @given(leaves=job_leaves())
 def test_resolving_twice_changes_nothing(leaves: dict[str, Any]) -> None:
-    once = resolve(spec_of(leaves)).spec
-    assert resolve(once.model_dump(mode="json", by_alias=True, exclude_none=True)).spec == once
+    once = resolve(spec_of(leaves), gpu_type=GPU_TYPE).spec
+    assert resolve(once.model_dump(mode="json", by_alias=True, exclude_none=True), gpu_type=GPU_TYPE).spec == once
 
 
 @given(leaves=job_leaves())
 def test_what_the_job_writes_is_what_runs(leaves: dict[str, Any]) -> None:
-    spec = resolve(spec_of(leaves), SHIPPED["sft"].spec).spec
+    spec = resolve(spec_of(leaves), SHIPPED["sft"].spec, gpu_type=GPU_TYPE).spec
     run = flatten(spec.model_dump(mode="json", by_alias=True, exclude_none=True))
     assert {path: run.get(path) for path in leaves} == leaves
 

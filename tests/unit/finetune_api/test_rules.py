@@ -12,7 +12,7 @@ from finetune_api.resolve import resolve, unflatten
 from finetune_api.rules import RULES, check_job, check_name, check_preset, check_resolved
 from finetune_api.written import Written
 from tests.support.manifests import spec_of
-from tests.support.specs import job_leaves, preset_leaves
+from tests.support.specs import GPU_TYPE, job_leaves, preset_leaves
 
 LEAVES = [path for path, _ in leaf_fields(JobInput)]
 KNOWN = {".".join(path.split(".")[:depth]) for path in LEAVES for depth in range(1, path.count(".") + 2)}
@@ -89,7 +89,7 @@ def test_job_and_preset_may_contradict_each_other(job: dict[str, Any], preset: d
     spec = spec_of({**job, "presetRef.name": "ours"})
     assert check_job(spec) == []
     assert check_preset(unflatten(preset)) == []
-    assert check_resolved(resolve(spec, unflatten(preset)))
+    assert check_resolved(resolve(spec, unflatten(preset), gpu_type=GPU_TYPE))
 
 
 def test_full_fine_tuning_drops_the_lora_numbers_of_a_preset() -> None:
@@ -111,7 +111,7 @@ def test_ranks_per_gpu(processes: int, kept: bool) -> None:
 def test_jobs_without_a_preset_are_judged_as_their_resolution(leaves: dict[str, Any]) -> None:
     """A preset, or a TrainingMethod, could supply what is missing."""
     spec = spec_of({path: value for path, value in leaves.items() if not path.startswith(("presetRef.", "methodRef."))})
-    assert check_job(spec) == check_resolved(resolve(spec))
+    assert check_job(spec) == check_resolved(resolve(spec, gpu_type=GPU_TYPE))
 
 
 @given(leaves=job_leaves(), preset=preset_leaves())
@@ -119,7 +119,7 @@ def test_what_is_refused_early_is_refused_in_the_end(leaves: dict[str, Any], pre
     """The API server never refuses a job that a preset could have made whole."""
     spec = spec_of({**leaves, "presetRef.name": "ours"})
     early = {problem.message for problem in check_job(spec)}
-    late = {problem.message for problem in check_resolved(resolve(spec, unflatten(preset)))}
+    late = {problem.message for problem in check_resolved(resolve(spec, unflatten(preset), gpu_type=GPU_TYPE))}
     assert early <= late
 
 

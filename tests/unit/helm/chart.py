@@ -36,6 +36,7 @@ MATRIX: Mapping[str, Values] = {
         "crds": {"install": False},
         "presets": {"install": False},
         "baseModels": {"install": False},
+        "gpuTypes": {"install": False},
         "deletionProtection": {"enabled": False},
     },
     "external-store": EXTERNAL,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,15 @@ import pytest
 import yaml
 
 from finetune_api.constants import API_VERSION
+from finetune_api.gpu_types import SHIPPED_GPU_TYPES
+from finetune_api.models.partial import validate_gpu_type
 from helm import readme, sync
 from tests.unit.helm.chart import CHART, MATRIX, ROOT, Helm, Manifest, of_kind, one
 
 CHART_YAML: dict[str, Any] = yaml.safe_load((CHART / "Chart.yaml").read_text())
 CRDS = {path.name: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "crds").glob("*.yaml"))}
-SHIPPED = [path for folder in ("presets", "basemodels") for path in sorted((ROOT / "crds" / folder).glob("*.yaml"))]
-SHIPPED_KINDS = ("ClusterFineTunePreset", "BaseModel")
+SHIPPED = [path for folder in ("presets", "basemodels", "gputypes") for path in sorted((ROOT / "crds" / folder).glob("*.yaml"))]
+SHIPPED_KINDS = ("ClusterFineTunePreset", "BaseModel", "GpuType")
 
 
 def test_copies_are_up_to_date() -> None:
@@ -39,7 +42,7 @@ def test_rendered_crds_are_the_generated_ones(default_manifests: list[Manifest],
 
 @pytest.mark.parametrize("source", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_rendered_objects_are_the_shipped_ones(default_manifests: list[Manifest], source: Path) -> None:
-    """The same for presets (K-08) and base models (C-08, C-09)."""
+    """The same for presets (K-08), base models (C-08, C-09) and GPU types (L-02)."""
     shipped = yaml.safe_load(source.read_text())
     rendered = one(default_manifests, shipped["kind"], shipped["metadata"]["name"])
     assert rendered["spec"] == shipped["spec"]
@@ -64,6 +67,7 @@ def test_switches_of_crds_and_shipped_objects(helm: Helm) -> None:
     none = helm.template(MATRIX["namespaced-without-cluster-role"])
     assert of_kind(none, "CustomResourceDefinition", *SHIPPED_KINDS, "Job") == []
     assert of_kind(helm.template({"baseModels": {"install": False}}), "BaseModel") == []
+    assert of_kind(helm.template({"gpuTypes": {"install": False}}), "GpuType") == []
     assert of_kind(helm.template({"presets": {"install": False}}), "ClusterFineTunePreset") == []
 
 
@@ -87,12 +91,25 @@ def test_shipped_objects_wait_for_their_kind_once(helm: Helm) -> None:
 
 
 def test_a_release_that_brings_a_kind_waits_for_that_one(helm: Helm) -> None:
-    """An upgrade from a version without BaseModels: its presets are there, its models are made after their kind."""
+    """An upgrade from a version without the catalogues: its presets are there, its models and GPUs are made after their kinds."""
     upgrade = helm.template(None, "--api-versions", f"{API_VERSION}/ClusterFineTunePreset")
     hooks = {m["kind"] for m in upgrade if "helm.sh/hook" in m["metadata"].get("annotations", {})}
-    assert (hooks & {*SHIPPED_KINDS}, len(of_kind(upgrade, "Job"))) == ({"BaseModel"}, 1)
-    without = helm.template({"baseModels": {"install": False}}, "--api-versions", f"{API_VERSION}/ClusterFineTunePreset")
+    assert (hooks & {*SHIPPED_KINDS}, len(of_kind(upgrade, "Job"))) == ({"BaseModel", "GpuType"}, 1)
+    neither = {"baseModels": {"install": False}, "gpuTypes": {"install": False}}
+    without = helm.template(neither, "--api-versions", f"{API_VERSION}/ClusterFineTunePreset")
     assert of_kind(without, "Job") == []
+
+
+def test_gpu_types_cost_what_the_values_say(helm: Helm) -> None:
+    """L-02: prices are the installation's, as text or number."""
+    rates = {"gpuTypes": {"hourlyRates": {"h100": "2.50", "l4": 0.8, "t4": 0}, "currency": "EUR"}}
+    specs = {each["metadata"]["name"]: each["spec"] for each in of_kind(helm.template(rates), "GpuType")}
+    priced = {name: (spec["hourlyRate"], spec["currency"]) for name, spec in specs.items() if "hourlyRate" in spec}
+    assert priced == {"h100": ("2.50", "EUR"), "l4": ("0.8", "EUR"), "t4": ("0", "EUR")}
+    for spec in specs.values():
+        validate_gpu_type(spec)
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    assert set(schema["properties"]["gpuTypes"]["properties"]["hourlyRates"]["properties"]) == set(SHIPPED_GPU_TYPES)
 
 
 def test_sync_writes_and_removes(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ CLUSTER_KINDS = {
     "CustomResourceDefinition",
     "ClusterFineTunePreset",
     "BaseModel",
+    "GpuType",
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionPolicyBinding",
 }

@@ -55,6 +55,9 @@ PASSED_ON = {"nodeAffinity", "podAffinity", "podAntiAffinity", "topologySpreadCo
         ({"storage": {"external": {"caCertificate": "/etc/ssl/ca.pem"}}}, "/storage/external/caCertificate"),
         ({"metrics": {"podMonitor": {"interval": "15"}}}, "/metrics/podMonitor/interval"),
         ({"networkPolicy": {"apiServerPorts": []}}, "/networkPolicy/apiServerPorts"),
+        ({"gpuTypes": {"hourlyRates": {"h1000": "1"}}}, "/gpuTypes/hourlyRates"),
+        ({"gpuTypes": {"hourlyRates": {"h100": "2,50"}}}, "/gpuTypes/hourlyRates/h100"),
+        ({"gpuTypes": {"currency": "Dollar"}}, "/gpuTypes/currency"),
         ({"test": {"timeoutSeconds": 5}}, "/test/timeoutSeconds"),
     ],
 )

@@ -128,11 +128,16 @@ JOB_USAGE = _counter(
     "device",
     "use",
 )
+JOB_COST = _counter(
+    "finetune_job_cost_total",
+    "Cost of the job's GPU time at the prices of its GpuTypes, over all attempts; none without a price",
+    "currency",
+)
 
 PER_JOB = (
     JOB_INFO, JOB_PHASE, JOB_WARNING, JOB_PROGRESS, JOB_STEP, JOB_TOTAL_STEPS, JOB_LOSS, JOB_EVAL_LOSS, JOB_TOKENS_PER_SECOND, JOB_ETA,
     JOB_LAST_PROGRESS, JOB_CHECKPOINT_STEP, JOB_CHECKPOINT_TIME, JOB_ATTEMPTS, JOB_RUN, JOB_PODS, JOB_GPUS, JOB_CREATED, JOB_STARTED,
-    JOB_FINISHED, JOB_LOST_STEPS, JOB_USAGE,
+    JOB_FINISHED, JOB_LOST_STEPS, JOB_USAGE, JOB_COST,
 )  # fmt: skip
 
 # --- served by the operator about all jobs ---

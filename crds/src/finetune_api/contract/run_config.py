@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from finetune_api.contract.base import ContractModel
+from finetune_api.models.gpu_type import GpuTypeSpec
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.models.training_method import TrainingMethodSpec
 
@@ -80,6 +81,13 @@ class ChosenDataset(ContractModel):
     """Paths of the fields it decided."""
 
 
+class ChosenGpuType(ContractModel):
+    """The GpuType of a job as it was when the job first ran with it; later runs are made from the same, at the same price."""
+
+    name: str
+    spec: GpuTypeSpec
+
+
 class RunConfig(ContractModel):
     """What one run of a job does; mounted at :data:`finetune_api.contract.env.RUN_CONFIG_PATH`."""
 
@@ -100,3 +108,5 @@ class RunConfig(ContractModel):
     """Set when the job chose its model from the catalogue. For the operator; ``spec.model.uri`` is the address."""
     dataset: ChosenDataset | None = None
     """Set when the job chose a Dataset, likewise."""
+    gpu_type: ChosenGpuType | None = None
+    """Set when the job chose a GpuType. For the operator; the memory is in ``spec.resources.gpuMemory``."""

@@ -17,12 +17,14 @@ from finetune_api.defaults import BASE, SCHEMA
 from finetune_api.models.base import ApiModel, is_list, nested_model
 from finetune_api.models.base_model import BaseModelSpec
 from finetune_api.models.dataset import DatasetSpec
+from finetune_api.models.gpu_type import GpuTypeSpec
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.models.training_method import TrainingMethodSpec
 from finetune_api.problems import Problem, SpecError, problems_of
 from finetune_api.rules import check_job, check_preset
 from finetune_api.rules.base_model import DEFAULTABLE, check_base_model
 from finetune_api.rules.dataset import check_dataset
+from finetune_api.rules.gpu_type import check_gpu_type
 from finetune_api.rules.training_method import check_method
 
 
@@ -135,6 +137,8 @@ BaseModelInput = derive(BaseModelSpec, "OfModel", lambda path, info: not _is_def
 """``spec`` of a BaseModel."""
 DatasetInput = derive(DatasetSpec, "Input", lambda _, info: info.is_required(), lambda _: True)
 """``spec`` of a Dataset."""
+GpuTypeInput = derive(GpuTypeSpec, "Input", lambda _, info: info.is_required(), lambda _: True)
+"""``spec`` of a GpuType."""
 
 
 def schema_problems(model: type[ApiModel], spec: object, root: str = "spec") -> list[Problem]:
@@ -193,6 +197,11 @@ def validate_base_model(spec: object) -> None:
 def validate_dataset(spec: object) -> None:
     """Raise :class:`SpecError` with everything that is wrong with the spec of a Dataset."""
     _validate(DatasetInput, spec, check_dataset)
+
+
+def validate_gpu_type(spec: object) -> None:
+    """Raise :class:`SpecError` with everything that is wrong with the spec of a GpuType."""
+    _validate(GpuTypeInput, spec, check_gpu_type)
 
 
 def _validate(model: type[ApiModel], spec: object, check: Callable[[Mapping[str, Any]], list[Problem]]) -> None:

@@ -171,7 +171,7 @@ class ResourceClaim(ApiModel):
     request: DnsLabel | None = api_field(default=None, requirement="L-09")
     """One request of the claim. Unset: all of them."""
     supplies_gpus: bool | None = api_field(default=None, requirement="L-09")
-    """true: the pod's GPUs come by this claim, and nvidia.com/gpu is not asked for."""
+    """true: the pod's GPUs come by this claim, and nvidia.com/gpu (or the gpuType's resource) is not asked for."""
 
 
 class EnvironmentVariable(ApiModel):

@@ -210,11 +210,15 @@ class Resources(ApiModel):
     """What each replica gets."""
 
     device: Literal["gpu", "cpu"] = api_field(resume=IDENTITY, tier=GENERAL, requirement="L-01 L-13 L-16")
-    """gpu asks for nvidia.com/gpu; cpu trains without one."""
+    """gpu asks for nvidia.com/gpu, or for what the gpuType says; cpu trains without one."""
+    gpu_type: Name | None = api_field(default=None, tier=GENERAL, requirement="L-02")
+    """A GpuType of the cluster (kubectl finetune gpus): its nodes, its tolerations, its resource and, for status.usage.cost, its price.
+    Kept as it was when the job first ran with it. Unset: any node with nvidia.com/gpu. Not with device cpu."""
     gpus_per_replica: int = api_field(tier=GENERAL, ge=1, le=16, unit="GPUs per pod", requirement="L-03")
-    """nvidia.com/gpu limit of each pod; not used on cpu."""
+    """Limit of nvidia.com/gpu, or of the gpuType's resource, of each pod; not used on cpu."""
     gpu_memory: Quantity | None = api_field(default=None, requirement="N-01 N-02")
-    """Memory of one GPU, for example 80Gi: preflight then says beforehand whether the job fits. Unset: read from the GPU at start."""
+    """Memory of one GPU, for example 80Gi: preflight then says beforehand whether the job fits. Unset: that of the gpuType; without
+    one read from the GPU at start."""
     memory_probe: bool | None = api_field(default=None, tier=ADVANCED, requirement="N-01 F-04")
     """Run the longest batch once before the first step, so that memory that will not do fails the run within a minute; it changes no
     number of the training. Methods sft and pretrain; not with ZeRO and not with torch_compile. Unset: on gpu."""

@@ -78,11 +78,11 @@ class Resolved(StatusModel):
 
     value: Annotated[str, StringConstraints(max_length=256)]
     """The value, as JSON where it is no string."""
-    source: Literal["preset", "dataset", "model", "backend", "adapter", "method", "default", "derived", "trainer"] = "default"
-    """Who decided: preset, Dataset, BaseModel, backend, method, adapter type, a rule, or the trainer at start. Not written: the table of
-    defaults."""
+    source: Literal["preset", "dataset", "model", "gpuType", "backend", "adapter", "method", "default", "derived", "trainer"] = "default"
+    """Who decided: preset, Dataset, BaseModel, GpuType, backend, method, adapter type, a rule, or the trainer at start. Not written: the
+    table of defaults."""
     name: Annotated[str, StringConstraints(max_length=253)] | None = None
-    """Name of the Dataset or BaseModel that decided."""
+    """Name of the Dataset, BaseModel or GpuType that decided."""
 
 
 class StatusProgress(StatusModel):
@@ -203,6 +203,14 @@ class UsageStatus(StatusModel):
     """Seconds the rank group was at work, over all attempts; paused time is free."""
     clocks: Annotated[list[float], Field(max_length=5)] = []
     """Wall seconds starting, productive, checkpointing, replayed, evaluating as last reported: what is reported again counts once."""
+    hourly_rate: Short | None = None
+    """Price of one GPU for an hour in the current or last run, from its GpuType; unset where that has none."""
+    currency: Short | None = None
+    """Currency of cost and hourlyRate."""
+    cost: Short | None = None
+    """What the GPU seconds of all runs with a price cost, in currency; paused time is free."""
+    rate_seconds: Short | None = None
+    """Sum of GPU seconds times their hourly rate, exactly: cost is a 3600th of it."""
 
 
 class HoldStatus(StatusModel):

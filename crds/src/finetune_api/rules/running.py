@@ -12,7 +12,7 @@ from finetune_api.rules.rule import Rule
 from finetune_api.written import OWN, Written
 
 _PROCESSES, _GPUS, _DEVICE = "resources.processesPerReplica", "resources.gpusPerReplica", "resources.device"
-_STRATEGY = "distributed.strategy"
+_STRATEGY, _GPU_TYPE = "distributed.strategy", "resources.gpuType"
 EIGHT_BIT = ("adamw_8bit", "paged_adamw_8bit")
 """Optimizers of bitsandbytes."""
 _TOLERATIONS, _TRACKERS = "resources.tolerations", "logging.trackers"
@@ -22,8 +22,38 @@ def _ranks_per_pod(spec: Written) -> int:
     return int(spec[_PROCESSES] or (spec[_GPUS] if spec[_DEVICE] == "gpu" else 1))
 
 
-def _tolerations(spec: Written) -> Iterable[Mapping[str, Any]]:
-    return spec[_TOLERATIONS] or ()
+def toleration_rules(path: str) -> tuple[Rule, ...]:
+    """Rules on a list of tolerations: what Kubernetes would refuse only when the pods are made."""
+
+    def entries(spec: Written) -> Iterable[Mapping[str, Any]]:
+        return spec[path] or ()
+
+    return (
+        Rule(
+            id="toleration-exists",
+            requirement="L-02",
+            path=path,
+            message="an entry with operator Exists has no value; one without key has operator Exists",
+            cel=cel.unless(
+                path,
+                f"self.{path}.all(entry, has(entry.operator) && entry.operator == 'Exists' "
+                "? !has(entry.value) : has(entry.key) && entry.key != '')",
+            ),
+            holds=lambda spec: all(
+                "value" not in entry if entry.get("operator") == "Exists" else bool(entry.get("key")) for entry in entries(spec)
+            ),
+        ),
+        Rule(
+            id="toleration-seconds",
+            requirement="L-02",
+            path=path,
+            message="tolerationSeconds goes with effect NoExecute only",
+            cel=cel.unless(
+                path, f"self.{path}.all(entry, !has(entry.tolerationSeconds) || has(entry.effect) && entry.effect == 'NoExecute')"
+            ),
+            holds=lambda spec: all("tolerationSeconds" not in entry or entry.get("effect") == "NoExecute" for entry in entries(spec)),
+        ),
+    )
 
 
 _ONE_PER_DEVICE = cel.any_of(f"{cel.value(_DEVICE)} == 'cpu'", f"{cel.value(_GPUS)} <= 1")
@@ -88,30 +118,15 @@ RUNNING_RULES = (
         holds=lambda spec: spec[_STRATEGY] != "fsdp" or spec["training.optimizer"] not in EIGHT_BIT,
         open=("training.optimizer",),
     ),
+    *toleration_rules(_TOLERATIONS),
     Rule(
-        id="toleration-exists",
-        requirement="L-02",
-        path=_TOLERATIONS,
-        message="an entry with operator Exists has no value; one without key has operator Exists",
-        cel=cel.unless(
-            _TOLERATIONS,
-            f"self.{_TOLERATIONS}.all(entry, has(entry.operator) && entry.operator == 'Exists' "
-            "? !has(entry.value) : has(entry.key) && entry.key != '')",
-        ),
-        holds=lambda spec: all(
-            "value" not in entry if entry.get("operator") == "Exists" else bool(entry.get("key")) for entry in _tolerations(spec)
-        ),
-    ),
-    Rule(
-        id="toleration-seconds",
-        requirement="L-02",
-        path=_TOLERATIONS,
-        message="tolerationSeconds goes with effect NoExecute only",
-        cel=cel.unless(
-            _TOLERATIONS,
-            f"self.{_TOLERATIONS}.all(entry, !has(entry.tolerationSeconds) || has(entry.effect) && entry.effect == 'NoExecute')",
-        ),
-        holds=lambda spec: all("tolerationSeconds" not in entry or entry.get("effect") == "NoExecute" for entry in _tolerations(spec)),
+        id="gpu-type-device",
+        requirement="L-01 L-02",
+        path=_GPU_TYPE,
+        message="is for GPUs: leave it out, or set resources.device to gpu",
+        cel=cel.any_of(f"!{cel.has(_GPU_TYPE)}", f"{cel.value(_DEVICE)} == 'gpu'"),
+        holds=lambda spec: not spec.has(_GPU_TYPE) or spec[_DEVICE] == "gpu",
+        open=(_DEVICE,),
     ),
     Rule(
         id="keep-last-remote",

@@ -7,7 +7,8 @@
 {{- define "finetune-operator.awaitsKinds" -}}
 {{- $presets := and .Values.presets.install (ne (include "finetune-operator.served" (dict "root" . "kind" "ClusterFineTunePreset")) "true") -}}
 {{- $models := and .Values.baseModels.install (ne (include "finetune-operator.served" (dict "root" . "kind" "BaseModel")) "true") -}}
-{{- or $presets $models -}}
+{{- $gpus := and .Values.gpuTypes.install (ne (include "finetune-operator.served" (dict "root" . "kind" "GpuType")) "true") -}}
+{{- or $presets $models $gpus -}}
 {{- end -}}
 
 {{/* An object made by a hook belongs to the release as any other: the next upgrade changes it in place. */}}
