@@ -32,6 +32,7 @@ EXEMPT: Final = {
     "fleet/Productive/A": GPU_TIME,
     "fleet/Cost of lost work/A": GPU_TIME,
     "fleet/GPU time by use/A": GPU_TIME,
+    "fleet/All jobs/I": GPU_TIME,
 }
 """Queries that have no answer here, and why."""
 OF_A_METHOD: Final = {"Reward": "short-names", "Distance to the reference": "short-names", "Accuracy of preferences": "preferences"}

@@ -62,6 +62,8 @@ def test_every_request_is_allowed_and_every_right_is_used(platform: Platform, na
     eventually(lambda: missing.status.get("reason") == "MethodUnavailable", within=60, what="a job whose method is looked for")
     unknown = run_job("of-model", {"model": {"uri": "ref:nobody-made-it"}})
     eventually(lambda: unknown.status.get("reason") == "BaseModelNotFound", within=60, what="a job whose model is looked for")
+    elsewhere = run_job("of-gpus", {"resources": {"device": "gpu", "gpuType": "nobody-made-it"}})
+    eventually(lambda: elsewhere.status.get("reason") == "GpuTypeNotFound", within=60, what="a job whose GPUs are looked for")
     rows = {"apiVersion": API_VERSION, "kind": DATASET_KIND, "metadata": {"name": "rows"}, "spec": {"uri": "configmap://sft/train.jsonl"}}
     namespace.apply(rows)
     namespace("wait", "--for=condition=Ready", "dataset.finetune.dev/rows", "--timeout=180s")

@@ -114,6 +114,8 @@ class Actor:
     pods: int = 1
     gpus: int = 0
     """Per pod."""
+    rate: float | None = None
+    """Price of a GPU for an hour, where its GpuType has one."""
 
     @property
     def devices(self) -> int:
@@ -306,7 +308,8 @@ class Scene:
             "replicas": actor.pods if has_pods else 0,
             "resolved": RESOLVED,
             "usage": {f"{use}Seconds": seconds * actor.devices for use, seconds in moment.usage.model_dump().items()}
-            | {"lostSteps": moment.lost_steps},
+            | {"lostSteps": moment.lost_steps}
+            | cost(actor, moment),
             "conditions": [{"type": kind, "status": "True"} for since, kind in actor.warnings if self.t >= since],
             "attempts": [],
         }
@@ -333,6 +336,14 @@ class Scene:
             latest = saved | {"createdAt": moment_text(self.epoch, (self.t if has_pods else part.start) // 300 * 300)}
             status["checkpoints"] = {"latest": latest, "recent": []}
         return status
+
+
+def cost(actor: Actor, moment: Moment) -> dict[str, Any]:
+    """What the job's GPUs have cost, as its status says."""
+    if actor.rate is None:
+        return {}
+    seconds = sum(moment.usage.model_dump().values()) * actor.devices
+    return {"cost": f"{seconds * actor.rate / 3600:.4f}", "currency": "USD", "hourlyRate": f"{actor.rate:g}"}
 
 
 RESOLVED = {
@@ -375,7 +386,7 @@ def cast() -> tuple[Actor, ...]:
             Part(1000, "Training", "Training", 1, 0, 45),
             Part(1.4 * HOUR, "Starting", "BackOff", 1, outcome="NodeLost"), Part(1.41 * HOUR, "Starting", "AwaitingPods", 2),
             Part(1.43 * HOUR, "Training", "Training", 2, 30, ALL_ROWS),
-        ), spec(5e-5, **gpu), pods=2, gpus=2),
+        ), spec(5e-5, **gpu), pods=2, gpus=2, rate=3.0),
         Actor("team-b", "capped", "steady", (
             Part(600, "Starting", "AwaitingPods", 1), Part(640, "Training", "Training", 1, 0, 30),
             Part(1.0 * HOUR, "Pausing", "AwaitingCheckpoint", 1), Part(1.0 * HOUR + 45, "Paused", "LimitReached", 1, outcome="Paused"),

@@ -47,6 +47,7 @@ class JobCollector(Collector):
         )
         usage = CounterMetricFamily(names.JOB_USAGE, names.JOB_USAGE.help, labels=names.JOB_USAGE.labels)
         lost = CounterMetricFamily(names.JOB_LOST_STEPS, names.JOB_LOST_STEPS.help, labels=names.JOB_LOST_STEPS.labels)
+        cost = CounterMetricFamily(names.JOB_COST, names.JOB_COST.help, labels=names.JOB_COST.labels)
         for key, known in jobs:
             job = (key.namespace, key.name)
             info.add_metric((*job, *known.shown.config), 1)
@@ -56,7 +57,9 @@ class JobCollector(Collector):
             lost.add_metric(job, known.shown.usage.lost_steps)
             for use, seconds in _by_use(known.shown.usage):
                 usage.add_metric((*job, known.shown.device, use), seconds)
-        yield from (info, phase, warning, lost, usage)
+            if known.shown.usage.cost is not None:
+                cost.add_metric((*job, known.shown.usage.currency or ""), float(known.shown.usage.cost))
+        yield from (info, phase, warning, lost, usage, cost)
         yield from (_family(jobs, name, read) for name, read in GAUGES.items())
 
 

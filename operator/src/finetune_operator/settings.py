@@ -56,7 +56,7 @@ class PlanSettings(BaseModel):
     grafana_url: str | None = None
     """Base URL of Grafana; status.dashboardURL is made from it. None: no dashboard is shown."""
     cluster_reads: bool = True
-    """False: this installation may not read ClusterFineTunePresets, TrainingMethods and BaseModels (namespaced mode without the
+    """False: this installation may not read ClusterFineTunePresets, TrainingMethods, BaseModels and GpuTypes (namespaced mode without the
     read-only ClusterRole)."""
 
 
@@ -70,8 +70,8 @@ class Settings(BaseSettings):
     watch_namespaces: Annotated[tuple[str, ...], NoDecode] = ()
     """Comma-separated. Empty: all namespaces; else only these are listed and watched (Roles suffice)."""
     cluster_reads: bool = True
-    """Whether the read-only ClusterRole exists (ClusterFineTunePresets, TrainingMethods, BaseModels, TokenReviews). Without it tokens are
-    verified offline by JWKS."""
+    """Whether the read-only ClusterRole exists (ClusterFineTunePresets, TrainingMethods, BaseModels, GpuTypes, TokenReviews). Without it
+    tokens are verified offline by JWKS."""
     identity: str = Field(default_factory=socket.gethostname, min_length=1, max_length=128)
     """Holder name in the Lease: the pod's name."""
 

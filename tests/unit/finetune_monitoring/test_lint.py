@@ -20,7 +20,10 @@ WITHOUT_TARGET_LABELS = {
     "fleet": "about all jobs, whichever replica of the operator tells of them",
 }
 """Dashboards for which the rules about the labels job and instance make no sense, with the reason."""
-TOTALS = {str(metrics.JOB_USAGE), str(metrics.JOB_LOST_STEPS), str(metrics.UPLOAD_ERRORS), str(metrics.CHECKPOINTS_SKIPPED)}
+TOTALS = {
+    str(metric)
+    for metric in (metrics.JOB_USAGE, metrics.JOB_LOST_STEPS, metrics.JOB_COST, metrics.UPLOAD_ERRORS, metrics.CHECKPOINTS_SKIPPED)
+}
 """Counters whose value itself is meant: those of a job's status never begin anew; those of a pod are said to be of this attempt."""
 UNITS = {"none", "short", "percentunit", "bytes", "s", "sci", "ops", "reqps", "dtdurations"}
 BUILT_IN = {"__rate_interval": "5m", "__range": "1h", "__interval": "1m"}

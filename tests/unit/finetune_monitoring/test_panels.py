@@ -182,9 +182,20 @@ def test_gpu_hours_and_costs_leave_out_jobs_on_cpu(past: View) -> None:
         )
     }
     assert hours["chat-lora"] > 0
-    for title, price in (("GPU hours", 1), ("Cost", 2)):
+    for title, price in (("GPU hours", 1), ("Cost", 3)):
         (answer,) = past.answers(by_title[title], variables)
-        assert answer.series[0].last == pytest.approx(hours["big-sft"] * price)
+        assert answer.series[0].last == pytest.approx(hours["big-sft"] * price, rel=1e-4)
+
+
+def test_costs_are_at_the_price_of_the_gpu_type_else_at_the_one_above(past: View) -> None:
+    """L-02: in all dashboards; the job on GPUs has a price of 3."""
+    for title, dashboard, chosen in (("Cost", "job", CHOSEN), ("Cost", "fleet", {}), ("Outcome", "compare", CHOSEN)):
+        panel = next(panel for panel in panels(DASHBOARDS[dashboard]) if panel["title"] == title)
+        query = next(target["expr"] for target in panel["targets"] if "finetune_job_cost_total" in target["expr"])
+        variables = past.variables(DASHBOARDS[dashboard], {**chosen, "gpu_price": "2"})
+        (priced,) = past.ask(query, variables, instant=True)[:1]
+        (unpriced,) = past.ask(query.replace("finetune_job_cost_total", "of_no_job_total"), variables, instant=True)[:1]
+        assert priced.last == pytest.approx(unpriced.last * 3 / 2, rel=1e-4)
 
 
 def test_curves_over_steps_hold_what_was_trained_again(past: View) -> None:

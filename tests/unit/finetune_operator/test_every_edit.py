@@ -84,6 +84,7 @@ REFUSED_BY_A_RULE = {
     "dataset.outputColumn": "dataset.outputColumn",
     "presetRef.name": "presetRef.name",
     "output.push.enabled": "output.push.repoId",
+    "resources.gpuType": "resources.gpuType",
 }
 """Edits that contradict the rest of this job: the rule's message names the field, too."""
 

@@ -117,6 +117,17 @@ def test_time_of_gpus_and_time_of_ranks_on_cpu_are_told_apart() -> None:
     assert 'device="cpu"' not in page.text()
 
 
+def test_the_cost_is_that_of_the_status() -> None:
+    """A-09, L-02: in its currency; a job without a price has none, and one that is gone neither."""
+    page = Page()
+    page.see(training())
+    assert "finetune_job_cost_total{" not in page.text()
+    page.see(training(usage={"cost": "12.3400", "currency": "EUR", "hourlyRate": "2.5"}), spec={"resources": {"device": "gpu"}})
+    assert page.value(f'finetune_job_cost_total{{currency="EUR",{JOB}}}') == 12.34
+    page.feed.job_event("DELETED", job("demo"))
+    assert "finetune_job_cost_total{" not in page.text()
+
+
 def test_a_job_that_is_gone_leaves_no_series() -> None:
     page = Page()
     page.see(training())

@@ -307,7 +307,7 @@ class JobLife(RuleBasedStateMachine):
         if manifest is None:
             return
         status = self.cluster.status
-        numbers = status.usage.model_dump(exclude={"clocks", "lost_steps"})
+        numbers = {name: value for name, value in status.usage.model_dump(exclude={"lost_steps"}).items() if isinstance(value, float)}
         now = {**numbers, "run": status.run, "attempts": status.attempt_count, "generation": status.observed_generation}
         assert all(now[name] >= before for name, before in self.grown.items()), (self.grown, now)
         self.grown = now

@@ -42,7 +42,7 @@ def tables(dashboard: Dashboard) -> Dashboard:
         "Attempts": Query(by_job(m.JOB_ATTEMPTS, ONE_JOB)),
         "Steps lost": Query(total(m.JOB_LOST_STEPS, ONE_JOB)),
         "GPU time": Query(GPU_SECONDS),
-        "Cost": Query(f"{GPU_SECONDS} / 3600 * {PRICE}"),
+        "Cost": Query(f"{total(m.JOB_COST, ONE_JOB)} or {GPU_SECONDS} / 3600 * {PRICE}"),
     }
     headings = JOB_NAMES | {label: label.replace("_", " ").capitalize() for label in m.CONFIG_LABELS}
     config = f"max by ({', '.join((*JOB_NAMES, *m.CONFIG_LABELS))}) ({m.JOB_INFO}{{{ONE_JOB}}})"

@@ -12,7 +12,7 @@ from finetune_api.models.status import Phase
 from finetune_monitoring import panels as p
 from finetune_monitoring.dashboards.frame import PRICE, frame, namespace, price, row
 from finetune_monitoring.panels import Box, Query, Text
-from finetune_monitoring.queries import IN_NAMESPACES, age, by_job, increase, phase_code, quantile, select
+from finetune_monitoring.queries import IN_NAMESPACES, age, by_job, increase, phase_code, quantile, select, total
 from finetune_monitoring.variables import datasource
 
 SMALL: Final = Box(4, 4)
@@ -23,6 +23,9 @@ WAITING: Final = f"{Phase.PENDING}|{Phase.VALIDATING}|{Phase.QUEUED}|{Phase.STAR
 RUNNING: Final = f"{Phase.TRAINING}|{Phase.EVALUATING}|{Phase.EXPORTING}"
 USED: Final = increase(m.JOB_USAGE, IN_NAMESPACES, device="gpu")
 """GPU seconds; the time of jobs on CPU is not among them."""
+
+USED_BY_JOB: Final = increase(m.JOB_USAGE, IN_NAMESPACES, by=m.LABELS, device="gpu")
+COST: Final = increase(m.JOB_COST, IN_NAMESPACES, by=m.LABELS)
 
 
 def build() -> Dashboard:
@@ -101,10 +104,10 @@ def gpus(dashboard: Dashboard) -> Dashboard:
         "GPU time",
         p.number(Text("GPU hours", "Used within the time shown"), SMALL, "none", Query(f"({USED} or vector(0)) / 3600"), decimals=1),
         p.number(
-            Text("Cost", "GPU hours within the time shown times the price above"),
+            Text("Cost", "Of the GPU time within the time shown, at the prices of GpuTypes, else at the price above; all in one currency"),
             SMALL,
             "short",
-            Query(f"({USED} or vector(0)) / 3600 * {PRICE}"),
+            Query(f"sum({COST} or {USED_BY_JOB} / 3600 * {PRICE}) or vector(0)"),
             decimals=2,
         ),
         p.number(
@@ -155,7 +158,8 @@ def jobs(dashboard: Dashboard) -> Dashboard:
         "GPUs": Query(by_job(m.JOB_GPUS, IN_NAMESPACES)),
         "Last sign of life": Query(age(m.JOB_LAST_PROGRESS, IN_NAMESPACES)),
         "Checkpoint age": Query(age(m.JOB_CHECKPOINT_TIME, IN_NAMESPACES)),
+        "Cost": Query(total(m.JOB_COST, IN_NAMESPACES, "currency")),
     }
     units = {"Done": "percentunit", "Time left": "s", "Last sign of life": "s", "Checkpoint age": "s"}
-    names = {"finetune_namespace": "Namespace", "finetune_job": "Job", "reason": "Reason"}
+    names = {"finetune_namespace": "Namespace", "finetune_job": "Job", "reason": "Reason", "currency": "Currency"}
     return row(dashboard, "List", p.rows(Text("All jobs", "From the status of each job"), Box(24, 10), columns, names=names, units=units))

@@ -52,5 +52,5 @@ def name(label: str, *, many: bool = False) -> Builder[VariableModel]:
 
 
 def price() -> Builder[VariableModel]:
-    """What an hour of a GPU costs, since the metrics do not know it."""
-    return number("gpu_price", "Price of a GPU hour", "2.50", "In your currency; costs are GPU hours times this")
+    """What an hour of a GPU costs, for jobs without a price of a GpuType."""
+    return number("gpu_price", "Price of a GPU hour", "2.50", "For jobs whose GPUs have no price in a GpuType; in the same currency")

@@ -65,10 +65,10 @@ def overview(dashboard: Dashboard) -> Dashboard:
         now("Time left", "Estimate from the last steps; none at rest", "s", m.JOB_ETA),
         now("Attempts", "Starts of the job's pods, first one included", "none", m.JOB_ATTEMPTS),
         p.number(
-            Text("Cost", "GPU hours used so far times the price above; 0 on CPU"),
+            Text("Cost", "Of the GPU time used so far, at the price of the GpuType, else at the price above; 0 on CPU"),
             SMALL,
             "short",
-            Query(f"{GPU_SECONDS} / 3600 * {PRICE}"),
+            Query(f"sum({total(m.JOB_COST, ONE_JOB)}) or {GPU_SECONDS} / 3600 * {PRICE}"),
             decimals=2,
         ),
         p.phase_timeline(Text("Phases", "What the job did when"), Box(16, 5), Query(phase_code(ONE_JOB), p.JOB_LEGEND)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from finetune_api.constants import (
@@ -15,7 +15,7 @@ from finetune_api.constants import (
     verb_name,
 )
 from finetune_api.models.status import FINAL_PHASES
-from finetune_api.resolve import chosen_dataset, chosen_method, chosen_model
+from finetune_api.resolve import chosen_dataset, chosen_gpu_type, chosen_method, chosen_model
 from finetune_operator.cluster.client import Client
 from finetune_operator.cluster.errors import NotFoundError
 from finetune_operator.cluster.resources import (
@@ -24,6 +24,7 @@ from finetune_operator.cluster.resources import (
     CONFIG_MAPS,
     DATASETS,
     FINETUNE_JOBS,
+    GPU_TYPES,
     JOBS,
     KUEUE_WORKLOADS,
     METHODS,
@@ -75,7 +76,7 @@ class Circumstances:
     """What a look at a job knows beforehand."""
 
     cluster_reads: bool = True
-    """Presets of the cluster, TrainingMethods and BaseModels may be read."""
+    """Presets of the cluster, TrainingMethods, BaseModels and GpuTypes may be read."""
     namespace_terminating: bool = False
     """Creating something was refused for this reason."""
     thorough: bool = False
@@ -110,6 +111,7 @@ async def observe(client: Client, job: JobObject, known: Circumstances) -> Obser
         method=await _find(client, METHODS, None, chosen_method(job.spec, of_preset), may_read=reads) if wants_spec else None,
         base_model=await _find(client, BASE_MODELS, None, chosen_model(job.spec, of_preset), may_read=reads) if wants_spec else None,
         dataset=await _find(client, DATASETS, job.namespace, chosen_dataset(job.spec, of_preset)) if wants_spec else None,
+        gpu_type=await _find_gpu_type(client, chosen_gpu_type(job.spec, of_preset), may_read=reads) if wants_spec else None,
         last_run=await _run_made_from(client, job, job.status.run) if wants_last_run else None,
         queue_entry=await _queue_entry(client, workload, job.namespace) if workload is not None and workload.suspended else None,
         namespace_terminating=known.namespace_terminating,
@@ -235,3 +237,11 @@ async def _find(client: Client, resource: Resource, namespace: str | None, name:
     if name is None:
         return None
     return Found(name=name, manifest=await client.get(resource, namespace, name) if may_read else None, may_read=may_read)
+
+
+async def _find_gpu_type(client: Client, name: str | None, *, may_read: bool) -> Found | None:
+    """Likewise; where there is none of the name, the names there are."""
+    found = await _find(client, GPU_TYPES, None, name, may_read=may_read)
+    if found is None or found.manifest is not None or not may_read:
+        return found
+    return replace(found, others=tuple(each["metadata"]["name"] for each in await client.list(GPU_TYPES, None, "")))

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from finetune_api.constants import BASE_MODEL_PLURAL, CLUSTER_PRESET_PLURAL, DATASET_PLURAL, GROUP, METHOD_PLURAL, PLURAL, PRESET_PLURAL
+from finetune_api.constants import (
+    BASE_MODEL_PLURAL,
+    CLUSTER_PRESET_PLURAL,
+    DATASET_PLURAL,
+    GPU_TYPE_PLURAL,
+    GROUP,
+    METHOD_PLURAL,
+    PLURAL,
+    PRESET_PLURAL,
+)
 
 
 class Right(NamedTuple):
@@ -43,10 +52,11 @@ CLUSTER: tuple[Right, ...] = (
     Right(GROUP, CLUSTER_PRESET_PLURAL, ("get",), "resolve spec.presetRef"),
     Right(GROUP, METHOD_PLURAL, ("get",), "resolve spec.methodRef"),
     Right(GROUP, BASE_MODEL_PLURAL, ("get",), "resolve spec.model.uri: ref:name"),
+    Right(GROUP, GPU_TYPE_PLURAL, ("get", "list"), "resolve spec.resources.gpuType; list: the nearest names where there is none"),
     Right("authentication.k8s.io", "tokenreviews", ("create",), "check the tokens of progress posts"),
 )
-"""Always a ClusterRole. Left out with FINETUNE_OPERATOR_CLUSTER_READS=false: no presets of the cluster, no TrainingMethods, no BaseModels,
-tokens verified offline by JWKS."""
+"""Always a ClusterRole. Left out with FINETUNE_OPERATOR_CLUSTER_READS=false: no presets of the cluster, no TrainingMethods, BaseModels
+and GpuTypes, tokens verified offline by JWKS."""
 
 OWN_NAMESPACE: tuple[Right, ...] = (
     Right("coordination.k8s.io", "leases", ("create",), "leader election"),

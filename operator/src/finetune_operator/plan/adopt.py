@@ -10,6 +10,7 @@ from finetune_operator.plan.conditions import format_time
 from finetune_operator.plan.desire import Desire, desire_of
 from finetune_operator.plan.names import ANNOTATION_START_REASON
 from finetune_operator.plan.observed import JobObject, LastRun, Workload
+from finetune_operator.plan.usage import at_rate_of
 
 
 def may_have_unnoted_run(job: JobObject) -> bool:
@@ -41,5 +42,6 @@ def adopt_run(job: JobObject, workload: Workload, made_from: LastRun | None) -> 
     }
     if made_from is not None:
         changes["output_uri"] = made_from.config.store.uri
+        changes["usage"] = at_rate_of(status.usage, made_from.config)
         changes["identity_digest"] = status.identity_digest or identity_digest(made_from.config.spec)
     return replace(job, status=status.model_copy(update=changes))

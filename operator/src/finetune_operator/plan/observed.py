@@ -255,12 +255,14 @@ class PresetFound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What was found under the name of a TrainingMethod, BaseModel or Dataset that a job, or its preset, says."""
+    """What was found under the name of a TrainingMethod, BaseModel, Dataset or GpuType that a job, or its preset, says."""
 
     name: str
     manifest: Manifest | None = None
     """None: there is none, or it may not be read."""
     may_read: bool = True
+    others: tuple[str, ...] = ()
+    """Names there are in place of a GpuType that is not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,6 +292,7 @@ class Observed:
     method: Found | None = None
     base_model: Found | None = None
     dataset: Found | None = None
+    gpu_type: Found | None = None
     last_run: LastRun | None = None
     queue_entry: QueueEntry | None = None
     """Kueue's Workload of the run, looked for while the run's Job is suspended."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from finetune_api.constants import LABEL_COMPONENT, LABEL_JOB, LABEL_RUN
+from finetune_api.constants import LABEL_COMPONENT, LABEL_JOB, LABEL_REGION, LABEL_RUN
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.models.base import ApiModel
-from finetune_api.models.scheduling import RankTopology
+from finetune_api.models.gpu_type import GpuTypeSpec
+from finetune_api.models.scheduling import RankTopology, Toleration
 from finetune_api.models.spec import Resources
 from finetune_operator.plan.observed import COMPONENT_TRAINER, Manifest
 
@@ -30,10 +31,14 @@ def build_placement(config: RunConfig) -> Manifest:
         affinity, spread = _arrange(resources.topology, ranks, affinity)
         if spread:
             spec["topologySpreadConstraints"] = spread
+    gpu_type = gpu_type_of(config)
+    if gpu_type is not None and gpu_type.regions:
+        affinity = _within(affinity, gpu_type.regions)
     if affinity:
         spec["affinity"] = affinity
-    if resources.node_selector:
-        spec["nodeSelector"] = dict(resources.node_selector)
+    selector = {**(resources.node_selector or {}), **((gpu_type.node_selector or {}) if gpu_type is not None else {})}
+    if selector:
+        spec["nodeSelector"] = selector
     if resources.runtime_class_name:
         spec["runtimeClassName"] = resources.runtime_class_name
     if resources.resource_claims:
@@ -41,6 +46,18 @@ def build_placement(config: RunConfig) -> Manifest:
     if resources.pod_template is not None and resources.pod_template.scheduler_name:
         spec["schedulerName"] = resources.pod_template.scheduler_name
     return spec
+
+
+def gpu_type_of(config: RunConfig) -> GpuTypeSpec | None:
+    """The GpuType a run is made from."""
+    return config.gpu_type.spec if config.gpu_type is not None else None
+
+
+def tolerations_of_ranks(config: RunConfig) -> list[Toleration]:
+    """What the pods that train tolerate: as the job says, and the taints of its GpuType."""
+    own = list(config.spec.resources.tolerations or ())
+    gpu_type = gpu_type_of(config)
+    return own + [each for each in (gpu_type.tolerations or () if gpu_type is not None else ()) if each not in own]
 
 
 def claims_of_container(resources: Resources) -> list[Manifest]:
@@ -75,6 +92,15 @@ def _arrange(topology: RankTopology, ranks: Mapping[str, str], affinity: Manifes
         case "RequireApart" | "PreferApart":
             unsatisfiable = "DoNotSchedule" if topology.ranks == "RequireApart" else "ScheduleAnyway"
             return affinity, [{"maxSkew": 1, "topologyKey": topology.key, "whenUnsatisfiable": unsatisfiable, **selector}]
+
+
+def _within(affinity: Manifest, regions: Sequence[str]) -> Manifest:
+    """The affinity with all of its nodes in some regions. Of node selector terms one must hold, so each gets the requirement."""
+    requirement = {"key": LABEL_REGION, "operator": "In", "values": list(regions)}
+    nodes = affinity.get("nodeAffinity") or {}
+    terms = (nodes.get(_REQUIRED) or {}).get("nodeSelectorTerms") or [{}]
+    inside = [{**term, "matchExpressions": [*term.get("matchExpressions", ()), requirement]} for term in terms]
+    return {**affinity, "nodeAffinity": {**nodes, _REQUIRED: {"nodeSelectorTerms": inside}}}
 
 
 def _with_pod_affinity(affinity: Manifest, mode: str, term: Manifest) -> Manifest:

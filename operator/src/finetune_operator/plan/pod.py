@@ -13,11 +13,19 @@ from finetune_api.quantities import number_of
 from finetune_operator.plan.custom_pod import custom_environment, custom_program
 from finetune_operator.plan.observed import Manifest
 from finetune_operator.plan.outside import build_outside_environment
-from finetune_operator.plan.placement import as_manifest, build_placement, claims_of_container, gpus_are_claimed
+from finetune_operator.plan.placement import (
+    as_manifest,
+    build_placement,
+    claims_of_container,
+    gpu_type_of,
+    gpus_are_claimed,
+    tolerations_of_ranks,
+)
 from finetune_operator.plan.volumes import Mounted, build_volumes
 from finetune_operator.settings import PlanSettings
 
 GPU_RESOURCE = "nvidia.com/gpu"
+"""What pods ask for without a GpuType."""
 _NODE_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 
@@ -25,7 +33,8 @@ def build_pod_spec(config: RunConfig, config_map: str, verb: str, settings: Plan
     """Pod spec of ``finetune-trainer <verb>``. Verbs other than train are short and need neither GPU nor the node the training wants."""
     resources, custom = config.spec.resources, _own_program(config, verb)
     mounted = build_volumes(config, config_map, verb, settings)
-    spec = pod_around(_container(config, verb, settings), mounted, settings, resources.tolerations or ())
+    tolerations = tolerations_of_ranks(config) if verb == "train" else resources.tolerations or ()
+    spec = pod_around(_container(config, verb, settings), mounted, settings, tolerations)
     if resources.priority_class_name:
         spec["priorityClassName"] = resources.priority_class_name
     if verb != "train":
@@ -126,7 +135,8 @@ def _resources(config: RunConfig) -> Manifest:
     if resources.memory:
         requests["memory"] = limits["memory"] = resources.memory
     if resources.device == "gpu" and not gpus_are_claimed(resources):
-        limits[GPU_RESOURCE] = str(resources.gpus_per_replica)
+        gpu_type = gpu_type_of(config)
+        limits[gpu_type.resource_name if gpu_type is not None else GPU_RESOURCE] = str(resources.gpus_per_replica)
     claims = claims_of_container(resources)
     return {"requests": requests, "limits": limits, **({"claims": claims} if claims else {})}
 

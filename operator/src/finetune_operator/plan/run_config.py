@@ -6,7 +6,16 @@ from typing import NamedTuple
 
 from finetune_api.contract import CONTRACT_VERSION
 from finetune_api.contract.progress import progress_path
-from finetune_api.contract.run_config import ChosenDataset, ChosenModel, CustomMethod, JobIdentity, ProgressConfig, RunConfig, StoreConfig
+from finetune_api.contract.run_config import (
+    ChosenDataset,
+    ChosenGpuType,
+    ChosenModel,
+    CustomMethod,
+    JobIdentity,
+    ProgressConfig,
+    RunConfig,
+    StoreConfig,
+)
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.resolve import digest
 from finetune_operator.plan.observed import JobObject
@@ -34,6 +43,8 @@ class Chosen(NamedTuple):
     """The BaseModel it starts from."""
     dataset: ChosenDataset | None = None
     """The Dataset it trains on."""
+    gpu_type: ChosenGpuType | None = None
+    """The GpuType it trains on."""
 
 
 NOTHING = Chosen()
@@ -55,6 +66,7 @@ def build_run_config(job: JobObject, spec: FineTuneJobSpec, run: int, settings: 
         custom=chosen.custom,
         base_model=chosen.base_model,
         dataset=chosen.dataset,
+        gpu_type=chosen.gpu_type,
     )
 
 

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple, TypeVar, get_args
 from pydantic import ValidationError
 
 from finetune_api.advice import WITHOUT_EFFECT, warnings_for
+from finetune_api.catalogue import gpu_type_problems
 from finetune_api.constants import METHOD_KIND
 from finetune_api.contract.custom import method_problems
-from finetune_api.contract.run_config import ChosenDataset, ChosenModel, CustomMethod
+from finetune_api.contract.run_config import ChosenDataset, ChosenGpuType, ChosenModel, CustomMethod
 from finetune_api.defaults import SCHEMA
 from finetune_api.models.partial import validate_job, validate_method, validate_preset
 from finetune_api.models.spec import FineTuneJobSpec
@@ -25,6 +26,7 @@ from finetune_api.resolve import (
     Resolution,
     Source,
     chosen_dataset,
+    chosen_gpu_type,
     chosen_method,
     chosen_model,
     flatten,
@@ -37,6 +39,7 @@ from finetune_api.rules import check_resolved
 from finetune_operator.plan.base_models import trusted_now, usable_base_model
 from finetune_operator.plan.chosen_datasets import usable_dataset
 from finetune_operator.plan.custom import resume_warning
+from finetune_operator.plan.gpu_types import currency_refusal, usable_gpu_type
 from finetune_operator.plan.model_code import code_refusal
 from finetune_operator.plan.observed import JobObject, LastRun, Observed
 from finetune_operator.plan.run_config import NOTHING, Chosen
@@ -44,7 +47,7 @@ from finetune_operator.plan.topology import GRAD_ACCUM, fit_global_batch
 from finetune_operator.plan.unavailable import UnavailableError, manifest_of, valid_spec
 from finetune_operator.settings import PlanSettings
 
-Named = TypeVar("Named", CustomMethod, ChosenModel, ChosenDataset)
+Named = TypeVar("Named", CustomMethod, ChosenModel, ChosenDataset, ChosenGpuType)
 MAX_RESOLVED = 96
 MAX_VALUE = 256
 
@@ -87,7 +90,8 @@ def judge_spec(observed: Observed, settings: PlanSettings) -> Accepted | Refused
         entry = usable_base_model(observed.base_model, name) if name is not None else None
         wanted = chosen_dataset(base.job, base.preset)
         source = usable_dataset(observed.dataset, wanted) if wanted is not None else None
-        resolution = _resolve(base, custom, entry, source)
+        gpu_type = _usable_gpu_type(observed, chosen_gpu_type(base.job, base.preset))
+        resolution = _resolve(base, custom, entry, source, gpu_type)
     except UnavailableError as error:
         return Refused(error.reason, str(error))
     except SpecError as error:
@@ -95,7 +99,8 @@ def judge_spec(observed: Observed, settings: PlanSettings) -> Accepted | Refused
     except ValidationError as error:
         return Refused("Invalid", "; ".join(f"spec.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)))
     of_method = method_problems(custom, resolution.spec) if custom is not None else []
-    if problems := [*check_resolved(resolution), *of_method]:
+    of_gpus = gpu_type_problems(gpu_type.name, gpu_type.spec, resolution.spec) if gpu_type is not None else []
+    if problems := [*check_resolved(resolution), *of_method, *of_gpus]:
         return Refused("Invalid", "; ".join(map(str, problems)))
     chosen, dataset = base.model, base.dataset
     if name is not None and entry is not None:
@@ -104,7 +109,9 @@ def judge_spec(observed: Observed, settings: PlanSettings) -> Accepted | Refused
         dataset = ChosenDataset(name=wanted, sets=resolution.set_by("dataset"))
     if refusal := code_refusal(resolution.spec, settings.trusted_model_code, trusted_now(chosen, observed)):
         return Refused("RemoteCodeNotAllowed", refusal)
-    return _against_last_run(resolution, last, Chosen(custom, chosen, dataset))
+    if refusal := currency_refusal(gpu_type, job.status.usage):
+        return Refused("EditRefused", refusal)
+    return _against_last_run(resolution, last, Chosen(custom, chosen, dataset, gpu_type))
 
 
 def _is_bound(job: JobObject, last: LastRun | None) -> bool:
@@ -153,6 +160,14 @@ def _usable_method(observed: Observed, name: str | None) -> CustomMethod | None:
     return CustomMethod(name=name, spec=TrainingMethodSpec.model_validate({k: v for k, v in spec.items() if v is not None}))
 
 
+def _usable_gpu_type(observed: Observed, name: str | None) -> ChosenGpuType | None:
+    """The GpuType of a name: as the job's last run had it, else as it is now. Raises :class:`SpecError` when it is not valid."""
+    if name is None:
+        return None
+    last = observed.last_run
+    return (_kept(last.config.gpu_type, name) if last is not None else None) or usable_gpu_type(observed.gpu_type, name)
+
+
 def _against_last_run(resolution: Resolution, last: LastRun | None, chosen: Chosen) -> Accepted | Refused:
     """Refuse what would make it another training; keep the global batch."""
     spec = resolution.spec
@@ -161,7 +176,7 @@ def _against_last_run(resolution: Resolution, last: LastRun | None, chosen: Chos
     fit = fit_global_batch(spec, last) if spec.replicas > 0 else None
     if fit is not None and fit.problem:
         return Refused("EditRefused", f"{fit.problem}, or create a new job")
-    resolved = resolved_values(resolution, chosen.base_model, chosen.dataset)
+    resolved = resolved_values(resolution, chosen)
     asked = None
     if fit is not None and fit.grad_accum_steps != spec.training.grad_accum_steps:
         asked = spec.training.grad_accum_steps
@@ -187,6 +202,10 @@ def _refusal(changed: Mapping[str, tuple[Any, Any]], last: LastRun) -> str:
     )
 
 
+_BY_NAME = frozenset({"model", "dataset", "gpuType"})
+"""Sources that the last run config knows by their names."""
+
+
 class _Base(NamedTuple):
     """What a job's spec is completed from."""
 
@@ -206,9 +225,7 @@ def _frozen(job: JobObject, preset: Mapping[str, Any], last: LastRun | None) -> 
     if last is None:
         return _Base(job.spec, preset, {})
     before = {**flatten(last.config.spec.model_dump(by_alias=True, mode="json", exclude_none=True)), **last.asked}
-    sources = {
-        path: entry.source for path, entry in job.status.resolved.items() if path in before and entry.source not in ("model", "dataset")
-    }
+    sources = {path: entry.source for path, entry in job.status.resolved.items() if path in before and entry.source not in _BY_NAME}
     kept: dict[str, str] = {path: source for path, source in sources.items() if source != "preset" or _is_bound(job, last)}
     written: Mapping[str, Any] = job.spec
     if (model := _kept(last.config.base_model, chosen_model(job.spec))) is not None:
@@ -228,12 +245,17 @@ def _kept(before: Named | None, name: str | None) -> Named | None:
 
 
 def _resolve(
-    base: _Base, custom: CustomMethod | None, base_model: Mapping[str, Any] | None, dataset: Mapping[str, Any] | None
+    base: _Base,
+    custom: CustomMethod | None,
+    base_model: Mapping[str, Any] | None,
+    dataset: Mapping[str, Any] | None,
+    gpu_type: ChosenGpuType | None,
 ) -> Resolution:
     """The resolved spec."""
     defaults = custom.spec.resources if custom is not None else None
     own = {"resources": defaults.model_dump(mode="json", by_alias=True, exclude_none=True)} if defaults is not None else None
-    resolution = resolve(base.job, base.preset, own, base_model, dataset)
+    gpus = {"memory": gpu_type.spec.memory} if gpu_type is not None else None
+    resolution = resolve(base.job, base.preset, own, base_model, dataset, gpus)
     told = {path: base.kept.get(path, source) if source == "preset" else source for path, source in resolution.sources.items()}
     return Resolution(resolution.spec, {path: _plain(source) for path, source in told.items()})
 
@@ -249,16 +271,15 @@ def _preset_name(spec: Mapping[str, Any]) -> str | None:
     return str(name) if name is not None else None
 
 
-def resolved_values(
-    resolution: Resolution, base_model: ChosenModel | None = None, dataset: ChosenDataset | None = None
-) -> dict[str, Resolved]:
-    """The values the job did not write itself, with who decided; ``base_model``, ``dataset``: what it starts from and trains on.
+def resolved_values(resolution: Resolution, chosen: Chosen = NOTHING) -> dict[str, Resolved]:
+    """The values the job did not write itself, with who decided; ``chosen``: what it starts from, trains on and runs on.
 
     Left out: fields with a schema default (they are in the spec already) and defaults that have no effect beside the rest.
     """
     leaves = flatten(resolution.spec.model_dump(by_alias=True, mode="json", exclude_none=True))
     idle = {advice.path for advice in WITHOUT_EFFECT if advice.applies(leaves)}
-    names = {"model": base_model.name if base_model is not None else None, "dataset": dataset.name if dataset is not None else None}
+    named = {"model": chosen.base_model, "dataset": chosen.dataset, "gpuType": chosen.gpu_type}
+    names = {source: each.name for source, each in named.items() if each is not None}
     values = {
         path: Resolved(value=_text(leaves[path])[:MAX_VALUE], source=source, name=names.get(source))
         for path, source in resolution.sources.items()

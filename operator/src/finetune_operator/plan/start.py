@@ -21,6 +21,7 @@ from finetune_operator.plan.retry import OUTCOME_PAUSED, RetryPolicy, after_fail
 from finetune_operator.plan.run_config import build_run_config, config_digest, output_uri, preflight_digest
 from finetune_operator.plan.service import build_service
 from finetune_operator.plan.specs import Accepted, Refused
+from finetune_operator.plan.usage import at_rate_of
 from finetune_operator.plan.verbs import build_verb, delete_verb, verb_pod
 from finetune_operator.plan.workload import build_job
 
@@ -157,6 +158,7 @@ def _create(draft: Draft, verdict: Accepted, config: RunConfig) -> None:
         started_at=draft.status.started_at or draft.now_text,
         finished_at=None,
         retry=draft.status.retry.model_copy(update={"next_start_at": None}),
+        usage=at_rate_of(draft.status.usage, config),
     )
     lost = _begun_anew(draft, config)
     if lost:

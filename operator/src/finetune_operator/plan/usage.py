@@ -10,8 +10,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 from finetune_api.constants import LIMIT_REACHED
+from finetune_api.contract.run_config import RunConfig
 from finetune_api.contract.store import UsageSeconds
 from finetune_api.models.status import HoldStatus, UsageStatus
+from finetune_api.pricing import charge
 from finetune_operator.plan.custom import method_of
 from finetune_operator.plan.desire import Desire
 from finetune_operator.plan.draft import Draft, annotations_of
@@ -35,9 +37,8 @@ def count_usage(draft: Draft, reported: UsageSeconds) -> None:
     values = {
         f"{use}_seconds": round(getattr(usage, f"{use}_seconds") + seconds * devices, 1) for use, seconds in zip(_USES, added, strict=True)
     }
-    draft.change(
-        usage=UsageStatus(**values, lost_steps=usage.lost_steps, active_seconds=round(usage.active_seconds + sum(added), 1), clocks=clocks)
-    )
+    active = round(usage.active_seconds + sum(added), 1)
+    draft.change(usage=_charged(usage.model_copy(update={**values, "active_seconds": active, "clocks": clocks}), sum(added) * devices))
 
 
 def count_pods(draft: Draft) -> None:
@@ -50,9 +51,22 @@ def count_pods(draft: Draft) -> None:
     seconds = max(0.0, (ended - started) / timedelta(seconds=1))
     usage = draft.status.usage
     productive = round(usage.productive_seconds + seconds * _devices(draft), 1)
-    draft.change(
-        usage=usage.model_copy(update={"productive_seconds": productive, "active_seconds": round(usage.active_seconds + seconds, 1)})
-    )
+    counted = usage.model_copy(update={"productive_seconds": productive, "active_seconds": round(usage.active_seconds + seconds, 1)})
+    draft.change(usage=_charged(counted, seconds * _devices(draft)))
+
+
+def at_rate_of(usage: UsageStatus, config: RunConfig) -> UsageStatus:
+    """The usage from the start of a run on, at the price that its GpuType had; what was used before keeps its own."""
+    gpu_type = config.gpu_type.spec if config.gpu_type is not None else None
+    if gpu_type is None or gpu_type.hourly_rate is None:
+        return usage.model_copy(update={"hourly_rate": None})
+    priced = usage.model_copy(update={"hourly_rate": gpu_type.hourly_rate, "currency": gpu_type.currency})
+    return _charged(priced, 0.0)
+
+
+def _charged(usage: UsageStatus, seconds: float) -> UsageStatus:
+    """Add the cost of GPU seconds; nothing without a price."""
+    return usage if usage.hourly_rate is None else usage.model_copy(update=charge(usage.rate_seconds, seconds, usage.hourly_rate)._asdict())
 
 
 def gpu_seconds(usage: UsageStatus) -> float:

@@ -57,13 +57,17 @@ async def test_a_job_s_life_uses_exactly_the_rights_of_the_table() -> None:
     of_method.api.add("basemodels", {"metadata": {"name": "b"}, "spec": {"uri": "s3://models/tiny", "type": "LLM"}}, namespace="")
     of_method.api.add("trainingmethods", {"metadata": {"name": "m"}, "spec": {"image": "own"}}, namespace="")
     await of_method.until(lambda: of_method.phase == "Training")
+    of_gpus = FakeCluster()
+    of_gpus.create({"resources": {"device": "gpu", "gpuType": "nobody-made-it"}})
+    await of_gpus.settle()
     of_dataset = DatasetCluster()
     of_dataset.add_dataset()
     of_dataset.create({"dataset": {"uri": "ref:rows"}})
     await of_dataset.rest()
     await of_dataset.until(lambda: of_dataset.phase == "Training", train=5)
-    calls = {used(call) for call in (*cluster.api.calls, *of_method.api.calls, *of_dataset.api.calls)}
+    calls = {used(call) for call in (*cluster.api.calls, *of_method.api.calls, *of_gpus.api.calls, *of_dataset.api.calls)}
     cluster_wide = {("clusterfinetunepresets", "get"), ("trainingmethods", "get"), ("basemodels", "get")}
+    cluster_wide |= {("gputypes", "get"), ("gputypes", "list")}
     assert calls - cluster_wide == granted(JOB_NAMESPACES) - WATCHED - ELSEWHERE
     assert cluster_wide == granted(CLUSTER) - {("tokenreviews", "create")}
 
