@@ -26,6 +26,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         look.logs,
         look.curve,
         look.models,
+        look.gpus,
         look.datasets,
         look.doctor,
         results.artifacts,

@@ -13,10 +13,10 @@ import urllib3
 from kubernetes import client, watch
 from kubernetes.client.exceptions import ApiException
 
-from finetune_api.constants import BASE_MODEL_PLURAL, DATASET_PLURAL, GROUP, LABEL_JOB, PLURAL, VERSION
+from finetune_api.constants import BASE_MODEL_PLURAL, DATASET_PLURAL, GPU_TYPE_PLURAL, GROUP, LABEL_JOB, PLURAL, VERSION
 from finetune_cli.access import Access
 from finetune_cli.doctor import Reply
-from finetune_cli.errors import CliError, JobGoneError
+from finetune_cli.errors import CliError, JobGoneError, NotAllowedError
 from finetune_cli.job import Job, JobRef, where_it_is
 
 OUTAGE_SECONDS = 60
@@ -85,6 +85,27 @@ class Cluster:
             lambda: self._custom.list_cluster_custom_object(GROUP, VERSION, BASE_MODEL_PLURAL), "listing the BaseModels of the cluster"
         )
         return list(listed["items"])
+
+    def gpu_types(self) -> list[dict[str, Any]]:
+        """The catalogue of GPUs."""
+        listed = self.call(
+            lambda: self._custom.list_cluster_custom_object(GROUP, VERSION, GPU_TYPE_PLURAL), "listing the GpuTypes of the cluster"
+        )
+        return list(listed["items"])
+
+    def nodes_and_pods(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
+        """All nodes and pods of the cluster; None when this user may not list them."""
+        try:
+            nodes = self.call(self._core.list_node, "listing the nodes")
+            pods = self.call(self._core.list_pod_for_all_namespaces, "listing the pods of the cluster")
+        except NotAllowedError:
+            return None
+        return [self._plain(each) for each in nodes.items], [self._plain(each) for each in pods.items]
+
+    def _plain(self, found: object) -> dict[str, Any]:
+        """An object of the client as JSON has it."""
+        plain: dict[str, Any] = self.api.sanitize_for_serialization(found)
+        return plain
 
     def datasets(self, namespace: str) -> list[dict[str, Any]]:
         """The Datasets of a namespace."""
@@ -203,7 +224,9 @@ def as_sentence(error: ApiException, what: str) -> CliError:
     if error.status == 404:
         return JobGoneError(f"{what}: not found")
     if error.status == 403:
-        return CliError(f"{what}: not allowed", advice="Ask for a role that allows it; the chart ships one for users of FineTuneJobs.")
+        return NotAllowedError(
+            f"{what}: not allowed", advice="Ask for a role that allows it; the chart ships one for users of FineTuneJobs."
+        )
     return CliError(f"{what}: the API server refused with {error.status} {error.reason}: {_message_in(error.body)}")
 
 

@@ -212,7 +212,8 @@ def _render_usage(usage: UsageStatus) -> Text:
         "evaluating": usage.evaluating_seconds,
         "trained again": usage.replayed_seconds,
     }
-    return Text("Time used: " + ", ".join(f"{name} {format_duration(seconds)}" for name, seconds in parts.items()))
+    cost = f"; cost {usage.cost} {usage.currency}" if usage.cost is not None else ""
+    return Text("Time used: " + ", ".join(f"{name} {format_duration(seconds)}" for name, seconds in parts.items()) + cost)
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -12,5 +12,9 @@ class CliError(Exception):
         """What to do about it; empty when the message says it already."""
 
 
+class NotAllowedError(CliError):
+    """The API server does not let this user do it."""
+
+
 class JobGoneError(CliError):
     """The FineTuneJob does not exist, or was deleted while it was followed."""

@@ -11,20 +11,31 @@ from typing import Any
 import yaml
 
 from finetune_api.base_models import SHIPPED_BASE_MODELS
-from finetune_api.catalogue import ineligible
-from finetune_api.constants import API_VERSION, BASE_MODEL_KIND, CLUSTER_PRESET_KIND, DATASET_KIND, KIND, METHOD_KIND, PRESET_KIND
+from finetune_api.catalogue import gpu_type_problems, ineligible, unknown_gpu_type
+from finetune_api.constants import (
+    API_VERSION,
+    BASE_MODEL_KIND,
+    CLUSTER_PRESET_KIND,
+    DATASET_KIND,
+    GPU_TYPE_KIND,
+    KIND,
+    METHOD_KIND,
+    PRESET_KIND,
+)
 from finetune_api.contract.custom import method_problems
 from finetune_api.contract.run_config import CustomMethod
 from finetune_api.documents import load_documents, validate_document
+from finetune_api.gpu_types import SHIPPED_GPU_TYPES
+from finetune_api.models.gpu_type import GpuTypeSpec
 from finetune_api.models.training_method import TrainingMethodSpec
 from finetune_api.presets import SHIPPED
 from finetune_api.problems import Problem, SpecError
-from finetune_api.resolve import Resolution, chosen_dataset, chosen_method, chosen_model, resolve
+from finetune_api.resolve import Resolution, chosen_dataset, chosen_gpu_type, chosen_method, chosen_model, resolve
 from finetune_api.rules import check_resolved
 from finetune_cli.errors import CliError
 
 STANDARD_INPUT = Path("-")
-PRESET_KINDS = frozenset({PRESET_KIND, CLUSTER_PRESET_KIND, METHOD_KIND, BASE_MODEL_KIND, DATASET_KIND})
+PRESET_KINDS = frozenset({PRESET_KIND, CLUSTER_PRESET_KIND, METHOD_KIND, BASE_MODEL_KIND, DATASET_KIND, GPU_TYPE_KIND})
 """Kinds of objects that jobs name."""
 
 
@@ -57,7 +68,7 @@ class Document:
 
 
 Presets = Mapping[tuple[str, str], Mapping[str, Any]]
-"""(kind, name) -> spec of a preset, TrainingMethod, BaseModel or Dataset that jobs may name."""
+"""(kind, name) -> spec of a preset, TrainingMethod, BaseModel, Dataset or GpuType that jobs may name."""
 
 
 def read_documents(path: Path) -> list[Document]:
@@ -99,13 +110,14 @@ def the_job(documents: Iterable[Document], path: Path) -> Document:
 
 
 def read_presets(paths: Iterable[Path]) -> Presets:
-    """The shipped presets and BaseModels, and the presets, TrainingMethods, BaseModels and Datasets in files before them."""
+    """The shipped presets, BaseModels and GpuTypes, and before them those in files, and TrainingMethods and Datasets."""
     presets = {(CLUSTER_PRESET_KIND, name): preset.spec for name, preset in SHIPPED.items()}
     presets |= {(BASE_MODEL_KIND, name): spec for name, spec in SHIPPED_BASE_MODELS.items()}
+    presets |= {(GPU_TYPE_KIND, name): spec for name, spec in SHIPPED_GPU_TYPES.items()}
     for path in paths:
         found = [document for document in read_documents(path) if document.kind in PRESET_KINDS]
         if not found:
-            raise CliError(f"{path} has no preset, no {METHOD_KIND}, no {BASE_MODEL_KIND} and no {DATASET_KIND}")
+            raise CliError(f"{path} has no preset, no {METHOD_KIND}, no {BASE_MODEL_KIND}, no {DATASET_KIND} and no {GPU_TYPE_KIND}")
         for document in found:
             raise_problems(document, problems_of_document(document))
             presets[document.kind, document.name] = document.spec
@@ -170,6 +182,18 @@ def find_dataset(document: Document, presets: Presets) -> tuple[str, Mapping[str
     return _find(DATASET_KIND, name, presets, problem, advice)
 
 
+def find_gpu_type(document: Document, presets: Presets) -> tuple[str, Mapping[str, Any]] | None:
+    """Name and spec of the GpuType a job, or its preset, chooses; None when it chooses none.
+
+    Raises:
+        CliError: it chooses one that is not known here.
+    """
+    name = chosen_gpu_type(document.spec, find_preset(document, presets))
+    problem = f"{document}: {unknown_gpu_type(name or '', [known for kind, known in presets if kind == GPU_TYPE_KIND])}"
+    advice = "Name its manifest with --gpu-type-file; a cluster's own come from: kubectl get gputypes -o yaml."
+    return _find(GPU_TYPE_KIND, name, presets, problem, advice)
+
+
 def _find(kind: str, name: str | None, presets: Presets, problem: str, advice: str) -> tuple[str, Mapping[str, Any]] | None:
     """Name and spec of what is named, if anything is. Raises :class:`CliError` with ``problem`` when it is not among what is known."""
     if name is None:
@@ -203,8 +227,12 @@ def judge_document(document: Document, presets: Presets) -> tuple[Resolution, Se
     own = {"resources": method.get("resources") or {}} if method is not None else None
     chosen = find_base_model(document, presets)
     dataset = find_dataset(document, presets)
-    resolution = resolve(document.spec, preset, own, chosen[1] if chosen is not None else None, dataset[1] if dataset is not None else None)
+    gpu_type = find_gpu_type(document, presets)
+    specs = (found[1] if found is not None else None for found in (chosen, dataset, gpu_type))
+    resolution = resolve(document.spec, preset, own, *specs)
     problems = check_resolved(resolution)
+    if gpu_type is not None:
+        problems += gpu_type_problems(gpu_type[0], GpuTypeSpec.model_validate(gpu_type[1]), resolution.spec)
     if chosen is not None and (refused := ineligible(*chosen)) is not None:
         problems.append(refused)
     if method is not None:

@@ -24,7 +24,9 @@ PresetFiles = Annotated[
         "--preset-file",
         "--base-model-file",
         "--dataset-file",
-        help="Manifest with presets, TrainingMethods, BaseModels and Datasets that the job names; before the shipped ones. Repeatable.",
+        "--gpu-type-file",
+        help="Manifest with presets, TrainingMethods, BaseModels, Datasets and GpuTypes that the job names; before the shipped ones. "
+        "Repeatable.",
         metavar="FILE",
     ),
 ]

@@ -15,6 +15,7 @@ from finetune_api.models.spec import FineTuneJobSpec, Training
 from finetune_api.resolve import Resolution, Source, flatten, processes_per_replica
 from finetune_api.suggestions import batch_suggestion, unusual_for_rows
 from finetune_cli.errors import CliError
+from finetune_cli.gpus import summarise_gpu_type
 from finetune_cli.manifest import Document
 from finetune_cli.models import summarise_model
 from finetune_cli.terminal import list_table
@@ -24,6 +25,7 @@ SOURCE_STYLE: Mapping[Source, str] = {
     "preset": "cyan",
     "dataset": "green",
     "model": "green",
+    "gpuType": "green",
     "backend": "magenta",
     "adapter": "magenta",
     "method": "magenta",
@@ -36,6 +38,7 @@ class Named(NamedTuple):
 
     base_model: tuple[str, Mapping[str, Any]] | None = None
     dataset: tuple[str, Mapping[str, Any]] | None = None
+    gpu_type: tuple[str, Mapping[str, Any]] | None = None
 
 
 NOTHING = Named()
@@ -43,7 +46,7 @@ NOTHING = Named()
 
 def render_plan(document: Document, resolution: Resolution, named: Named = NOTHING, rows: int | None = None) -> RenderableType:
     """A table of all fields: value and source; below it what follows from them, and from BaseModel and number of rows where known."""
-    words = {"model": ("BaseModel", named.base_model), "dataset": ("Dataset", named.dataset)}
+    words = {"model": ("BaseModel", named.base_model), "dataset": ("Dataset", named.dataset), "gpuType": ("GpuType", named.gpu_type)}
     table = list_table()
     for column in ("field", "value", "set by"):
         table.add_column(column, overflow="fold")
@@ -53,7 +56,8 @@ def render_plan(document: Document, resolution: Resolution, named: Named = NOTHI
         word = f"{kind} {found[0]}" if found is not None else source
         table.add_row(path, Text(_shown(value)), Text(word, style=SOURCE_STYLE[source]))
     model = summarise_model(*named.base_model) if named.base_model is not None else ""
-    told = [Text(sentence) for sentence in (summarise(resolution, rows), model, batch_suggestion(resolution.spec)) if sentence]
+    gpus = summarise_gpu_type(*named.gpu_type, resolution.spec) if named.gpu_type is not None else ""
+    told = [Text(sentence) for sentence in (summarise(resolution, rows), model, gpus, batch_suggestion(resolution.spec)) if sentence]
     advice = [Text(sentence, style="yellow") for sentence in (*warnings_for(resolution).values(), _for_rows(resolution, rows)) if sentence]
     return Group(Text(f"{document.kind} {document.name}", style="bold"), table, Text(), *told, *advice)
 

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import stamina
 import urllib3
-from kubernetes.client import ApiClient
+from kubernetes.client import ApiClient, V1Node, V1NodeList, V1NodeStatus, V1ObjectMeta, V1PodList
 from kubernetes.client.exceptions import ApiException
 
 from finetune_cli.access import Access
@@ -99,6 +99,38 @@ def test_the_catalogue_is_read_again_while_the_server_is_away(monkeypatch: pytes
     assert cluster.base_models() == [{"metadata": {"name": "own"}}]
     with pytest.raises(CliError, match="listing the BaseModels of the cluster: not allowed"):
         make_cluster(monkeypatch, FakeApi(error(403))).base_models()
+
+
+class FakeCore:
+    """Nodes and pods of a cluster, or an exception."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+
+    def list_node(self) -> Any:
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def list_pod_for_all_namespaces(self) -> Any:
+        return self.list_node()
+
+
+def test_who_may_not_list_nodes_is_told_apart_from_an_empty_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L-02: objects come as JSON has them."""
+    cluster = make_cluster(monkeypatch, FakeApi())
+    node = V1Node(metadata=V1ObjectMeta(name="a"), status=V1NodeStatus(allocatable={"nvidia.com/gpu": "8"}))
+    monkeypatch.setattr(cluster, "_core", FakeCore(V1NodeList(items=[node]), V1PodList(items=[])))
+    plain = {"metadata": {"name": "a"}, "status": {"allocatable": {"nvidia.com/gpu": "8"}}}
+    assert cluster.nodes_and_pods() == ([plain], [])
+    monkeypatch.setattr(cluster, "_core", FakeCore(error(403)))
+    assert cluster.nodes_and_pods() is None
+    monkeypatch.setattr(cluster, "_core", FakeCore(V1NodeList(items=[]), error(403)))
+    assert cluster.nodes_and_pods() is None
+    monkeypatch.setattr(cluster, "_core", FakeCore(error(500), error(500), error(500)))
+    with pytest.raises(CliError, match="listing the nodes: the API server refused"):
+        cluster.nodes_and_pods()
 
 
 def test_refusals_come_out_as_sentences(monkeypatch: pytest.MonkeyPatch) -> None:

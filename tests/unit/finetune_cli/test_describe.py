@@ -74,6 +74,12 @@ def test_next_step_follows_the_phase() -> None:
     assert next_step(make_job("Cancelled")) == "kubectl delete finetunejob demo -n team"
 
 
+def test_the_cost_is_shown_where_it_is_known() -> None:
+    """L-02, A-08."""
+    assert "; cost 12.3400 EUR" in shown(make_job("Training", usage={"productiveSeconds": 60, "cost": "12.3400", "currency": "EUR"}))
+    assert "cost" not in shown(make_job("Training", usage={"productiveSeconds": 60}))
+
+
 def test_the_estimated_memory_is_shown() -> None:
     """N-01: beforehand, of one GPU."""
     memory = {

@@ -55,7 +55,16 @@ def plan(
     output: Annotated[Format, typer.Option("--output", "-o", help="How to print it.")] = Format.TABLE,
 ) -> None:
     """Show every value a FineTuneJob would run with, and whether the job, what it names or a default sets it. Needs no cluster."""
-    from finetune_cli.manifest import find_base_model, find_dataset, named_beside, read_documents, read_presets, resolve_document, the_job
+    from finetune_cli.manifest import (
+        find_base_model,
+        find_dataset,
+        find_gpu_type,
+        named_beside,
+        read_documents,
+        read_presets,
+        resolve_document,
+        the_job,
+    )
     from finetune_cli.plan import Named, render_plan, to_json
 
     documents = read_documents(file)
@@ -64,5 +73,5 @@ def plan(
     if output is Format.JSON:
         Console().out(to_json(resolution), highlight=False)
     else:
-        named = Named(find_base_model(document, presets), find_dataset(document, presets))
+        named = Named(find_base_model(document, presets), find_dataset(document, presets), find_gpu_type(document, presets))
         Console().print(render_plan(document, resolution, named, rows))

@@ -1,4 +1,4 @@
-"""watch, describe, logs, curve, models, datasets, doctor: looking at a job, at what there is to start from, and whether it can."""
+"""watch, describe, logs, curve, models, gpus, datasets, doctor: looking at a job, at what there is to start from, and whether it can."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from finetune_cli.datasets import is_ready, render_datasets
 from finetune_cli.describe import render_job
 from finetune_cli.doctor import Verdict, examine, render_findings
 from finetune_cli.errors import CliError
+from finetune_cli.gpus import render_gpus, supply_of
 from finetune_cli.logs import archived_lines, is_live, live_lines, of_rank
 from finetune_cli.models import render_models
 from finetune_cli.options import Context, Kubeconfig, Name, Namespace, open_target
@@ -104,6 +105,19 @@ def models(kubeconfig: Kubeconfig = None, context: Context = None) -> None:
     if not found:
         raise CliError("the cluster has no BaseModels", advice="The chart brings nine (baseModels.install), or apply one of your own.")
     list_console().print(render_models(found))
+
+
+def gpus(kubeconfig: Kubeconfig = None, context: Context = None) -> None:
+    """List the GPUs that jobs may train on (resources.gpuType: NAME): memory, price, and how many there are and are free."""
+    cluster = Access(kubeconfig, context).connect()
+    found = cluster.gpu_types()
+    if not found:
+        raise CliError("the cluster has no GpuTypes", advice="The chart brings six (gpuTypes.install), or apply one of your own.")
+    seen = cluster.nodes_and_pods()
+    supplies = {each["metadata"]["name"]: supply_of(each["spec"], *seen) for each in found} if seen is not None else None
+    list_console().print(render_gpus(found, supplies))
+    if supplies is None:
+        Console(stderr=True).print("TOTAL and FREE are not known: you may not list the nodes and pods of the cluster.", style="yellow")
 
 
 def datasets(
