@@ -17,6 +17,7 @@ from finetune_api.constants import (
     CLUSTER_PRESET_PLURAL,
     DATASET_PLURAL,
     DEFAULT_STORE_SECRET,
+    GPU_TYPE_PLURAL,
     GROUP,
     METHOD_PLURAL,
     PLURAL,
@@ -24,14 +25,14 @@ from finetune_api.constants import (
     VERSION,
 )
 from finetune_api.presets import SHIPPED
+from finetune_cli.nodes import GPU, allocatable, held, takes_pods
 from finetune_cli.terminal import list_table
 
-KINDS: Final = frozenset({PLURAL, PRESET_PLURAL, CLUSTER_PRESET_PLURAL, METHOD_PLURAL, BASE_MODEL_PLURAL, DATASET_PLURAL})
+KINDS: Final = frozenset({PLURAL, PRESET_PLURAL, CLUSTER_PRESET_PLURAL, METHOD_PLURAL, BASE_MODEL_PLURAL, DATASET_PLURAL, GPU_TYPE_PLURAL})
 OLDEST_KUBERNETES: Final = (1, 32)
 OPERATOR: Final = "app.kubernetes.io/name=finetune-operator,app.kubernetes.io/component=operator"
 SETTING: Final = "FINETUNE_OPERATOR_"
 """What the operator's variables begin with."""
-GPU: Final = "nvidia.com/gpu"
 STORE_KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 POLL_SECONDS: Final = 0.5
 NAMED_NODES: Final = 8
@@ -192,7 +193,8 @@ def check_gpus(ask: Ask) -> Finding:
     reply = ask("/api/v1/nodes")
     if reply.code != 200:
         return _not_readable("GPUs", "the nodes")
-    there = {str(node["metadata"]["name"]): count for node in reply.body["items"] if (count := _gpus_of_node(node)) > 0}
+    usable = [node for node in reply.body["items"] if takes_pods(node)]
+    there = {str(node["metadata"]["name"]): count for node in usable if (count := allocatable(node, GPU)) > 0}
     if not there:
         return Finding(
             Verdict.WARN,
@@ -204,38 +206,13 @@ def check_gpus(ask: Ask) -> Finding:
     says = f"{sum(there.values())} on {len(there)} nodes"
     if pods.code != 200:
         return Finding(Verdict.OK, "GPUs", f"{says}; how many are free is not known, for the pods of all namespaces may not be listed")
-    free = _free(there, pods.body["items"])
+    taken = held(pods.body["items"], GPU)
+    free = {name: max(0, count - taken[name]) for name, count in there.items()}
     each = ", ".join(f"{name} {free[name]} of {count}" for name, count in list(there.items())[:NAMED_NODES])
     says = f"{says}, {sum(free.values())} free: {each}{', ...' if len(there) > NAMED_NODES else ''}"
     if not any(free.values()):
         return Finding(Verdict.WARN, "GPUs", says, "Jobs are Queued until one is free; kubectl get ftj -A shows who has them.")
     return Finding(Verdict.OK, "GPUs", says)
-
-
-def _gpus_of_node(node: Document) -> int:
-    """GPUs of a node that takes pods."""
-    status = node.get("status") or {}
-    is_ready = any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions") or ())
-    return int((status.get("allocatable") or {}).get(GPU, 0)) if is_ready and not node["spec"].get("unschedulable") else 0
-
-
-def _free(there: Mapping[str, int], pods: Iterable[Document]) -> dict[str, int]:
-    free = dict(there)
-    for pod in pods:
-        node = pod["spec"].get("nodeName")
-        if node in free:
-            free[node] = max(0, free[node] - _gpus_of_pod(pod["spec"]))
-    return free
-
-
-def _gpus_of_pod(spec: Document) -> int:
-    """What the scheduler counts: all containers together, or the init container that wants most."""
-
-    def asked(container: Document) -> int:
-        resources = container.get("resources") or {}
-        return int(((resources.get("requests") or {}) | (resources.get("limits") or {})).get(GPU, 0))
-
-    return max(sum(map(asked, spec["containers"])), *map(asked, spec.get("initContainers") or ()), 0)
 
 
 def check_namespace(ask: Ask, namespace: str) -> Iterator[Finding]:

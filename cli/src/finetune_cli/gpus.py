@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -13,11 +12,11 @@ from finetune_api.models.gpu_type import GpuTypeSpec
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.pricing import hourly_cost
 from finetune_api.quantities import number_of
+from finetune_cli.nodes import GPU, allocatable, held, takes_pods
+from finetune_cli.terminal import list_table
 
 GIB: Final = 2**30
 UNKNOWN: Final = "?"
-_OVER: Final = frozenset({"Succeeded", "Failed"})
-"""Phases of pods that hold nothing any more."""
 Manifest = Mapping[str, Any]
 
 
@@ -31,7 +30,7 @@ class Supply(NamedTuple):
 
 def render_gpus(gpu_types: Iterable[Manifest], supplies: Mapping[str, Supply] | None) -> Table:
     """A row for each GpuType, by name; ``supplies`` None: nodes may not be looked at."""
-    table = Table(box=None, header_style="dim", padding=(0, 3, 0, 0))
+    table = list_table()
     for column in ("NAME", "MEMORY", "CAPABILITY", "GPU HOUR", "TOTAL", "FREE"):
         table.add_column(column, no_wrap=True)
     table.add_column("REGIONS", overflow="fold")
@@ -54,17 +53,11 @@ def render_gpus(gpu_types: Iterable[Manifest], supplies: Mapping[str, Supply] | 
 
 def supply_of(spec: Manifest, nodes: Iterable[Manifest], pods: Sequence[Manifest]) -> Supply:
     """GPUs of the nodes that a type's selector and regions leave, and how many of them no pod asks for; taints do not count."""
-    resource, total, free = spec.get("resourceName", "nvidia.com/gpu"), 0, 0
-    asked: Counter[str] = Counter()
-    for pod in pods:
-        if pod.get("status", {}).get("phase") not in _OVER:
-            asked[pod["spec"].get("nodeName", "")] += _asked(pod["spec"], resource)
-    for node in nodes:
-        if _has_type(node, spec):
-            there = _count(node.get("status", {}).get("allocatable", {}), resource)
-            total += there
-            free += max(0, there - asked[node["metadata"]["name"]]) if _takes_pods(node) else 0
-    return Supply(total, free)
+    resource = spec.get("resourceName", GPU)
+    taken = held(pods, resource)
+    there = {node["metadata"]["name"]: (allocatable(node, resource), takes_pods(node)) for node in nodes if _has_type(node, spec)}
+    free = sum(max(0, count - taken[name]) for name, (count, usable) in there.items() if usable)
+    return Supply(sum(count for count, _ in there.values()), free)
 
 
 def summarise_gpu_type(name: str, gpu_type: Manifest, spec: FineTuneJobSpec) -> str:
@@ -90,23 +83,3 @@ def _has_type(node: Manifest, spec: Manifest) -> bool:
     labels, regions = node["metadata"].get("labels") or {}, spec.get("regions")
     selected = all(labels.get(key) == value for key, value in (spec.get("nodeSelector") or {}).items())
     return selected and (not regions or labels.get(LABEL_REGION) in regions)
-
-
-def _takes_pods(node: Manifest) -> bool:
-    conditions = {each["type"]: each["status"] for each in node.get("status", {}).get("conditions") or ()}
-    return not node.get("spec", {}).get("unschedulable") and conditions.get("Ready") == "True"
-
-
-def _asked(pod: Manifest, resource: str) -> int:
-    """What a pod holds, as the scheduler counts it: its containers together, or its largest init container."""
-    own = sum(_of_container(each, resource) for each in pod.get("containers") or ())
-    return max([own, *(_of_container(each, resource) for each in pod.get("initContainers") or ())])
-
-
-def _of_container(container: Manifest, resource: str) -> int:
-    resources = container.get("resources") or {}
-    return _count({**(resources.get("limits") or {}), **(resources.get("requests") or {})}, resource)
-
-
-def _count(quantities: Mapping[str, str], resource: str) -> int:
-    return int(number_of(str(quantities.get(resource, "0"))))
