@@ -29,7 +29,7 @@ def test_as_an_administrator(kubeconfig: Path, unattended: Kubectl) -> None:
     """Everything can be looked at; the Secret of the store is what a new namespace lacks."""
     code, said = doctor(kubeconfig, unattended.namespace)
     assert code == 1
-    assert "all 6 kinds of finetune.dev/v1alpha1 are served" in said
+    assert "all 7 kinds of finetune.dev/v1alpha1 are served" in said
     assert f"you may create FineTuneJobs in namespace {unattended.namespace}" in said
     assert f"namespace {unattended.namespace} has no Secret finetune-storage" in said
     assert "your rights do not suffice" not in said

@@ -54,6 +54,7 @@ _BOUNDS: Final[Mapping[str, tuple[int, str]]] = {
     "reason": (1, "one at a time for a job"),
     "version": (1, "versions running"),
     "result": (3, "ok, again, error"),
+    "delivery": (4, "sent, refused, unreachable, dropped"),
     "verb": (6, "verbs of the API server"),
     "resource": (12, "resources the operator uses"),
     "code": (6, "HTTP status codes"),

@@ -85,7 +85,8 @@ def test_presets_in_files_win_over_shipped_ones(tmp_path: Path, manifest: Path) 
 def test_an_unknown_preset_is_named_with_those_that_exist(manifest: Path) -> None:
     manifest.write_text(JOB.replace("quick-test", "quik-test"))
     with pytest.raises(
-        CliError, match=r"spec\.presetRef\.name: there is no preset quik-test; known: cheapest, fastest, lora-chat, pretrain, .*quick-test, sft"
+        CliError,
+        match=r"spec\.presetRef\.name: there is no preset quik-test; known: cheapest, fastest, lora-chat, pretrain, .*quick-test, sft",
     ):
         resolve_document(read_job(manifest), read_presets([]))
 

@@ -172,8 +172,8 @@ PROGRESS_OLDEST = Metric("finetune_operator_progress_oldest_seconds", Kind.GAUGE
 NOTIFICATIONS = Metric(
     "finetune_operator_notifications_total",
     Kind.COUNTER,
-    "Events for the webhook, by outcome: sent, refused, unreachable, dropped",
-    "outcome",
+    "Events for the webhook, by delivery: sent, refused, unreachable, dropped",
+    "delivery",
 )
 JOBS_KNOWN = Metric("finetune_operator_jobs_known", Kind.GAUGE, "FineTuneJobs the watch knows of")
 

@@ -122,10 +122,10 @@ def api(dashboard: Dashboard) -> Dashboard:
         ),
         p.series(Text("Memory", "Resident"), THIRD, "bytes", Query(f"process_resident_memory_bytes{{{ONE_OPERATOR}}}", REPLICA)),
         p.series(
-            Text("Webhook", "Events it was told of, by outcome: sent, refused, unreachable, dropped"),
+            Text("Webhook", "Events it was told of: sent, refused, unreachable, dropped"),
             THIRD,
             "ops",
-            Query(f"{rate(m.NOTIFICATIONS, ONE_OPERATOR, by=('outcome',))} or vector(0)", "{{outcome}}"),
+            Query(f"{rate(m.NOTIFICATIONS, ONE_OPERATOR, by=('delivery',))} or vector(0)", "{{delivery}}"),
             stacked=True,
         ),
     )
