@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 
 class ProgressServer:
@@ -57,11 +57,11 @@ class ProgressServer:
         """Answer posts with this command from now on."""
         self.commands = [{"id": command_id, "action": action, **fields}]
 
-    def wait_for(self, what: str, *, within: float = 30) -> Any:
+    def wait_for(self, what: str, *, within: float = PATIENCE_SECONDS) -> Any:
         """Value of a field of our part, once it is there."""
         return eventually(lambda: self.last.get(what), within=within, what=f"{what} in a post")
 
-    def wait_for_step(self, step: int, *, within: float = 30) -> None:
+    def wait_for_step(self, step: int, *, within: float = PATIENCE_SECONDS) -> None:
         """Wait until a step has been reported."""
         eventually(lambda: self.last.get("step", 0) >= step, within=within, what=f"step {step}")
 

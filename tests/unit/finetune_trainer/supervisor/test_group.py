@@ -152,9 +152,9 @@ def test_sigterm_while_waiting_for_pod_0(local_pair: Cluster) -> None:
     """OP-09: a pod that has not begun to train leaves at once."""
     pods = local_pair.start_run(**SLOW)
     pods[0].kill()
-    eventually((pods[1].work_dir / "work/logs").is_dir, within=20, what="pod 1 has begun")
+    eventually((pods[1].work_dir / "work/logs").is_dir, what="pod 1 has begun")
     pods[1].signal()
-    assert pods[1].wait(20) == 75
+    assert pods[1].wait(60) == 75
 
 
 def test_two_processes_in_one_pod(cluster: Cluster) -> None:

@@ -90,7 +90,7 @@ def test_children_of_a_dead_worker_are_ended(archive: LogArchive, tmp_path: Path
     process = start(code, archive, tmp_path)
     assert process.wait() == 3
     child = int(process.last_lines[-1])
-    eventually(lambda: not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text(), within=10, what="child ended")
+    eventually(lambda: not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text(), what="child ended")
 
 
 def test_exits_are_reported_with_code_and_signal(archive: LogArchive, tmp_path: Path) -> None:
@@ -100,13 +100,13 @@ def test_exits_are_reported_with_code_and_signal(archive: LogArchive, tmp_path: 
     environments = [{**os.environ, "RANK": str(rank)} for rank in range(2)]
     code = "import os, time\nif os.environ['RANK'] == '0': raise SystemExit(42)\ntime.sleep(600)"
     group.start([sys.executable, "-c", code], environments, cwd=tmp_path, archive=archive)
-    eventually(lambda: exits, within=20, what="first exit")
+    eventually(lambda: exits, what="first exit")
     assert (exits[0].local_rank, exits[0].code) == (0, 42)
     group.record(exits[0])
     assert not group.are_done
     group.terminate([0, 1])
     assert group.terminated == {1}
-    eventually(lambda: len(exits) == 2, within=20, what="second exit")
+    eventually(lambda: len(exits) == 2, what="second exit")
     assert exits[1].code == -signal.SIGTERM
 
 
@@ -225,7 +225,7 @@ def test_a_long_directory_still_gets_a_socket(tmp_path: Path) -> None:
     server = LinkServer(deep, lambda *_: None)
     worker = Worker(server.path)
     worker.send(Hello(rank=0, local_rank=0, pid=1))
-    eventually(lambda: server.met == {0}, within=10, what="met")
+    eventually(lambda: server.met == {0}, what="met")
     worker.close()
     server.close()
 

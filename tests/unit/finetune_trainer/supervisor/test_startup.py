@@ -106,23 +106,23 @@ def test_sigterm_while_downloading_leaves_at_once(cluster: Cluster, black_hole: 
     connection, _ = black_hole.accept()
     with connection:
         pod.signal()
-        assert pod.wait(10) == 75, pod.output()
+        assert pod.wait(60) == 75, pod.output()
     assert pod.message.exit_code == 75
 
 
 def test_sigterm_while_preparing_leaves_at_once_and_takes_the_program_along(cluster: Cluster) -> None:
     (pod,) = cluster.start_run(FAKE_PREPARE_SECONDS="600")
-    eventually(lambda: "preparing" in pod.output(), within=30, what="prepare has begun")
+    eventually(lambda: "preparing" in pod.output(), what="prepare has begun")
     (child,) = pod.children()
     pod.signal()
-    assert pod.wait(10) == 75
-    eventually(lambda: not Path(f"/proc/{child}").exists(), within=10, what="the program is gone")
+    assert pod.wait(60) == 75
+    eventually(lambda: not Path(f"/proc/{child}").exists(), what="the program is gone")
 
 
 def test_pause_while_preparing_is_answered(cluster: Cluster, operator: ProgressServer) -> None:
     """Before the first step there is nothing to save; the operator gets its answer and releases the pod."""
     (pod,) = cluster.start_run(FAKE_PREPARE_SECONDS="600")
-    eventually(lambda: "preparing" in pod.output(), within=30, what="prepare has begun")
+    eventually(lambda: "preparing" in pod.output(), what="prepare has begun")
     operator.command("pause", "pause-1")
     stopped = operator.wait_for("stopped")
     assert not stopped["saved"]
@@ -134,7 +134,7 @@ def test_pause_while_preparing_is_answered(cluster: Cluster, operator: ProgressS
 def test_a_cache_survives_half_a_download(cluster: Cluster) -> None:
     """Temporary directories of a pod that was killed are nobody's cache; rows are prepared again."""
     (pod,) = cluster.start_run(FAKE_PREPARE_SECONDS="600")
-    eventually(lambda: "preparing" in pod.output(), within=30, what="prepare has begun")
+    eventually(lambda: "preparing" in pod.output(), what="prepare has begun")
     pod.kill()
     (again,) = cluster.start_run()
     assert again.wait() == 0, again.output()

@@ -128,9 +128,9 @@ def test_a_pause_as_the_ranks_leave_does_not_undo_the_end(cluster: Cluster, oper
     """OP-09: a rank that has hung up after the last step is ending by itself; the job is finished, not paused without a checkpoint."""
     leave = tmp_path / "leave"
     (pod,) = cluster.start_run(FAKE_LINGER=str(leave))
-    eventually(leave.with_suffix(".begun").exists, within=30, what="the rank has hung up")
+    eventually(leave.with_suffix(".begun").exists, what="the rank has hung up")
     operator.command("pause", "pause-1")
-    eventually(lambda: "command pause" in pod.output(), within=30, what="the pause has arrived")
+    eventually(lambda: "command pause" in pod.output(), what="the pause has arrived")
     leave.touch()
     assert pod.wait() == 0, pod.output()
     assert operator.last["finished"]["step"] == 10
@@ -185,7 +185,7 @@ def test_the_operator_says_conflict(cluster: Cluster, operator: ProgressServer) 
 def test_the_operator_away_never_stops_training(cluster: Cluster, operator: ProgressServer, status: int) -> None:
     operator.status = status
     (pod,) = cluster.start_run()
-    eventually(lambda: any(info.key == "final/manifest.json" for info in cluster.store.list("final/")), within=30, what="final result")
+    eventually(lambda: any(info.key == "final/manifest.json" for info in cluster.store.list("final/")), what="final result")
     operator.status = 200
     assert pod.wait() == 0
 
@@ -244,13 +244,13 @@ def test_the_branch_itself_is_gone_on_with(cluster: Cluster) -> None:
 def test_two_live_attempts(cluster: Cluster) -> None:
     """R-07: an attempt that was frozen while the next one began wakes, notices, leaves with 75 and commits nothing any more."""
     (frozen,) = cluster.start_run(FAKE_STEPS="400", FAKE_STEP_SECONDS="0.2")
-    eventually(lambda: read_ledger(cluster.store).checkpoints, within=30, what="a checkpoint of the first attempt")
+    eventually(lambda: read_ledger(cluster.store).checkpoints, what="a checkpoint of the first attempt")
     tree = [frozen.process.pid, *frozen.children()]
     for pid in tree:
         os.kill(pid, signal.SIGSTOP)
     before = {key for key in manifests(cluster) if key.startswith("a1/")}
     (second,) = cluster.start_run(**SLOW)
-    eventually(lambda: any(key.startswith("a2/") for key in manifests(cluster)), within=30, what="a checkpoint of the second attempt")
+    eventually(lambda: any(key.startswith("a2/") for key in manifests(cluster)), what="a checkpoint of the second attempt")
     for pid in tree:
         os.kill(pid, signal.SIGCONT)
     assert frozen.wait() == 75, frozen.output()
@@ -317,9 +317,7 @@ def test_rows_are_prepared_once(cluster: Cluster, operator: ProgressServer) -> N
     """Design §5: rows are prepared once and kept in the store; a later attempt needs the source no more."""
     (pod,) = cluster.start_run(**SLOW)
     operator.wait_for_step(6)
-    eventually(
-        lambda: [info for info in cluster.store.list("prepared/") if info.key.endswith("manifest.json")], within=20, what="kept rows"
-    )
+    eventually(lambda: [info for info in cluster.store.list("prepared/") if info.key.endswith("manifest.json")], what="kept rows")
     pod.signal()
     assert pod.wait() == 75
     (cluster.directory / "configmap/data/train.jsonl").unlink()

@@ -73,7 +73,7 @@ def test_usage_is_live_and_goes_on_over_attempts(cluster: Cluster, operator: Pro
     """Seconds of an attempt killed between two checkpoints are not forgotten, and what it lost counts as replayed (issue 4, usage)."""
     (pod,) = cluster.start_run({"checkpoint": {"steps": 1000}}, **SLOW)
     operator.wait_for_step(5)
-    eventually(lambda: productive(cluster) > 0, within=30, what="productive time in a heartbeat")
+    eventually(lambda: productive(cluster) > 0, what="productive time in a heartbeat")
     pod.kill()
     last = newest_heartbeat(cluster.store, [1])
     assert last is not None
@@ -97,7 +97,7 @@ def test_a_hold_is_counted_and_a_pause_is_not(cluster: Cluster, operator: Progre
     operator.command("pause", "pause-1")
     operator.wait_for("stopped")
     before = operator.last["usage"]["checkpointing"]
-    eventually(lambda: operator.last["usage"]["checkpointing"] > before, within=20, what="the hold is counted")
+    eventually(lambda: operator.last["usage"]["checkpointing"] > before, what="the hold is counted")
     pod.signal()
     assert pod.wait() == 75
     paused = pod.message.usage

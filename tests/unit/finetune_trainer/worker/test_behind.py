@@ -106,4 +106,4 @@ def test_a_part_that_failed_is_told_after_all_have_ended(tmp_path: Path) -> None
 
 def assert_set(event: threading.Event) -> None:
     """Wait until the test lets a part go on."""
-    assert event.wait(10)
+    assert event.wait(60)

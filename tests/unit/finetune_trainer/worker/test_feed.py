@@ -59,7 +59,7 @@ def test_an_outage_is_said_and_survived() -> None:
     feed = Feed("fake", fake.connect, warn, retry_seconds=0.01)
     feed.put(1, {"loss": 1.0})
     feed.put(2, {"loss": 2.0})
-    assert healed.wait(10)
+    assert healed.wait(60)
     feed.finish()
     feed.join(10)
     assert fake.points == [(1, {"loss": 1.0}), (2, {"loss": 2.0})]

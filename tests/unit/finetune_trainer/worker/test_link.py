@@ -41,7 +41,7 @@ def test_messages_both_ways(server: tuple[Path, socket.socket]) -> None:
         with connection:
             connection.sendall(Stop(trigger="pause").to_json().encode() + b'\n{"type": "dance"}\n')
             connection.sendall(b"".join(m.to_json().encode() + b"\n" for m in (SaveNow(), Staged(step=3))))
-            assert all_there.wait(10)
+            assert all_there.wait(60)
             for counter in range(100):
                 link.send(Phase(phase="Training", counter=counter))
             link.close()
@@ -57,7 +57,7 @@ def test_a_lost_supervisor_is_noticed(server: tuple[Path, socket.socket]) -> Non
     lost = threading.Event()
     link = Link(path, on_lost=lost.set)
     listening.accept()[0].close()
-    assert lost.wait(10)
+    assert lost.wait(60)
     link.close()
 
 

@@ -55,4 +55,4 @@ def test_sigterm_is_heard_inside_a_library_call() -> None:
     with process.stdout as output:
         assert output.readline() == "ready\n"
         process.terminate()
-        assert process.wait(30) == 75
+        assert process.wait(60) == 75
