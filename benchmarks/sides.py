@@ -23,7 +23,8 @@ from finetune_api.contract.progress import ProgressReply
 from finetune_api.contract.run_config import JobIdentity, ProgressConfig, RunConfig, StoreConfig, Topology
 from finetune_api.contract.store import Manifest
 from finetune_api.resolve import resolve
-from tests.support.minio import ACCESS_KEY, MinioServer, free_port, minio_binary, running_minio
+from tests.support.minio import ACCESS_KEY, MinioServer, minio_binary, running_minio
+from tests.support.ports import free_port
 
 BUCKET = "finetune"
 ROOT = Path(__file__).parents[1]

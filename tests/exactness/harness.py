@@ -41,6 +41,7 @@ from finetune_trainer.protocol import (
 )
 from finetune_trainer.vision import has_vision, read_config
 from tests.support.jobs import merge
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 WORKER = "finetune_trainer.worker.__main__"
@@ -382,14 +383,6 @@ class Run:
             lambda rows: None,
         )
         return output
-
-
-def free_port() -> int:
-    """A TCP port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 EXACT = ("loss", "grad_norm", "learning_rate", "samples", "tokens", "token_accuracy", "metrics")

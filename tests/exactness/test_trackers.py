@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from finetune_trainer.protocol import Warned
 from tests.exactness.conftest import MakeRun
-from tests.exactness.harness import free_port, steps_of, weights
+from tests.exactness.harness import steps_of, weights
+from tests.support.ports import free_port
 
 
 def test_tensorboard_and_a_server_that_is_away(make_run: MakeRun) -> None:

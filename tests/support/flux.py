@@ -12,9 +12,10 @@ from typing import Any
 import yaml
 
 from finetune_cluster.gobuild import KUSTOMIZE_CONTROLLER, SOURCE_CONTROLLER, module_folder
-from tests.support.background import background, free_port
+from tests.support.background import background
 from tests.support.install import cluster_tool, tool_path
 from tests.support.platform import ROOT, Kubectl, eventually
+from tests.support.ports import free_port
 
 EXAMPLES = ROOT / "deploy" / "flux"
 NAMESPACE = "flux-system"

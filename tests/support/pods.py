@@ -19,8 +19,8 @@ from finetune_trainer.store.base import Store
 from finetune_trainer.store.credentials import SecretFiles
 from finetune_trainer.store.opening import open_store
 from tests.support.jobs import merge
-from tests.support.minio import free_port
 from tests.support.models import model_files
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 SPEC: dict[str, Any] = {

@@ -30,7 +30,7 @@ from finetune_trainer.worker.failures import as_trainer_error
 from finetune_trainer.worker.model import load_model
 from finetune_trainer.worker.precision import Device, Formats
 from tests.support.hub import running_hub
-from tests.support.minio import free_port
+from tests.support.ports import free_port
 
 OTHERS: Final[Mapping[FailureClass, str]] = {
     FailureClass.IMAGE_PULL: "no container of ours runs: the operator reads it from the pod",

@@ -21,7 +21,8 @@ from finetune_trainer.store.probe import MEASURED_BYTES, PROBE_PREFIX, measure_u
 from finetune_trainer.store.s3 import S3Store
 from finetune_trainer.store.s3_client import S3Connection, parse_s3_uri
 from finetune_trainer.store.segments import SEGMENT_BYTES
-from tests.support.minio import MinioServer, free_port
+from tests.support.minio import MinioServer
+from tests.support.ports import free_port
 
 MakeFile = Callable[[str, bytes], Path]
 

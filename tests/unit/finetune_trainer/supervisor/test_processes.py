@@ -25,7 +25,7 @@ from finetune_trainer.supervisor.logs import LogArchive, configure_logging
 from finetune_trainer.supervisor.metrics import serve_metrics
 from finetune_trainer.supervisor.worker_env import available_cpus, process_environment, worker_environment
 from finetune_trainer.supervisor.workers import Process, WorkerGroup
-from tests.support.minio import free_port
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 TOPOLOGY = Topology(replicas=2, processes_per_replica=2, device="cpu", master_addr="job-r1-0.job-r1", master_port=29500)

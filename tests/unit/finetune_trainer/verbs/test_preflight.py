@@ -14,7 +14,8 @@ from finetune_trainer.sources.hub_stream import EXCERPT_ROWS
 from finetune_trainer.store.local import LocalStore
 from finetune_trainer.verbs.preflight import run_preflight
 from tests.support.hub import running_hub
-from tests.support.minio import MinioServer, free_port
+from tests.support.minio import MinioServer
+from tests.support.ports import free_port
 from tests.unit.finetune_trainer.verbs.conftest import VerbPod
 
 
