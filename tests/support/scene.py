@@ -235,6 +235,7 @@ class Scene:
         self._operator.on_result(None, "ok", 0.03)
         if len(self._seen) % 3 == 0:
             self._operator.on_result(None, "again", 0.01)
+            self._operator.on_notification("sent")
         self._operator.events.labels("finetunejobs", "MODIFIED").inc()
         self._operator.events.labels("pods", "MODIFIED").inc()
         for verb, resource, code in (

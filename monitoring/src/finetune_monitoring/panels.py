@@ -115,8 +115,19 @@ def bars(text: Text, box: Box, unit: str, query: Query) -> bargauge.Panel:
     return _finish(bargauge.Panel(), text, box, unit, [query], _Form(instant=True))
 
 
-def rows(text: Text, box: Box, columns: Mapping[str, Query], *, names: Mapping[str, str], units: Mapping[str, str]) -> table.Panel:
-    """A row per job: queries merged by their labels. ``names``: label -> heading, all others are hidden; ``units``: column -> unit."""
+def rows(
+    text: Text,
+    box: Box,
+    columns: Mapping[str, Query],
+    *,
+    names: Mapping[str, str],
+    units: Mapping[str, str],
+    behind: Mapping[str, str] | None = None,
+) -> table.Panel:
+    """A row per job: queries merged by their labels.
+
+    ``names``: label -> heading, before the columns, and ``behind``: after them; all other labels are hidden. ``units``: column -> unit.
+    """
     panel = table.Panel().filterable(filterable=True)
     for heading, unit in units.items():
         panel = panel.override_by_name(heading, [DynamicConfigValue("unit", unit)])
@@ -131,8 +142,8 @@ def rows(text: Text, box: Box, columns: Mapping[str, Query], *, names: Mapping[s
             id_val="organize",
             options={
                 "excludeByName": {"Time": True},
-                "indexByName": {name: index for index, name in enumerate((*names, *headings))},
-                "renameByName": {**names, **headings},
+                "indexByName": {name: index for index, name in enumerate((*names, *headings, *(behind or {})))},
+                "renameByName": {**names, **headings, **(behind or {})},
             },
         ),
     ]

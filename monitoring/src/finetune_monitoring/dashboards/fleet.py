@@ -161,5 +161,6 @@ def jobs(dashboard: Dashboard) -> Dashboard:
         "Cost": Query(total(m.JOB_COST, IN_NAMESPACES, "currency")),
     }
     units = {"Done": "percentunit", "Time left": "s", "Last sign of life": "s", "Checkpoint age": "s"}
-    names = {"finetune_namespace": "Namespace", "finetune_job": "Job", "reason": "Reason", "currency": "Currency"}
-    return row(dashboard, "List", p.rows(Text("All jobs", "From the status of each job"), Box(24, 10), columns, names=names, units=units))
+    names = {"finetune_namespace": "Namespace", "finetune_job": "Job", "reason": "Reason"}
+    text = Text("All jobs", "From the status of each job")
+    return row(dashboard, "List", p.rows(text, Box(24, 10), columns, names=names, units=units, behind={"currency": "Currency"}))
