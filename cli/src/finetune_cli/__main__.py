@@ -34,7 +34,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         evaluate.evaluate,
     ),
     "Change": (act.pause, act.resume, act.stop, act.cancel, act.retry, act.checkpoint, act.promote),
-    "Without a cluster": (check.validate, check.plan, local.run_local),
+    "Without a cluster": (check.explain, check.validate, check.plan, local.run_local),
 }
 for panel, commands in PANELS.items():
     for command in commands:

@@ -1,4 +1,4 @@
-"""validate, plan: judging a manifest before it is applied."""
+"""validate, plan, explain: judging a manifest before it is applied, and what may stand in it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from finetune_api.models.base import Tier
 from finetune_cli.options import Manifest, PresetFiles
 
 
@@ -75,3 +76,17 @@ def plan(
     else:
         named = Named(find_base_model(document, presets), find_dataset(document, presets), find_gpu_type(document, presets))
         Console().print(render_plan(document, resolution, named, rows))
+
+
+def explain(
+    field: Annotated[
+        str | None,
+        typer.Argument(metavar="[FIELD]", help="training.batchSize, a block such as training, or a bare name; without one all fields."),
+    ] = None,
+    tier: Annotated[Tier, typer.Option(help="Lists: only fields that are at least so prominent.")] = Tier.ADVANCED,
+) -> None:
+    """Explain fields of FineTuneJobs: meaning, default, range, recommended values, rules, what a later edit means. Needs no cluster."""
+    from finetune_cli.explain import explain_job, explain_name
+    from finetune_cli.terminal import list_console
+
+    list_console().print(explain_job(tier) if field is None else explain_name(field, tier))
