@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from finetune_api.contract import metrics as names
 from finetune_api.contract.failures import FailureClass
@@ -17,6 +19,7 @@ from finetune_api.contract.termination import TerminationMessage
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.models.status import Phase
 from finetune_api.resolve import resolve
+from finetune_cli.__main__ import app
 from finetune_cli.errors import CliError
 from finetune_cli.job import Job
 from finetune_cli.local import run as run_module
@@ -315,6 +318,21 @@ def test_ctrl_c_pauses_instead_of_ending(place: LocalDirectory, trainer: Callabl
                 if (place.store / "ready").exists() and Phase.PAUSING not in seen:
                     os.kill(os.getpid(), signal.SIGINT)
     assert seen[-1] is Phase.PAUSED
+
+
+def test_a_nameless_job_says_how_to_go_on(tmp_path: Path, trainer: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """J-01: it is called after method and time, and so is its directory; a trainer that leaves with 75 has paused."""
+    trainer("sys.exit(75)")
+    monkeypatch.chdir(tmp_path)
+    header = "{apiVersion: finetune.dev/v1alpha1, kind: FineTuneJob, metadata: {}, "
+    spec = "spec: {model: {uri: hf://a/b}, dataset: {uri: hf://a/c}, resources: {device: cpu}}}"
+    (tmp_path / "job.yaml").write_text(header + spec)
+    result = CliRunner().invoke(app, ["run-local", "-f", "job.yaml"])
+    (directory,) = (tmp_path / "finetune-local").iterdir()
+    assert re.fullmatch(r"sft-[0-9]{8}-[0-9]{6}", directory.name)
+    assert f"the job is called {directory.name}." in result.output
+    assert f"Paused. The same command with --dir {directory} goes on from here" in result.output
+    assert LocalDirectory(directory).read_config(1).job.name == directory.name
 
 
 def test_no_process_is_left_when_watching_is_given_up(place: LocalDirectory, trainer: Callable[[str], None]) -> None:

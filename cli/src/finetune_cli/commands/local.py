@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -35,10 +36,12 @@ def run_local(
 ) -> None:
     """Run a FineTuneJob as processes on this machine, with a directory as its store.
 
-    Ctrl-C pauses: a checkpoint is completed, then all processes end. The same command goes on from there.
+    Ctrl-C pauses: a checkpoint is completed, then all processes end. The same command goes on from there. A job without metadata.name is
+    called after its method and the time; it goes on with --dir.
     """
     from finetune_api.models.status import Phase
     from finetune_cli.local.directory import LocalDirectory
+    from finetune_cli.local.naming import name_job
     from finetune_cli.local.run import on_device, run_to_end
     from finetune_cli.local.sources import SourceMap
     from finetune_cli.manifest import read_job, read_presets, resolve_document
@@ -47,11 +50,15 @@ def run_local(
     console = Console()
     document = read_job(file)
     spec = on_device(resolve_document(document, read_presets(preset_file or [])).spec, device.value if device else None)
-    place = LocalDirectory((directory or DEFAULT_ROOT / document.name).absolute())
-    ended = run_to_end(document.name, spec, [SourceMap.parse(text) for text in maps or []], place, console)
+    job = name_job(document, spec, directory, datetime.now().astimezone())
+    place = LocalDirectory((directory or DEFAULT_ROOT / job.name).absolute())
+    if not document.name:
+        console.print(f"The manifest has no metadata.name; the job is called {job.name}.", soft_wrap=True)
+    ended = run_to_end(job.name, job.spec, [SourceMap.parse(text) for text in maps or []], place, console)
     console.print(render_summary(ended))
     if ended.phase is Phase.PAUSED:
-        console.print(f"Paused. The same command goes on from here; logs are in {place.run(ended.status.run)}.")
+        same = "The same command" if document.name or directory else f"The same command with --dir {place.root}"
+        console.print(f"Paused. {same} goes on from here; logs are in {place.run(ended.status.run)}.", soft_wrap=True)
     if ended.phase is Phase.FAILED:
         console.print(f"Logs are in {place.run(ended.status.run)}.")
         raise typer.Exit(1)
