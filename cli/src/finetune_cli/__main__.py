@@ -33,7 +33,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         results.download,
         evaluate.evaluate,
     ),
-    "Change": (act.pause, act.resume, act.stop, act.cancel, act.retry, act.checkpoint, act.promote),
+    "Change": (act.pause, act.resume, act.stop, act.cancel, act.retry, act.export, act.checkpoint, act.promote),
     "Without a cluster": (check.explain, check.validate, check.plan, local.run_local),
 }
 for panel, commands in PANELS.items():

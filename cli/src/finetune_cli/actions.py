@@ -1,18 +1,37 @@
-"""What pause, resume, stop, cancel, retry and checkpoint change in a job: merge patches, built without touching the cluster.
+"""What pause, resume, stop, cancel, retry, export and checkpoint change in a job: merge patches, built without touching the cluster.
 
 The operator never writes ``spec``; these commands do it in the user's name, as ``kubectl edit`` would.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from collections.abc import Collection, Mapping
+from enum import StrEnum
+from typing import Any, Final
 
 from finetune_api.constants import ANNOTATION_PROMOTED, ANNOTATION_REQUEST
+from finetune_api.defaults import BASE
+from finetune_api.exports import exports
 from finetune_api.models.status import FINAL_PHASES, CheckpointStatus, Phase
+from finetune_api.resolve import flatten, unflatten
 from finetune_cli.errors import CliError
 from finetune_cli.job import Job
 
 Patch = dict[str, Any]
+
+
+class ExportFormat(StrEnum):
+    """A form of the result that an export can make beside those the spec names."""
+
+    MERGED = "merged"
+    GGUF = "gguf"
+
+
+SWITCH: Final[Mapping[ExportFormat, str]] = {ExportFormat.MERGED: "output.merge", ExportFormat.GGUF: "output.export.gguf.enabled"}
+"""Format -> field that asks for it."""
+DECISIVE: Final = ("adapter.type", *SWITCH.values(), "output.push.enabled")
+"""Fields that decide whether there is anything to export."""
 
 
 def build_pause(job: Job) -> Patch:
@@ -88,6 +107,34 @@ def build_retry(job: Job, token: str) -> Patch:
     if job.phase not in {Phase.FAILED, Phase.SUCCEEDED}:
         raise CliError(f"only a failed job, or the export of one that has succeeded, can be retried; the phase of {job.ref} is {job.phase}")
     return _request("retry", token)
+
+
+def build_export(job: Job, token: str, formats: Collection[ExportFormat] = ()) -> Patch:
+    """Ask for the outputs of a job that has succeeded; what is complete in the store is not made again. ``formats``: set in the spec too.
+
+    Raises:
+        CliError: the job has not succeeded, an export is under way, or nothing is to be exported.
+    """
+    if job.phase is Phase.EXPORTING or (job.status.export is not None and job.status.export.state == "Open"):
+        raise CliError(f"an export of {job.ref} is under way")
+    if job.phase is not Phase.SUCCEEDED:
+        raise CliError(f"only the result of a job that has succeeded can be exported; the phase of {job.ref} is {job.phase}")
+    asked = {SWITCH[each]: True for each in formats}
+    values = {path: _value(job, path) for path in DECISIVE} | asked
+    if not exports(values):
+        said = ", ".join(f"{path} {value if isinstance(value, str) else json.dumps(value)}" for path, value in values.items())
+        ways = "--format gguf" if values["adapter.type"] == "full" else "--format merged, --format gguf"
+        whole = "; a merge adds nothing to the whole model that adapter.type full leaves" if values["output.merge"] else ""
+        raise CliError(f"nothing of {job.ref} is to be exported: {said}", advice=f"Ask for {ways}, or set output.push in the spec{whole}.")
+    return ({"spec": unflatten(asked)} if asked else {}) | _request("retry", token)
+
+
+def _value(job: Job, path: str) -> Any:
+    """A field as the job writes it, else as it was resolved, else its default."""
+    written, resolved = flatten(job.spec).get(path), job.status.resolved.get(path)
+    if written is not None or resolved is None:
+        return BASE[path] if written is None else written
+    return resolved.value if isinstance(BASE[path], str) else json.loads(resolved.value)
 
 
 def build_checkpoint(job: Job, token: str) -> Patch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from finetune_api.models.status import Phase
+from finetune_api.models.status import ConditionType, Phase
 from finetune_cli.actions import Patch, request_of
 from finetune_cli.errors import CliError
 from finetune_cli.job import Job
@@ -59,3 +59,28 @@ class CheckpointTaken:
         if job.phase not in {Phase.TRAINING, Phase.EVALUATING}:
             raise CliError(f"{job.ref} stopped training before the checkpoint was taken: its phase is {job.phase}")
         return False
+
+
+class ExportEnded:
+    """Done when the export that a patch asked for has made everything."""
+
+    def __init__(self, before: Job, patch: Patch) -> None:
+        self._before = before.status.export.serial if before.status.export is not None else 0
+        self._request = request_of(patch)
+
+    def __call__(self, job: Job) -> bool:
+        """Judge one observation.
+
+        Raises:
+            CliError: the operator refused, or the export failed for good.
+        """
+        export = job.status.export
+        if job.status.last_handled_request != self._request:
+            return False
+        if export is None or export.serial <= self._before:
+            events = f"kubectl events -n {job.ref.namespace} --for finetunejob/{job.ref.name}"
+            raise CliError(f"the operator did not take up the export of {job.ref}", advice=f"The event RequestIgnored says why: {events}.")
+        if export.state == "Failed":
+            failed = job.condition(ConditionType.EXPORT_FAILED)
+            raise CliError(f"the export of {job.ref} failed", advice=f"{failed.reason}: {failed.message}" if failed is not None else "")
+        return export.state == "Done"

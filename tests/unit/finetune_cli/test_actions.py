@@ -1,8 +1,10 @@
 import pytest
 
 from finetune_cli.actions import (
+    ExportFormat,
     build_cancel,
     build_checkpoint,
+    build_export,
     build_pause,
     build_promote,
     build_resume,
@@ -112,3 +114,62 @@ def test_promote_keeps_what_a_cancelled_job_wrote() -> None:
         build_promote(make_job("Training"), "x")
     with pytest.raises(CliError, match="was removed at 2026"):
         build_promote(make_job("Cancelled", artifactsRemovedAt="2026-12-21T08:00:00Z"), "x")
+
+
+RETRY = {"metadata": {"annotations": {ANNOTATION: "retry/t1"}}}
+GGUF, MERGED = ExportFormat.GGUF, ExportFormat.MERGED
+
+
+@pytest.mark.parametrize(
+    ("spec", "status"),
+    [
+        ({"output": {"merge": True}}, {}),
+        ({"output": {"export": {"gguf": {"enabled": True}}}, "adapter": {"type": "full"}}, {}),
+        ({}, {"resolved": {"output.push.enabled": {"value": "true", "source": "preset"}}}),
+        ({"output": {"push": {"enabled": True}}}, {"export": {"serial": 2, "state": "Failed"}}),
+    ],
+)
+def test_export_asks_for_what_the_spec_or_its_preset_names(spec: dict[str, object], status: dict[str, object]) -> None:
+    """W-01, W-03, W-04."""
+    assert build_export(make_job("Succeeded", spec=spec, **status), "t1") == RETRY
+
+
+def test_export_of_a_format_asks_for_it_in_the_same_patch() -> None:
+    """W-04: kubectl finetune export --format gguf."""
+    gguf = {"spec": {"output": {"export": {"gguf": {"enabled": True}}}}}
+    assert build_export(make_job("Succeeded"), "t1", [GGUF]) == gguf | RETRY
+    both = {"spec": {"output": {"merge": True, "export": {"gguf": {"enabled": True}}}}}
+    assert build_export(make_job("Succeeded"), "t1", [MERGED, GGUF]) == both | RETRY
+
+
+@pytest.mark.parametrize("resolved", [{}, {"output.merge": {"value": "false"}, "adapter.type": {"value": "lora"}}])
+def test_an_export_of_nothing_is_refused(resolved: dict[str, object]) -> None:
+    """W-04: with the fields that decide, their values, and what would help."""
+    with pytest.raises(CliError, match="nothing of finetunejob/demo in namespace team is to be exported") as refused:
+        build_export(make_job("Succeeded", resolved=resolved), "t1")
+    values = "adapter.type lora, output.merge false, output.export.gguf.enabled false, output.push.enabled false"
+    assert str(refused.value).endswith(f"exported: {values}")
+    assert refused.value.advice == "Ask for --format merged, --format gguf, or set output.push in the spec."
+
+
+def test_a_whole_model_has_nothing_to_merge() -> None:
+    """W-01: preset or method may have said that all weights are trained."""
+    full = make_job("Succeeded", resolved={"adapter.type": {"value": "full", "source": "method"}})
+    with pytest.raises(CliError, match=r"adapter\.type full, output\.merge true") as refused:
+        build_export(full, "t1", [MERGED])
+    assert "a merge adds nothing to the whole model that adapter.type full leaves" in refused.value.advice
+    assert "merged" not in refused.value.advice
+
+
+@pytest.mark.parametrize(
+    ("phase", "status", "message"),
+    [
+        ("Training", {}, "only the result of a job that has succeeded can be exported; the phase of .* is Training"),
+        ("Failed", {}, "the phase of .* is Failed"),
+        ("Exporting", {"export": {"serial": 1}}, "an export of finetunejob/demo in namespace team is under way"),
+        ("Succeeded", {"export": {"serial": 2}}, "is under way"),
+    ],
+)
+def test_an_export_that_cannot_be_is_refused(phase: str, status: dict[str, object], message: str) -> None:
+    with pytest.raises(CliError, match=message):
+        build_export(make_job(phase, spec={"output": {"merge": True}}, **status), "t1")

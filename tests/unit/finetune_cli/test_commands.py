@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from finetune_cli import __main__ as command_line
 from finetune_cli.access import Access
+from finetune_cli.commands import act
 from finetune_cli.errors import CliError, JobGoneError
 from finetune_cli.job import Job, JobRef
 from tests.unit.finetune_cli.builders import make_checkpoint, make_document, make_job, make_progress
@@ -102,6 +103,23 @@ def test_each_request_has_a_token_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
     tokens = [patch["metadata"]["annotations"]["finetune.dev/request"] for patch in cluster.patches]
     assert all(token.startswith("checkpoint/") for token in tokens)
     assert len(set(tokens)) == 2
+
+
+def test_export_follows_until_the_outputs_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """W-04: and lists them."""
+    monkeypatch.setattr(act, "new_token", lambda: "t1")
+    gguf = {"type": "gguf", "name": "Q8_0", "uri": "s3://finetune/demo/final/gguf/demo-Q8_0.gguf", "sizeBytes": 2_000_000}
+    left = {"finalUri": "s3://finetune/demo/final", "kind": "lora"}
+    cluster = FakeCluster(
+        make_job("Succeeded", artifacts=left),
+        make_job("Succeeded", artifacts=left, lastHandledRequest="retry/t1", export={"serial": 1, "state": "Open"}),
+        make_job("Succeeded", artifacts={**left, "outputs": [gguf]}, lastHandledRequest="retry/t1", export={"serial": 1, "state": "Done"}),
+    )
+    code, output = run(monkeypatch, cluster, "export", "demo", "--format", "gguf")
+    request = {"metadata": {"annotations": {"finetune.dev/request": "retry/t1"}}}
+    assert (code, cluster.patches) == (0, [{"spec": {"output": {"export": {"gguf": {"enabled": True}}}}, **request}])
+    assert "Q8_0" in output
+    assert run(monkeypatch, FakeCluster(cluster.jobs[0]), "export", "demo", "--format", "gguf", "--no-wait") == (0, "")
 
 
 def test_curve_of_a_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from finetune_api.models.status import Phase
 from finetune_cli.errors import CliError
 from finetune_cli.job import Job
-from finetune_cli.waiting import CheckpointTaken, PhaseReached
+from finetune_cli.waiting import CheckpointTaken, ExportEnded, PhaseReached
 from tests.unit.finetune_cli.builders import make_checkpoint, make_job
 
 RETRY = {"metadata": {"annotations": {"finetune.dev/request": "retry/t1"}}}
@@ -60,3 +60,36 @@ def test_only_a_new_checkpoint_that_was_asked_for_counts() -> None:
 def test_a_checkpoint_of_a_job_that_was_paused_first_never_comes() -> None:
     with pytest.raises(CliError, match="its phase is Pausing"):
         CheckpointTaken(make_job())(make_job("Pausing"))
+
+
+def exported(serial: int, state: str, *, request: str = "retry/t1", **status: Any) -> Job:
+    return make_job("Succeeded", lastHandledRequest=request, export={"serial": serial, "state": state}, **status)
+
+
+def test_an_export_is_done_when_the_one_that_was_asked_for_is() -> None:
+    """W-04: the export before it counts for nothing; a try that is repeated is still the same export."""
+    is_done = ExportEnded(exported(1, "Done", request="retry/t0"), RETRY)
+    assert not is_done(exported(1, "Done", request="retry/t0"))
+    assert not is_done(exported(2, "Open"))
+    assert not is_done(exported(3, "Open"))
+    assert is_done(exported(3, "Done"))
+
+
+def test_the_first_export_of_a_job() -> None:
+    assert ExportEnded(make_job("Succeeded"), RETRY)(exported(1, "Done"))
+
+
+def test_a_failed_export_is_said_with_its_advice() -> None:
+    """W-03, W-04."""
+    failed = {"type": "ExportFailed", "status": "True", "reason": "HubUnavailable", "message": "no answer. Try again."}
+    job = exported(1, "Failed", conditions=[{**failed, "lastTransitionTime": "2026-11-01T12:00:00Z"}])
+    with pytest.raises(CliError, match="the export of finetunejob/demo in namespace team failed") as ended:
+        ExportEnded(make_job("Succeeded"), RETRY)(job)
+    assert ended.value.advice == "HubUnavailable: no answer. Try again."
+
+
+def test_an_export_that_the_operator_refuses_is_not_waited_for() -> None:
+    before = exported(1, "Done", request="retry/t0")
+    with pytest.raises(CliError, match="the operator did not take up the export") as refused:
+        ExportEnded(before, RETRY)(exported(1, "Done"))
+    assert "kubectl events -n team --for finetunejob/demo" in refused.value.advice

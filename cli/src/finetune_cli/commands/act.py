@@ -1,4 +1,4 @@
-"""pause, resume, stop, cancel, retry, checkpoint: changing what a job does."""
+"""pause, resume, stop, cancel, retry, export, checkpoint, promote: changing what a job does."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from rich.console import Console
 from finetune_api.models.sources import RESUME_PATTERN
 from finetune_api.models.status import Phase
 from finetune_cli.actions import (
+    ExportFormat,
     Patch,
     build_cancel,
     build_checkpoint,
+    build_export,
     build_pause,
     build_promote,
     build_resume,
@@ -23,10 +25,11 @@ from finetune_cli.actions import (
     build_stop,
     checkpoint_uri,
 )
+from finetune_cli.commands.results import render_artifacts
 from finetune_cli.errors import CliError
 from finetune_cli.job import Job, JobRef
 from finetune_cli.options import Context, Kubeconfig, Name, Namespace, Target, open_target
-from finetune_cli.waiting import UNDER_WAY, CheckpointTaken, PhaseReached
+from finetune_cli.waiting import UNDER_WAY, CheckpointTaken, ExportEnded, PhaseReached
 from finetune_cli.watch import Until, follow_job
 
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job until it is done.")]
@@ -85,6 +88,29 @@ def retry(name: Name, namespace: Namespace = None, kubeconfig: Kubeconfig = None
     _change(open_target(name, namespace, kubeconfig, context), lambda job: build_retry(job, new_token()), _until(*UNDER_WAY), wait=wait)
 
 
+def export(
+    name: Name,
+    formats: Annotated[
+        list[ExportFormat] | None,
+        typer.Option("--format", help="Make this too; sets it in spec.output. Repeatable. Default: what spec.output names."),
+    ] = None,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    wait: Wait = True,
+) -> None:
+    """Make the outputs of a job that has succeeded: merged model, GGUF files, push. What is complete in the store is not made again."""
+    target = open_target(name, namespace, kubeconfig, context)
+    ended = _change(
+        target,
+        lambda job: build_export(job, new_token(), formats or ()),
+        lambda before, _patched, patch: ExportEnded(before, patch),
+        wait=wait,
+    )
+    if ended is not None:
+        Console().print(render_artifacts(ended))
+
+
 def checkpoint(name: Name, namespace: Namespace = None, kubeconfig: Kubeconfig = None, context: Context = None, wait: Wait = True) -> None:
     """Save a checkpoint now and go on training."""
     target = open_target(name, namespace, kubeconfig, context)
@@ -123,11 +149,10 @@ def _until(*phases: Phase) -> Done:
     return lambda before, patched, patch: PhaseReached(before, patched, patch, frozenset(phases))
 
 
-def _change(target: Target, build: Build, done: Done, *, wait: bool) -> None:
-    """Patch a job and, if asked, follow it until the operator has done what the patch says."""
+def _change(target: Target, build: Build, done: Done, *, wait: bool) -> Job | None:
+    """Patch a job and, if asked, follow it until the operator has done what the patch says; return the job as it is then."""
     cluster, ref = target
     before = cluster.job(ref)
     patch = build(before)
     patched = cluster.patch(ref, patch)
-    if wait:
-        follow_job(cluster.follow(ref), Console(), until=done(before, patched, patch), after=before)
+    return follow_job(cluster.follow(ref), Console(), until=done(before, patched, patch), after=before) if wait else None
