@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from finetune_api.base_models import SHIPPED_BASE_MODELS
 from finetune_api.catalogue import gpu_type_problems, ineligible, unknown_gpu_type
@@ -26,6 +27,7 @@ from finetune_api.contract.custom import method_problems
 from finetune_api.contract.run_config import CustomMethod
 from finetune_api.documents import load_documents, validate_document
 from finetune_api.gpu_types import SHIPPED_GPU_TYPES
+from finetune_api.models.dataset import DatasetStatus
 from finetune_api.models.gpu_type import GpuTypeSpec
 from finetune_api.models.training_method import TrainingMethodSpec
 from finetune_api.presets import SHIPPED
@@ -111,17 +113,51 @@ def the_job(documents: Iterable[Document], path: Path) -> Document:
 
 def read_presets(paths: Iterable[Path]) -> Presets:
     """The shipped presets, BaseModels and GpuTypes, and before them those in files, and TrainingMethods and Datasets."""
-    presets = {(CLUSTER_PRESET_KIND, name): preset.spec for name, preset in SHIPPED.items()}
-    presets |= {(BASE_MODEL_KIND, name): spec for name, spec in SHIPPED_BASE_MODELS.items()}
-    presets |= {(GPU_TYPE_KIND, name): spec for name, spec in SHIPPED_GPU_TYPES.items()}
+    return presets_of(read_named(paths))
+
+
+def read_named(paths: Iterable[Path]) -> list[Document]:
+    """What jobs may name, of files.
+
+    Raises:
+        CliError: a file has nothing of the kind, or something that is not valid.
+    """
+    named: list[Document] = []
     for path in paths:
         found = [document for document in read_documents(path) if document.kind in PRESET_KINDS]
         if not found:
             raise CliError(f"{path} has no preset, no {METHOD_KIND}, no {BASE_MODEL_KIND}, no {DATASET_KIND} and no {GPU_TYPE_KIND}")
         for document in found:
             raise_problems(document, problems_of_document(document))
-            presets[document.kind, document.name] = document.spec
-    return presets
+        named += found
+    return named
+
+
+def presets_of(documents: Iterable[Document]) -> Presets:
+    """What is shipped, and before it what the documents are."""
+    presets = {(CLUSTER_PRESET_KIND, name): preset.spec for name, preset in SHIPPED.items()}
+    presets |= {(BASE_MODEL_KIND, name): spec for name, spec in SHIPPED_BASE_MODELS.items()}
+    presets |= {(GPU_TYPE_KIND, name): spec for name, spec in SHIPPED_GPU_TYPES.items()}
+    return presets | {(document.kind, document.name): document.spec for document in documents}
+
+
+def find_dataset_status(name: str, documents: Iterable[Document]) -> DatasetStatus | None:
+    """What a look at a Dataset found, from the last document of this name; None where the Dataset has not been looked at.
+
+    Raises:
+        CliError: the status is none that this client understands.
+    """
+    raw = [document.raw.get("status") for document in documents if (document.kind, document.name) == (DATASET_KIND, name)]
+    if not raw or not raw[-1]:
+        return None
+    try:
+        return DatasetStatus.model_validate(raw[-1])
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise CliError(
+            f"{DATASET_KIND} {name}: status.{where}: {problem['msg']}", advice="Leave the status out, or fetch it anew."
+        ) from error
 
 
 def named_beside(documents: Iterable[Document]) -> Presets:

@@ -10,10 +10,12 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from finetune_api.advice import warnings_for
+from finetune_api.constants import DATASET_KIND
 from finetune_api.length import length_of, trained_rows
+from finetune_api.models.dataset import DatasetStatus
 from finetune_api.models.spec import FineTuneJobSpec, Training
 from finetune_api.resolve import Resolution, Source, flatten, processes_per_replica
-from finetune_api.suggestions import batch_suggestion, unusual_for_rows
+from finetune_api.suggestions import batch_suggestion, share_cut, unsuited_length, unusual_for_rows
 from finetune_cli.errors import CliError
 from finetune_cli.gpus import summarise_gpu_type
 from finetune_cli.manifest import Document
@@ -39,13 +41,16 @@ class Named(NamedTuple):
     base_model: tuple[str, Mapping[str, Any]] | None = None
     dataset: tuple[str, Mapping[str, Any]] | None = None
     gpu_type: tuple[str, Mapping[str, Any]] | None = None
+    dataset_status: DatasetStatus | None = None
+    """What the look at the Dataset found, where that is known here."""
 
 
 NOTHING = Named()
 
 
 def render_plan(document: Document, resolution: Resolution, named: Named = NOTHING, rows: int | None = None) -> RenderableType:
-    """A table of all fields: value and source; below it what follows from them, and from BaseModel and number of rows where known."""
+    """A table of all fields: value and source; below it what follows from them, from BaseModel, rows and their lengths where known."""
+    rows = rows if rows is not None else rows_of(resolution.spec, named.dataset_status)
     words = {"model": ("BaseModel", named.base_model), "dataset": ("Dataset", named.dataset), "gpuType": ("GpuType", named.gpu_type)}
     table = list_table()
     for column in ("field", "value", "set by"):
@@ -57,13 +62,39 @@ def render_plan(document: Document, resolution: Resolution, named: Named = NOTHI
         table.add_row(path, Text(_shown(value)), Text(word, style=SOURCE_STYLE[source]))
     model = summarise_model(*named.base_model) if named.base_model is not None else ""
     gpus = summarise_gpu_type(*named.gpu_type, resolution.spec) if named.gpu_type is not None else ""
-    told = [Text(sentence) for sentence in (summarise(resolution, rows), model, gpus, batch_suggestion(resolution.spec)) if sentence]
-    advice = [Text(sentence, style="yellow") for sentence in (*warnings_for(resolution).values(), _for_rows(resolution, rows)) if sentence]
+    data = summarise_dataset(named.dataset[0], named.dataset_status, resolution.spec) if named.dataset is not None else ""
+    facts = (summarise(resolution, rows), model, data, gpus, batch_suggestion(resolution.spec))
+    told = [Text(sentence) for sentence in facts if sentence]
+    tokens = named.dataset_status.tokens if named.dataset_status is not None else None
+    unsuited = (_for_rows(resolution, rows), unsuited_length(resolution.spec, tokens) if tokens is not None else "")
+    advice = [Text(sentence, style="yellow") for sentence in (*warnings_for(resolution).values(), *unsuited) if sentence]
     return Group(Text(f"{document.kind} {document.name}", style="bold"), table, Text(), *told, *advice)
 
 
 def _for_rows(resolution: Resolution, rows: int | None) -> str:
     return unusual_for_rows(resolution.spec, rows) if rows is not None and resolution.spec.method is not None else ""
+
+
+def rows_of(spec: FineTuneJobSpec, status: DatasetStatus | None) -> int | None:
+    """Rows that a job uses of the Dataset it names; None where the look at it did not count them all, or others come to them."""
+    if status is None or not status.examples or status.is_whole is False or spec.dataset.additional:
+        return None
+    most = spec.dataset.max_samples
+    return min(status.examples, most) if most > 0 else status.examples
+
+
+def summarise_dataset(name: str, status: DatasetStatus | None, spec: FineTuneJobSpec) -> str:
+    """How many rows a Dataset has, how long they are, and which of them the job cuts (F-08); else how to find that out."""
+    if status is None or status.examples is None:
+        return f"{DATASET_KIND} {name}: its rows are not known here; kubectl get dataset {name} -o yaml prints them for --dataset-file"
+    rows = f"{DATASET_KIND} {name}: {_count(status.examples, 'row')}{'' if status.is_whole is not False else ' or more'}"
+    tokens = status.tokens
+    if tokens is None:
+        return f"{rows}; how long they are is counted where the {DATASET_KIND} has spec.tokenizer"
+    cut = share_cut(spec, tokens)
+    told = f"; training.maxSeqLength {spec.training.max_seq_length} cuts {cut}" if cut else ""
+    lengths = f"half have at most {tokens.p50} tokens, 95 % at most {tokens.p95}, the longest {tokens.max}"
+    return f"{rows}; of {tokens.rows} that were counted {lengths}{told}"
 
 
 def resolved_values(resolution: Resolution) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple
 
+from finetune_api.models.dataset import DatasetTokens
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.quantities import number_of
 
@@ -13,6 +15,12 @@ FEW_ROWS, MANY_ROWS = 1_000, 10_000
 SMALL_MODEL: Final = 8_500_000_000
 """Parameters up to which a model counts as one of "about 7B"; those of that name have up to 8.3."""
 GIB: Final = 2**30
+SHORTEST, STEP, LONG = 128, 8, 8_192
+"""training.maxSeqLength: at least, in steps of, and above that with training.longContext."""
+NEEDLESS: Final = 2
+"""Times the longest row from which on sequences count as needlessly long."""
+CUT_NOWHERE: Final = frozenset({"pretrain", "grpo"})
+"""Methods whose rows training.maxSeqLength does not cut: long texts become several rows; rows are prompts."""
 
 
 class Band(NamedTuple):
@@ -77,3 +85,40 @@ def batch_suggestion(spec: FineTuneJobSpec) -> str:
         return ""
     band = batch_band(int(number_of(memory)))
     return f"usual training.batchSize with LoRA on {memory}: {band}" if band is not None else ""
+
+
+def holding(tokens: int) -> int:
+    """The least training.maxSeqLength that a row of so many tokens fits in (F-07)."""
+    return max(SHORTEST, math.ceil(tokens / STEP) * STEP)
+
+
+def share_cut(spec: FineTuneJobSpec, tokens: DatasetTokens) -> str:
+    """Which of the rows counted training.maxSeqLength cuts (F-08), as far as three percentiles tell; empty where it cuts none by design."""
+    limit = spec.training.max_seq_length
+    if spec.method is None or spec.method in CUT_NOWHERE or limit == 0:
+        return ""
+    for bound, share in (
+        (tokens.p50, "about half of them or more"),
+        (tokens.p95, "about 5 % to half of them"),
+        (tokens.max, "about 5 % of them or less"),
+    ):
+        if limit < bound:
+            return share
+    return "none of them"
+
+
+def unsuited_length(spec: FineTuneJobSpec, tokens: DatasetTokens) -> str:
+    """Why training.maxSeqLength does not suit the rows that were counted, and what would (F-08); empty if it does, or cuts no row."""
+    limit, fits, most = spec.training.max_seq_length, holding(tokens.max), holding(tokens.p95)
+    if spec.method is None or spec.method in CUT_NOWHERE:
+        return ""
+    if 0 < limit < tokens.max:
+        all_rows = f"{fits} holds all rows that were counted{' (with training.longContext)' if fits > LONG else ''}"
+        nearly_all = f", {most} 95 % of them" if limit < most < fits else ""
+        return f"training.maxSeqLength {limit} cuts rows: {all_rows}{nearly_all}."
+    if spec.dataset.packing or 0 < limit <= NEEDLESS * fits:
+        return ""
+    shown = "0, the model's context," if limit == 0 else f"{limit}"
+    return (
+        f"training.maxSeqLength {shown} is more than rows have: {fits} holds all that were counted, and less GPU memory is reckoned with."
+    )

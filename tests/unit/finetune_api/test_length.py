@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from finetune_api.length import Length, evaluation_count, length_of, trained_rows
+from finetune_api.models.dataset import DatasetTokens
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.resolve import resolve
-from finetune_api.suggestions import batch_suggestion, single_gpu, unusual_for_rows
+from finetune_api.suggestions import batch_suggestion, share_cut, single_gpu, unsuited_length, unusual_for_rows
 from tests.support.manifests import spec_of
 
 
@@ -113,3 +114,50 @@ def test_one_gpu_is_enough_for_little(rows: int, parameters: float, ranks: int, 
     said = single_gpu(rows=rows, parameters=int(parameters), ranks=ranks)
     assert bool(said) is advised
     assert not advised or "7.6 billion parameters train on 4 GPUs" in said
+
+
+def lengths(p50: int, p95: int, longest: int) -> DatasetTokens:
+    """Tokens of rows that were counted."""
+    return DatasetTokens(rows=2000, p50=p50, p95=p95, max=longest)
+
+
+@pytest.mark.parametrize(
+    ("limit", "share", "told"),
+    [
+        (208, "about half of them or more", "cuts rows: 904 holds all rows that were counted, 480 95 % of them."),
+        (216, "about 5 % to half of them", "cuts rows: 904 holds all rows that were counted, 480 95 % of them."),
+        (480, "about 5 % of them or less", "cuts rows: 904 holds all rows that were counted."),
+        (904, "none of them", ""),
+        (1808, "none of them", ""),
+        (1816, "none of them", "1816 is more than rows have: 904 holds all that were counted, and less GPU memory is reckoned with."),
+        (0, "", "0, the model's context, is more than rows have: 904 holds all that were counted"),
+    ],
+)
+def test_what_a_sequence_length_does_to_rows(limit: int, share: str, told: str) -> None:
+    """F-08: as long as the data is, from both sides of each percentile."""
+    spec, tokens = job(training__maxSeqLength=limit), lengths(210, 480, 900)
+    assert share_cut(spec, tokens) == share
+    said = unsuited_length(spec, tokens)
+    assert told in said
+    assert bool(said) is bool(told)
+
+
+def test_a_length_that_suits_is_one_that_may_be_written() -> None:
+    """F-07, F-08: at least 128, in steps of 8; above 8192 only with longContext."""
+    assert "128 holds all" in unsuited_length(job(training__maxSeqLength=512), lengths(10, 20, 30))
+    assert unsuited_length(job(training__maxSeqLength=256), lengths(10, 20, 30)) == ""
+    said = unsuited_length(job(training__maxSeqLength=8192), lengths(100, 8000, 9001))
+    assert "9008 holds all rows that were counted (with training.longContext)." in said
+
+
+@pytest.mark.parametrize("leaves", [{"method": "pretrain"}, {"method": "grpo", "grpo__rewardFunctions": [{"type": "exactMatch"}]}])
+def test_methods_that_cut_no_rows_by_length(leaves: dict[str, Any]) -> None:
+    """F-08: long texts become several rows with pretrain; with grpo rows are prompts."""
+    spec = job(training__maxSeqLength=128, **leaves)
+    assert share_cut(spec, lengths(500, 500, 500)) == unsuited_length(spec, lengths(500, 500, 500)) == ""
+
+
+def test_packed_rows_fill_any_length() -> None:
+    """E-24, F-08: cut rows are told, long sequences are wanted."""
+    assert unsuited_length(job(dataset__packing=True, training__maxSeqLength=4096), lengths(10, 20, 30)) == ""
+    assert "cuts rows" in unsuited_length(job(dataset__packing=True, training__maxSeqLength=128), lengths(100, 200, 300))

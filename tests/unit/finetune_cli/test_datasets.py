@@ -234,6 +234,45 @@ def test_a_dataset_in_a_file_of_its_own(tmp_path: Path) -> None:
     assert "kubectl get dataset rows -o yaml" in caught.value.advice
 
 
+LOOKED_AT = """\
+status: {phase: ReadyForTraining, examples: 3200, isWhole: true, tokens: {rows: 2000, p50: 210, p95: 480, max: 900}}
+"""
+
+
+def plan_of(tmp_path: Path, rows: str, job: str = JOB, *more: str) -> str:
+    """What the plan of a job says, with its Dataset in a file as the cluster prints it."""
+    manifest, dataset = tmp_path / "job.yaml", tmp_path / "rows.yaml"
+    manifest.write_text(job)
+    dataset.write_text(rows)
+    code, output = run("plan", "-f", manifest, "--dataset-file", dataset, *more)
+    assert code == 0
+    return " ".join(output.split())
+
+
+def test_a_plan_knows_what_the_look_at_its_dataset_found(tmp_path: Path) -> None:
+    """F-08, O-15: rows, how long they are, what maxSeqLength cuts and what suits; --rows wins, maxSamples bounds."""
+    told = plan_of(tmp_path, ROWS + LOOKED_AT, JOB.replace(", maxSamples: 5", ""))
+    assert "; 800 optimizer steps; " in told
+    assert "Dataset rows: 3200 rows; of 2000 that were counted half have at most 210 tokens, 95 % at most 480, the longest 900" in told
+    assert "; training.maxSeqLength 512 cuts about 5 % of them or less" in told
+    assert "training.maxSeqLength 512 cuts rows: 904 holds all rows that were counted." in told
+    assert "; 2 optimizer steps; " in plan_of(tmp_path, ROWS + LOOKED_AT)
+    assert "; 200 optimizer steps; " in plan_of(tmp_path, ROWS + LOOKED_AT, JOB, "--rows", "800")
+
+
+def test_a_plan_says_how_to_know_the_rows_of_a_dataset(tmp_path: Path) -> None:
+    """F-08: where its status is not there, or nobody counted tokens."""
+    assert "Dataset rows: its rows are not known here; kubectl get dataset rows -o yaml prints them" in plan_of(tmp_path, ROWS)
+    counted = plan_of(tmp_path, f"{ROWS}status: {{examples: 1, isWhole: false}}\n")
+    assert "Dataset rows: 1 row or more; how long they are is counted where the Dataset has spec.tokenizer" in counted
+    assert "2 epochs" in counted
+
+
+def test_a_status_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CliError, match=r"Dataset rows: status\.tokens\.p95: Field required"):
+        plan_of(tmp_path, f"{ROWS}status: {{examples: 1, tokens: {{rows: 1, p50: 1, max: 1}}}}\n")
+
+
 def test_an_evaluation_is_of_the_data_that_was_trained_on() -> None:
     """Whatever the Dataset stands for by now; --eval-uri fits beside it."""
     resolved = {

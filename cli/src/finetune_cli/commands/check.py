@@ -51,7 +51,10 @@ def plan(
     file: Manifest,
     preset_file: PresetFiles = None,
     rows: Annotated[
-        int | None, typer.Option("--rows", min=1, help="Rows of the dataset: shows steps, checkpoints and what suits so many.")
+        int | None,
+        typer.Option(
+            "--rows", min=1, help="Rows of the dataset: shows steps, checkpoints and what suits so many. Default: those of the Dataset."
+        ),
     ] = None,
     output: Annotated[Format, typer.Option("--output", "-o", help="How to print it.")] = Format.TABLE,
 ) -> None:
@@ -59,22 +62,27 @@ def plan(
     from finetune_cli.manifest import (
         find_base_model,
         find_dataset,
+        find_dataset_status,
         find_gpu_type,
         named_beside,
+        presets_of,
         read_documents,
-        read_presets,
+        read_named,
         resolve_document,
         the_job,
     )
     from finetune_cli.plan import Named, render_plan, to_json
 
     documents = read_documents(file)
-    document, presets = the_job(documents, file), {**read_presets(preset_file or []), **named_beside(documents)}
+    known = read_named(preset_file or [])
+    document, presets = the_job(documents, file), {**presets_of(known), **named_beside(documents)}
     resolution = resolve_document(document, presets)
     if output is Format.JSON:
         Console().out(to_json(resolution), highlight=False)
     else:
-        named = Named(find_base_model(document, presets), find_dataset(document, presets), find_gpu_type(document, presets))
+        dataset = find_dataset(document, presets)
+        status = find_dataset_status(dataset[0], [*known, *documents]) if dataset is not None else None
+        named = Named(find_base_model(document, presets), dataset, find_gpu_type(document, presets), status)
         Console().print(render_plan(document, resolution, named, rows))
 
 
