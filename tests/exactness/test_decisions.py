@@ -147,7 +147,7 @@ def test_a_plain_trainer_directory_resumes(make_run: MakeRun, tmp_path: Path) ->
 
 
 def test_cosine_restarts_once_in_mid_training(make_run: MakeRun) -> None:
-    """AC-32, F-17: two cycles are one restart, in the middle of what follows the warm-up; a resume behind it stands where it stood."""
+    """AC-32, F-17, F-28: two cycles are one restart, amid what follows the warm-up; a resume behind it stands where it stood."""
     spec = {
         "training": {"maxSteps": 12, "lrScheduler": "cosine_with_restarts", "lrCosineCycles": 2, "warmupSteps": 2, "learningRate": 1e-3}
     }
@@ -155,6 +155,7 @@ def test_cosine_restarts_once_in_mid_training(make_run: MakeRun) -> None:
     rates = [whole.metrics[step]["learning_rate"] for step in range(1, 13)]
     rises = [step for step in range(2, 13) if rates[step - 1] > rates[step - 2]]
     assert rises == [2, 3, 8], "warm-up, and once from the bottom of the first cycle to the peak"
+    assert rates[:2] == [0, 5e-4]
     assert rates[2] == rates[7] == 1e-3
     run = make_run(spec)
     begun = run.attempt(hook=stop_at(8))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import get_scheduler
 
 from finetune_api.length import total_steps
 from finetune_api.resolve import resolve
@@ -68,6 +70,21 @@ def test_steps_win_over_epochs(max_steps: int, mode: Any, expected: tuple[int, s
 def test_warmup(make_spec: MakeSpec, training: dict[str, Any], warmup: int) -> None:
     """AC-17, F-27: steps above 0 win over the ratio; a constant rate has none; 30 x 0.1 is 3."""
     assert schedule(make_spec, training=training).warmup_steps == warmup
+
+
+@pytest.mark.parametrize("scheduler", ["linear", "cosine", "cosine_with_restarts", "constant_with_warmup"])
+def test_warmup_rises_from_0_to_the_set_rate(make_spec: MakeSpec, scheduler: str) -> None:
+    """F-28: linearly, with the library's schedules: the first step is made with 0 exactly, the first after the warm-up with the rate."""
+    plan = schedule(make_spec, training={"lrScheduler": scheduler, "warmupRatio": 0.1})
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=3e-4)
+    shape = get_scheduler(scheduler, optimizer, num_warmup_steps=plan.warmup_steps, num_training_steps=plan.total_steps)
+    rates = []
+    for _ in range(plan.warmup_steps + 1):
+        rates += shape.get_last_lr()
+        optimizer.step()
+        shape.step()
+    assert (rates[0], rates[plan.warmup_steps]) == (0.0, 3e-4)
+    assert rates == pytest.approx([3e-4 * step / plan.warmup_steps for step in range(plan.warmup_steps + 1)])
 
 
 def test_evaluations(make_spec: MakeSpec) -> None:
