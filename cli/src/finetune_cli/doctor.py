@@ -26,7 +26,7 @@ from finetune_api.constants import (
 )
 from finetune_api.presets import SHIPPED
 from finetune_cli.nodes import GPU, allocatable, held, takes_pods
-from finetune_cli.terminal import list_table
+from finetune_cli.terminal import counted, list_table
 
 KINDS: Final = frozenset({PLURAL, PRESET_PLURAL, CLUSTER_PRESET_PLURAL, METHOD_PLURAL, BASE_MODEL_PLURAL, DATASET_PLURAL, GPU_TYPE_PLURAL})
 OLDEST_KUBERNETES: Final = (1, 32)
@@ -203,7 +203,7 @@ def check_gpus(ask: Ask) -> Finding:
             "Install NVIDIA's device plugin or GPU operator; without it jobs need resources.device: cpu.",
         )
     pods = ask("/api/v1/pods", fieldSelector="status.phase!=Succeeded,status.phase!=Failed")
-    says = f"{sum(there.values())} on {len(there)} nodes"
+    says = f"{sum(there.values())} on {counted(len(there), 'node')}"
     if pods.code != 200:
         return Finding(Verdict.OK, "GPUs", f"{says}; how many are free is not known, for the pods of all namespaces may not be listed")
     taken = held(pods.body["items"], GPU)

@@ -20,7 +20,7 @@ from finetune_cli.errors import CliError
 from finetune_cli.gpus import summarise_gpu_type
 from finetune_cli.manifest import Document
 from finetune_cli.models import summarise_model
-from finetune_cli.terminal import list_table
+from finetune_cli.terminal import counted, list_table
 
 SOURCE_STYLE: Mapping[Source, str] = {
     "job": "bold",
@@ -87,7 +87,7 @@ def summarise_dataset(name: str, status: DatasetStatus | None, spec: FineTuneJob
     """How many rows a Dataset has, how long they are, and which of them the job cuts (F-08); else how to find that out."""
     if status is None or status.examples is None:
         return f"{DATASET_KIND} {name}: its rows are not known here; kubectl get dataset {name} -o yaml prints them for --dataset-file"
-    rows = f"{DATASET_KIND} {name}: {_count(status.examples, 'row')}{'' if status.is_whole is not False else ' or more'}"
+    rows = f"{DATASET_KIND} {name}: {counted(status.examples, 'row')}{'' if status.is_whole is not False else ' or more'}"
     tokens = status.tokens
     if tokens is None:
         return f"{rows}; how long they are is counted where the {DATASET_KIND} has spec.tokenizer"
@@ -116,10 +116,10 @@ def summarise(resolution: Resolution, rows: int | None = None) -> str:
     spec = resolution.spec
     ranks = spec.replicas * processes_per_replica(spec)
     batch = spec.training.batch_size * spec.training.grad_accum_steps * max(ranks, 1)
-    where = f"{_count(spec.resources.gpus_per_replica, 'GPU')} each" if spec.resources.device == "gpu" else "on CPU"
+    where = f"{counted(spec.resources.gpus_per_replica, 'GPU')} each" if spec.resources.device == "gpu" else "on CPU"
     held = " (paused: replicas is 0)" if spec.replicas == 0 else ""
-    pods = f"{_count(spec.replicas, 'pod')} {where}, {_count(ranks, 'rank')}{held}"
-    return f"{pods}; {_count(batch, 'row')} per optimizer step; {_length(spec, rows, max(ranks, 1))}"
+    pods = f"{counted(spec.replicas, 'pod')} {where}, {counted(ranks, 'rank')}{held}"
+    return f"{pods}; {counted(batch, 'row')} per optimizer step; {_length(spec, rows, max(ranks, 1))}"
 
 
 def _length(spec: FineTuneJobSpec, rows: int | None, ranks: int) -> str:
@@ -130,19 +130,15 @@ def _length(spec: FineTuneJobSpec, rows: int | None, ranks: int) -> str:
         raise CliError(str(error)) from error
     if length is None:
         return _limits(spec.training)
-    checkpoints = f"; {_count(length.checkpoints, 'checkpoint')}" if length.checkpoints is not None else ""
-    return f"{_count(length.steps, 'optimizer step')}{checkpoints}"
+    checkpoints = f"; {counted(length.checkpoints, 'checkpoint')}" if length.checkpoints is not None else ""
+    return f"{counted(length.steps, 'optimizer step')}{checkpoints}"
 
 
 def _limits(training: Training) -> str:
-    epochs, steps = _count(training.epochs, "epoch"), _count(training.max_steps, "optimizer step")
+    epochs, steps = counted(training.epochs, "epoch"), counted(training.max_steps, "optimizer step")
     if training.max_steps <= 0:
         return epochs
     return f"{epochs}, at most {steps}" if training.max_steps_mode == "cap" else steps
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _shown(value: Any) -> str:

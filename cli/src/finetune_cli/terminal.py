@@ -73,3 +73,8 @@ def telling(console: Console) -> Iterator[Callable[[str], None]]:
             last = line
 
     yield tell
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, which takes an s unless it is one."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
