@@ -127,6 +127,7 @@ class Zygote:
                     if "code" in message:
                         self._codes[message["pid"]] = message["code"]
                     else:
+                        self._codes.pop(message["pid"], None)  # of an earlier worker with the same number
                         self._started.append(message["pid"])
                     self._changed.notify_all()
 
