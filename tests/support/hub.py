@@ -62,6 +62,12 @@ class HubServer:
         """Path of a file -> what is sent in place of its content, as a broken proxy would."""
         self.port = 0
 
+    def clear(self) -> None:
+        """Forget repositories, tokens, requests and faults."""
+        for kept in (self.repositories, self.tokens, self.requests, self.damaged):
+            kept.clear()
+        self.failures = 0
+
     @property
     def endpoint(self) -> str:
         """Value of HF_ENDPOINT."""

@@ -17,6 +17,7 @@ from finetune_api.constants import (
     CLUSTER_PRESET_PLURAL,
     DATASET_PLURAL,
     DEFAULT_STORE_SECRET,
+    GPU_RESOURCE,
     GPU_TYPE_PLURAL,
     GROUP,
     METHOD_PLURAL,
@@ -25,14 +26,12 @@ from finetune_api.constants import (
     VERSION,
 )
 from finetune_api.presets import SHIPPED
-from finetune_cli.nodes import GPU, allocatable, held, takes_pods
+from finetune_cli.installation import OPERATOR, looks_after, settings_of
+from finetune_cli.nodes import allocatable, held, takes_pods
 from finetune_cli.terminal import counted, list_table
 
 KINDS: Final = frozenset({PLURAL, PRESET_PLURAL, CLUSTER_PRESET_PLURAL, METHOD_PLURAL, BASE_MODEL_PLURAL, DATASET_PLURAL, GPU_TYPE_PLURAL})
 OLDEST_KUBERNETES: Final = (1, 32)
-OPERATOR: Final = "app.kubernetes.io/name=finetune-operator,app.kubernetes.io/component=operator"
-SETTING: Final = "FINETUNE_OPERATOR_"
-"""What the operator's variables begin with."""
 STORE_KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 POLL_SECONDS: Final = 0.5
 NAMED_NODES: Final = 8
@@ -91,7 +90,7 @@ def examine(ask: Ask, namespace: str, own_version: str, pause: Callable[[float],
         yield check_lease(ask, deployment, pause)
     yield check_gpus(ask)
     yield from check_namespace(ask, namespace)
-    yield check_store(ask, namespace, next((_settings(each).get("STORAGE_SECRET") for each in found), None) or DEFAULT_STORE_SECRET)
+    yield check_store(ask, namespace, next((settings_of(each).get("STORAGE_SECRET") for each in found), None) or DEFAULT_STORE_SECRET)
     if kinds.verdict is Verdict.OK:
         yield check_presets(ask)
         yield check_base_models(ask)
@@ -141,7 +140,7 @@ def check_operators(reply: Reply, namespace: str, own_version: str) -> Iterator[
     for deployment in found:
         yield _readiness(deployment)
         yield _version(deployment, own_version)
-    if found and not any(_looks_after(each, namespace) for each in found):
+    if found and not any(looks_after(settings_of(each), namespace) for each in found):
         yield Finding(
             Verdict.FAIL,
             "Operator",
@@ -164,14 +163,9 @@ def _version(deployment: Document, own: str) -> Finding:
     return Finding(Verdict.WARN, "Version", f"the operator is {other}, kubectl finetune {own}", f"Install kubectl finetune {other}.")
 
 
-def _looks_after(deployment: Document, namespace: str) -> bool:
-    watched = _settings(deployment).get("WATCH_NAMESPACES", "")
-    return not watched or namespace in watched.split(",")
-
-
 def check_lease(ask: Ask, deployment: Document, pause: Callable[[float], None]) -> Finding:
     """Whether the leader renews its Lease. No clocks are compared: a Lease is fresh when it changes within its own duration."""
-    name = _settings(deployment).get("LEASE_NAME", deployment["metadata"]["name"])
+    name = settings_of(deployment).get("LEASE_NAME", deployment["metadata"]["name"])
     path = f"/apis/coordination.k8s.io/v1/namespaces/{_namespace(deployment)}/leases/{name}"
     first = ask(path)
     logs = f"kubectl logs -n {_namespace(deployment)} -l {OPERATOR} --tail=50"
@@ -194,19 +188,19 @@ def check_gpus(ask: Ask) -> Finding:
     if reply.code != 200:
         return _not_readable("GPUs", "the nodes")
     usable = [node for node in reply.body["items"] if takes_pods(node)]
-    there = {str(node["metadata"]["name"]): count for node in usable if (count := allocatable(node, GPU)) > 0}
+    there = {str(node["metadata"]["name"]): count for node in usable if (count := allocatable(node, GPU_RESOURCE)) > 0}
     if not there:
         return Finding(
             Verdict.WARN,
             "GPUs",
-            f"no node that takes pods offers {GPU}",
+            f"no node that takes pods offers {GPU_RESOURCE}",
             "Install NVIDIA's device plugin or GPU operator; without it jobs need resources.device: cpu.",
         )
     pods = ask("/api/v1/pods", fieldSelector="status.phase!=Succeeded,status.phase!=Failed")
     says = f"{sum(there.values())} on {counted(len(there), 'node')}"
     if pods.code != 200:
         return Finding(Verdict.OK, "GPUs", f"{says}; how many are free is not known, for the pods of all namespaces may not be listed")
-    taken = held(pods.body["items"], GPU)
+    taken = held(pods.body["items"], GPU_RESOURCE)
     free = {name: max(0, count - taken[name]) for name, count in there.items()}
     each = ", ".join(f"{name} {free[name]} of {count}" for name, count in list(there.items())[:NAMED_NODES])
     says = f"{says}, {sum(free.values())} free: {each}{', ...' if len(there) > NAMED_NODES else ''}"
@@ -306,13 +300,6 @@ def _not_readable(subject: str, what: str) -> Finding:
     return Finding(
         Verdict.WARN, subject, f"your rights do not suffice to read {what}", "Have an administrator run kubectl finetune doctor."
     )
-
-
-def _settings(deployment: Document) -> dict[str, str]:
-    """The operator's settings, by the name of their variable without its prefix."""
-    containers = deployment["spec"]["template"]["spec"]["containers"]
-    variables = [each for container in containers for each in container.get("env") or () if each["name"].startswith(SETTING)]
-    return {each["name"].removeprefix(SETTING): str(each.get("value", "")) for each in variables}
 
 
 def _namespace(deployment: Document) -> str:

@@ -7,12 +7,12 @@ from typing import Any, Final, NamedTuple
 
 from rich.table import Table
 
-from finetune_api.constants import GPU_TYPE_KIND, LABEL_REGION
+from finetune_api.constants import GPU_RESOURCE, GPU_TYPE_KIND, LABEL_REGION
 from finetune_api.models.gpu_type import GpuTypeSpec
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.pricing import hourly_cost
 from finetune_api.quantities import number_of
-from finetune_cli.nodes import GPU, allocatable, held, takes_pods
+from finetune_cli.nodes import allocatable, held, takes_pods
 from finetune_cli.terminal import list_table
 
 GIB: Final = 2**30
@@ -53,7 +53,7 @@ def render_gpus(gpu_types: Iterable[Manifest], supplies: Mapping[str, Supply] | 
 
 def supply_of(spec: Manifest, nodes: Iterable[Manifest], pods: Sequence[Manifest]) -> Supply:
     """GPUs of the nodes that a type's selector and regions leave, and how many of them no pod asks for; taints do not count."""
-    resource = spec.get("resourceName", GPU)
+    resource = spec.get("resourceName", GPU_RESOURCE)
     taken = held(pods, resource)
     there = {node["metadata"]["name"]: (allocatable(node, resource), takes_pods(node)) for node in nodes if _has_type(node, spec)}
     free = sum(max(0, count - taken[name]) for name, (count, usable) in there.items() if usable)

@@ -18,13 +18,12 @@ from finetune_api.contract.failures import REACTIONS
 from finetune_api.contract.termination import TerminationMessage
 from finetune_cli.cluster import as_sentence
 from finetune_cli.errors import CliError
+from finetune_cli.installation import OPERATOR
 from finetune_cli.short_jobs import Manifest, ShortJob, Surroundings, read_surroundings
 
 if TYPE_CHECKING:
     from finetune_cli.cluster import Cluster
 
-OPERATOR: Final = "app.kubernetes.io/component=operator"
-"""Label of the chart's operator."""
 POLL_SECONDS: Final = 1.0
 ENDED: Final = frozenset({"Complete", "Failed"})
 Tell = Callable[[str], None]

@@ -8,8 +8,6 @@ from typing import Any, Final
 
 from finetune_api.quantities import number_of
 
-GPU: Final = "nvidia.com/gpu"
-"""What NVIDIA's device plugin calls its devices."""
 _OVER: Final = frozenset({"Succeeded", "Failed"})
 """Phases of pods that hold nothing any more."""
 Document = Mapping[str, Any]

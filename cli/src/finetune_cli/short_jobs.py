@@ -24,11 +24,10 @@ from finetune_api.contract.pod import (
     pod_security,
 )
 from finetune_cli.errors import CliError
+from finetune_cli.installation import looks_after, settings_of
 
 Manifest = dict[str, Any]
 MANAGED_BY: Final = "kubectl-finetune"
-SETTINGS: Final = "FINETUNE_OPERATOR_"
-"""Begins the variables of the operator's container."""
 TRIES: Final = 5
 """Pods one after the other."""
 LONGEST_SECONDS: Final = 24 * 3600
@@ -64,11 +63,8 @@ def read_surroundings(deployments: Iterable[Mapping[str, Any]], namespace: str) 
     """
     advice = "Name the trainer image with --image."
     for deployment in deployments:
-        containers = deployment["spec"]["template"]["spec"]["containers"]
-        entries = [entry for container in containers for entry in container.get("env") or ()]
-        found = {entry["name"].removeprefix(SETTINGS): entry["value"] for entry in entries if entry.get("value")}
-        watched = found.get("WATCH_NAMESPACES", "")
-        if "TRAINER_IMAGE" in found and (not watched or namespace in watched.split(",")):
+        found = settings_of(deployment)
+        if "TRAINER_IMAGE" in found and looks_after(found, namespace):
             return _surroundings(found)
     raise CliError(f"no operator that looks after namespace {namespace} is installed in this cluster", advice=advice)
 

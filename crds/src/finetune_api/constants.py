@@ -22,6 +22,10 @@ LABEL_COMPONENT = f"{GROUP}/component"
 """trainer, preflight, inspect, export, cleanup; look."""
 LABEL_REGION = "topology.kubernetes.io/region"
 """On nodes: where they are."""
+GPU_RESOURCE = "nvidia.com/gpu"
+"""What NVIDIA's device plugin calls its devices; pods ask for it unless their GpuType names another."""
+EIGHT_BIT = ("adamw_8bit", "paged_adamw_8bit")
+"""Optimizers of bitsandbytes."""
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY = "finetune-operator"
 

@@ -20,8 +20,9 @@ from finetune_api.constants import API_VERSION
 from finetune_api.presets import SHIPPED
 from finetune_cli import __main__ as command_line
 from finetune_cli.access import Access
-from finetune_cli.doctor import KINDS, OPERATOR, POLL_SECONDS, Finding, Verdict, examine
+from finetune_cli.doctor import KINDS, POLL_SECONDS, Finding, Verdict, examine
 from finetune_cli.errors import CliError
+from finetune_cli.installation import OPERATOR
 
 VERSION = "0.1.0"
 DEPLOYMENTS = "/apis/apps/v1/deployments"

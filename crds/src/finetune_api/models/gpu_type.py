@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 
+from finetune_api.constants import GPU_RESOURCE
 from finetune_api.models.base import ApiModel, Quantity, api_field
 from finetune_api.models.scheduling import LABEL_TEXT_PATTERN, LabelKey, LabelText, Toleration
 
@@ -38,7 +39,7 @@ class GpuTypeSpec(ApiModel):
     )
     """Currency of hourlyRate, three capital letters."""
     resource_name: Annotated[str, StringConstraints(max_length=253, pattern=RESOURCE_PATTERN)] = api_field(
-        default="nvidia.com/gpu", schema_default="nvidia.com/gpu", requirement="L-02"
+        default=GPU_RESOURCE, schema_default=GPU_RESOURCE, requirement="L-02"
     )
     """Resource that pods ask for, once for each of resources.gpusPerReplica; for example nvidia.com/mig-3g.40gb."""
     node_selector: dict[LabelKey, LabelText] | None = api_field(default=None, max_length=16, requirement="L-02")

@@ -6,15 +6,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from finetune_api import cel
-from finetune_api.constants import MAX_JOB_NAME
+from finetune_api.constants import EIGHT_BIT, MAX_JOB_NAME
 from finetune_api.defaults import BASE
 from finetune_api.rules.rule import Rule
 from finetune_api.written import OWN, Written
 
 _PROCESSES, _GPUS, _DEVICE = "resources.processesPerReplica", "resources.gpusPerReplica", "resources.device"
 _STRATEGY, _GPU_TYPE = "distributed.strategy", "resources.gpuType"
-EIGHT_BIT = ("adamw_8bit", "paged_adamw_8bit")
-"""Optimizers of bitsandbytes."""
 _TOLERATIONS, _TRACKERS = "resources.tolerations", "logging.trackers"
 
 

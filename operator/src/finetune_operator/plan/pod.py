@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from finetune_api.constants import GPU_RESOURCE
 from finetune_api.contract import env
 from finetune_api.contract.pod import SHORT_VERB_RESOURCES, container_security, identity_environment, pod_security
 from finetune_api.contract.run_config import RunConfig
@@ -24,8 +25,6 @@ from finetune_operator.plan.placement import (
 from finetune_operator.plan.volumes import Mounted, build_volumes
 from finetune_operator.settings import PlanSettings
 
-GPU_RESOURCE = "nvidia.com/gpu"
-"""What pods ask for without a GpuType."""
 _NODE_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 

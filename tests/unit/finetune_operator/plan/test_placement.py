@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from finetune_api.constants import GPU_RESOURCE
 from finetune_operator.plan.observed import Manifest
-from finetune_operator.plan.pod import GPU_RESOURCE
 from finetune_operator.plan.verbs import build_verb
 from finetune_operator.plan.workload import build_job
 from tests.support.manifests import ROOT, accepted

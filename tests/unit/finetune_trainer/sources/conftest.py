@@ -22,10 +22,7 @@ def hub_server() -> Iterator[HubServer]:
 @pytest.fixture
 def hub(hub_server: HubServer) -> HubServer:
     """The hub, empty."""
-    hub_server.repositories.clear()
-    hub_server.requests.clear()
-    hub_server.tokens.clear()
-    hub_server.failures = 0
+    hub_server.clear()
     return hub_server
 
 

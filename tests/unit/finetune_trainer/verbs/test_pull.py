@@ -43,11 +43,7 @@ def hub_server() -> Iterator[HubServer]:
 @pytest.fixture
 def hub(hub_server: HubServer) -> HubServer:
     """A hub with one model."""
-    hub_server.repositories.clear()
-    hub_server.requests.clear()
-    hub_server.tokens.clear()
-    hub_server.failures = 0
-    hub_server.damaged.clear()
+    hub_server.clear()
     hub_server.add("models", "org/tiny", {**FILES, **OTHERS})
     return hub_server
 

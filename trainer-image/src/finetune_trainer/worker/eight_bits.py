@@ -6,11 +6,11 @@ from typing import Final
 
 import torch
 
+from finetune_api.constants import EIGHT_BIT
 from finetune_api.contract.failures import FailureClass
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.worker.precision import Device
-from finetune_trainer.worker.start import EIGHT_BIT
 
 ELEMENTS: Final = 8192
 """Of the weight that is stepped: of less than 4096 bitsandbytes keeps the state in 32 bits."""

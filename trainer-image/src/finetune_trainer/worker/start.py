@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from finetune_api.constants import EIGHT_BIT
 from finetune_api.contract.failures import EXIT_STOPPED, EXIT_UNKNOWN
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.strategies import ZERO, effective_strategy, is_quantized
@@ -32,7 +33,6 @@ LIBRARY_SETTINGS: Final = {
     "DISABLE_KUBEFLOW_INTEGRATION": "TRUE",
 }
 """A worker reads local files only and reports to nobody but its supervisor."""
-EIGHT_BIT: Final = frozenset({"adamw_8bit", "paged_adamw_8bit"})
 
 
 @dataclass(frozen=True)
