@@ -15,14 +15,7 @@ from finetune_api.constants import LABEL_COMPONENT, LABEL_JOB, LABEL_MANAGED_BY
 from finetune_api.contract import env
 from finetune_api.contract.base import ContractModel
 from finetune_api.contract.failures import EXIT_USER_ERROR
-from finetune_api.contract.pod import (
-    SECRET_MODE,
-    SHORT_VERB_RESOURCES,
-    container_security,
-    identity_environment,
-    outside_environment,
-    pod_security,
-)
+from finetune_api.contract.pod import SECRET_MODE, identity_environment, outside_environment, pod_around, short_container
 from finetune_cli.errors import CliError
 from finetune_cli.installation import looks_after, settings_of
 
@@ -158,26 +151,6 @@ def _pod_spec(verb: str, sees: Sequence[Mount], here: Surroundings) -> Manifest:
         no_proxy=here.no_proxy,
         ca_key=here.ca_key if here.ca_configmap else None,
     )
-    container = {
-        "name": env.TRAINER_CONTAINER,
-        "image": here.image,
-        "imagePullPolicy": here.pull_policy,
-        "args": [verb],
-        "env": [*identity_environment(here.image), *outside],
-        "resources": SHORT_VERB_RESOURCES,
-        "securityContext": container_security(),
-        "terminationMessagePath": env.TERMINATION_MESSAGE_PATH,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [mount for _, mount in mounted],
-    }
-    pull = {"imagePullSecrets": [{"name": name} for name in here.pull_secrets]} if here.pull_secrets else {}
-    return {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 10,
-        "securityContext": pod_security(),
-        "containers": [container],
-        "volumes": [volume for volume, _ in mounted],
-        **pull,
-    }
+    program = {"image": here.image, "imagePullPolicy": here.pull_policy, "args": [verb]}
+    container = short_container(program, [*identity_environment(here.image), *outside])
+    return pod_around(container, [mount for _, mount in mounted], [volume for volume, _ in mounted], here.pull_secrets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from finetune_api.contract import env
@@ -31,6 +32,35 @@ def pod_security() -> dict[str, Any]:
 def container_security(*, writable_root: bool = False) -> dict[str, Any]:
     """The ``securityContext`` of its container."""
     return {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": not writable_root, "capabilities": {"drop": ["ALL"]}}
+
+
+def pod_around(
+    container: Mapping[str, Any], mounts: Sequence[Mapping[str, Any]], volumes: Sequence[Mapping[str, Any]], pull_secrets: Sequence[str]
+) -> dict[str, Any]:
+    """Pod spec of one container with its volumes, as Pod Security ``restricted`` wants it; soon over once it shall end."""
+    return {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 10,
+        "securityContext": pod_security(),
+        "containers": [{**container, "volumeMounts": list(mounts)}],
+        "volumes": list(volumes),
+        **({"imagePullSecrets": [{"name": name} for name in pull_secrets]} if pull_secrets else {}),
+    }
+
+
+def short_container(program: Mapping[str, Any], environment: Sequence[Mapping[str, Any]], *, writable_root: bool = False) -> dict[str, Any]:
+    """The container of a verb that is short: what it runs, with these variables."""
+    return {
+        "name": env.TRAINER_CONTAINER,
+        **program,
+        "env": list(environment),
+        "resources": SHORT_VERB_RESOURCES,
+        "securityContext": container_security(writable_root=writable_root),
+        "terminationMessagePath": env.TERMINATION_MESSAGE_PATH,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
 
 
 def identity_environment(image: str) -> list[dict[str, Any]]:

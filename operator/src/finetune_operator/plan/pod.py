@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from finetune_api.constants import GPU_RESOURCE
 from finetune_api.contract import env
-from finetune_api.contract.pod import SHORT_VERB_RESOURCES, container_security, identity_environment, pod_security
+from finetune_api.contract import pod as contract_pod
+from finetune_api.contract.pod import identity_environment, short_container
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.models.scheduling import Toleration
 from finetune_api.models.training_method import TrainingMethodSpec
@@ -44,32 +45,14 @@ def build_pod_spec(config: RunConfig, config_map: str, verb: str, settings: Plan
 
 
 def pod_around(container: Manifest, mounted: Sequence[Mounted], settings: PlanSettings, tolerations: Sequence[Toleration] = ()) -> Manifest:
-    """Pod spec of one container with its volumes, as Pod Security ``restricted`` wants it; soon over once it shall end."""
-    pull = {"imagePullSecrets": [{"name": name} for name in settings.image_pull_secrets]} if settings.image_pull_secrets else {}
-    return {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 10,
-        "securityContext": pod_security(),
-        "tolerations": _dead_node_tolerations(tolerations, settings.unreachable_toleration_seconds),
-        "containers": [{**container, "volumeMounts": [m.mount for m in mounted]}],
-        "volumes": [m.volume for m in mounted],
-        **pull,
-    }
+    """The contract's pod spec of one container, which also leaves a dead node in time."""
+    spec = contract_pod.pod_around(container, [m.mount for m in mounted], [m.volume for m in mounted], settings.image_pull_secrets)
+    return {**spec, "tolerations": _dead_node_tolerations(tolerations, settings.unreachable_toleration_seconds)}
 
 
 def build_container(program: Manifest, environment: Sequence[Manifest], settings: PlanSettings, *, writable_root: bool = False) -> Manifest:
     """The container of a short verb: what it runs, with these variables and those of the cluster's surroundings."""
-    return {
-        "name": env.TRAINER_CONTAINER,
-        **program,
-        "env": [*environment, *build_outside_environment(settings)],
-        "resources": SHORT_VERB_RESOURCES,
-        "securityContext": container_security(writable_root=writable_root),
-        "terminationMessagePath": env.TERMINATION_MESSAGE_PATH,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-    }
+    return short_container(program, [*environment, *build_outside_environment(settings)], writable_root=writable_root)
 
 
 def build_pod_metadata(config: RunConfig, labels: Mapping[str, str]) -> Manifest:
