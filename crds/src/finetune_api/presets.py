@@ -101,6 +101,12 @@ SHIPPED: Final[Mapping[str, ShippedPreset]] = {
         requirement="K-09 AC-62 X07",
         spec={"training": {"learningRate": 1e-4, "batchSize": 2, "gradAccumSteps": 4, "maxSteps": 500, "maxStepsMode": "cap"}},
     ),
+    "auto": ShippedPreset(
+        description="For a first run on any GPU: batch, accumulation, steps and learning rate by the memory of resources.gpuType, epochs "
+        "and evaluation split by the rows of the Dataset.",
+        requirement="K-11 E-20 F-03 F-04 X07",
+        spec={"training": {"maxStepsMode": "cap"}},
+    ),
     "quick-test": ShippedPreset(
         description="A short run that shows whether model, data and secrets work: at most 100 steps on 100 rows.",
         requirement="K-10 F-23 E-22 X07",

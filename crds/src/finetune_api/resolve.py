@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from finetune_api.defaults import ADAPTER, BACKEND, BASE, METHOD, SCHEMA
@@ -33,6 +34,10 @@ class Resolution(NamedTuple):
     spec: FineTuneJobSpec
     sources: Mapping[str, Source]
     """Field path (``training.learningRate``) -> who set it."""
+    reasons: Mapping[str, str] = MappingProxyType({})
+    """Field path -> why this value, where a preset reckoned it."""
+    notes: tuple[str, ...] = ()
+    """What such a preset did not know, a sentence each."""
 
     def set_by(self, source: Source) -> list[str]:
         """Paths of the fields that one of them decided."""

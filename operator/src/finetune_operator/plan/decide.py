@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from finetune_api.advice import ATTACH_NOT_RECOMMENDED, OUTSIDE_RECOMMENDED, SETTING_IGNORED
+from finetune_api.advice import ATTACH_NOT_RECOMMENDED, OUTSIDE_RECOMMENDED, PRESET_ASSUMES, SETTING_IGNORED
 from finetune_api.models.status import FINAL_PHASES, ConditionType, Phase, RetryStatus
 from finetune_operator.plan import conditions
 from finetune_operator.plan.custom import NOT_RESUMABLE, method_of
@@ -85,7 +85,7 @@ def _judge(draft: Draft) -> Accepted | Refused | None:
 
 def _advise(draft: Draft, warnings: dict[str, str]) -> None:
     """Advice on the spec, as conditions; it never keeps a job from running."""
-    for kind in (OUTSIDE_RECOMMENDED, SETTING_IGNORED, ATTACH_NOT_RECOMMENDED, NOT_RESUMABLE):
+    for kind in (OUTSIDE_RECOMMENDED, SETTING_IGNORED, ATTACH_NOT_RECOMMENDED, PRESET_ASSUMES, NOT_RESUMABLE):
         before = conditions.find(draft.status.conditions, kind)
         if kind not in warnings:
             draft.drop_condition(kind)
