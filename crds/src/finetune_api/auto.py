@@ -14,8 +14,6 @@ from finetune_api.suggestions import FEW_ROWS, GIB, MANY_ROWS, epochs_band
 AUTO: Final = "auto"
 ROWS_PER_STEP: Final = 16
 """Rows of an optimizer step and rank, whatever the batch."""
-SPLIT_BY_RATIO: Final = frozenset({"sft", "pretrain", "dpo", "reward"})
-"""Methods whose evaluation takes batches of any size."""
 
 
 class Tier(NamedTuple):
@@ -126,9 +124,8 @@ def _by_rows(before: Resolution, rows: int | None) -> tuple[dict[str, Any], dict
     spec = before.spec
     values: dict[str, Any] = {}
     reasons: dict[str, str] = {}
-    if spec.dataset.eval_uri is not None:
-        values["dataset.evalRatio"], reasons["dataset.evalRatio"] = 0.0, "dataset.evalUri has rows of its own"
-    elif rows is not None and spec.method in SPLIT_BY_RATIO and not spec.dataset.streaming and spec.dataset.train_ratio is None:
+    has_own = spec.dataset.eval_uri is not None or spec.dataset.train_ratio is not None or spec.dataset.streaming
+    if rows is not None and spec.method is not None and not has_own:
         values["dataset.evalRatio"], reasons["dataset.evalRatio"] = share_of(rows), _band_of(rows)
     if rows is not None and spec.method != "grpo":
         values["training.epochs"], reasons["training.epochs"] = int(epochs_band(rows).low), _band_of(rows)

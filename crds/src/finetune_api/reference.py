@@ -171,7 +171,7 @@ def _tiers() -> Iterator[str]:
     yield "|---|---|---|"
     for label, rows in (("below 1000", FEW_ROWS - 1), ("1000 to 10000", MANY_ROWS), ("above 10000", MANY_ROWS + 1)):
         yield f"| {label} | {epochs_band(rows).low:g} | {share_of(rows):g} |"
-    yield "\nevalRatio: 0 beside an evalUri; as by default for grpo, kto, streaming and beside trainRatio. Rows not known: both so.\n"
+    yield "\nevalRatio: 0 beside an evalUri, with streaming and beside trainRatio. Rows not known: both as by default.\n"
 
 
 def _status() -> Iterator[str]:

@@ -87,7 +87,7 @@ def judge_spec(observed: Observed, settings: PlanSettings) -> Accepted | Refused
     """Resolve and check the job's spec against what it names, the administrator's word and, once it has run, the run that exists."""
     job, last = observed.job, observed.last_run
     try:
-        validate_job(job.spec)
+        validate_job(job.spec, has_run=last is not None)
         base = _frozen(job, _usable_preset(observed), last)
         custom = _usable_method(observed, chosen_method(base.job, base.preset))
         name = chosen_model(base.job, base.preset)
@@ -108,7 +108,7 @@ def judge_spec(observed: Observed, settings: PlanSettings) -> Accepted | Refused
         return Refused("Invalid", "; ".join(f"spec.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)))
     of_method = method_problems(custom, resolution.spec) if custom is not None else []
     of_gpus = gpu_type_problems(gpu_type.name, gpu_type.spec, resolution.spec) if gpu_type is not None else []
-    if problems := [*check_resolved(resolution), *of_method, *of_gpus]:
+    if problems := [*check_resolved(resolution, has_run=last is not None), *of_method, *of_gpus]:
         return Refused("Invalid", "; ".join(map(str, problems)))
     chosen, dataset = base.model, base.dataset
     if name is not None and entry is not None:
