@@ -79,6 +79,7 @@ BASE_MODEL_COLUMNS = [
     column("Type", "string", ".spec.type"),
     column("Parameters", "integer", ".spec.parameters"),
     column("Eligible", "boolean", ".spec.eligible"),
+    column("Deployed", "boolean", ".spec.deployed"),
     column("Age", "date", ".metadata.creationTimestamp"),
     column("Context", "integer", ".spec.contextLength", wide=True),
     column("Description", "string", ".spec.description", wide=True),
