@@ -18,6 +18,7 @@ from finetune_api.models.status import FINAL_PHASES
 from finetune_api.resolve import chosen_dataset, chosen_gpu_type, chosen_method, chosen_model
 from finetune_operator.cluster.client import Client
 from finetune_operator.cluster.errors import NotFoundError
+from finetune_operator.cluster.namesakes import older_namesake
 from finetune_operator.cluster.resources import (
     BASE_MODELS,
     CLUSTER_PRESETS,
@@ -111,6 +112,7 @@ async def observe(client: Client, job: JobObject, known: Circumstances) -> Obser
         method=await _find(client, METHODS, None, chosen_method(job.spec, of_preset), may_read=reads) if wants_spec else None,
         base_model=await _find(client, BASE_MODELS, None, chosen_model(job.spec, of_preset), may_read=reads) if wants_spec else None,
         dataset=await _find(client, DATASETS, job.namespace, chosen_dataset(job.spec, of_preset)) if wants_spec else None,
+        namesake=await older_namesake(client, FINETUNE_JOBS, job) if wants_spec else None,
         gpu_type=await _find_gpu_type(client, chosen_gpu_type(job.spec, of_preset), may_read=reads) if wants_spec else None,
         last_run=await _run_made_from(client, job, job.status.run) if wants_last_run else None,
         queue_entry=await _queue_entry(client, workload, job.namespace) if workload is not None and workload.suspended else None,

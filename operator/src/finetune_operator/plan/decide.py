@@ -14,6 +14,7 @@ from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.export import after_training, asks_again, is_exporting
 from finetune_operator.plan.live import live
 from finetune_operator.plan.merge import merge_report
+from finetune_operator.plan.namesake import DISPLAY_NAME_TAKEN, namesake_warning
 from finetune_operator.plan.observed import JobObject, Observed
 from finetune_operator.plan.removal import remove
 from finetune_operator.plan.rest import between_runs, tidy_finished
@@ -77,7 +78,7 @@ def _judge(draft: Draft) -> Accepted | Refused | None:
             draft.change(method=verdict.method, gpus=gpus_of(verdict.spec))
             if draft.status.run == 0:
                 draft.change(resolved=verdict.resolved)
-            _advise(draft, verdict.warnings)
+            _advise(draft, verdict.warnings | namesake_warning(draft.job, draft.observed.namesake))
             if before is None or before.status != "True":
                 draft.say("Validated", "The spec can be run.", key=str(draft.job.generation))
     return verdict
@@ -85,7 +86,7 @@ def _judge(draft: Draft) -> Accepted | Refused | None:
 
 def _advise(draft: Draft, warnings: dict[str, str]) -> None:
     """Advice on the spec, as conditions; it never keeps a job from running."""
-    for kind in (OUTSIDE_RECOMMENDED, SETTING_IGNORED, ATTACH_NOT_RECOMMENDED, PRESET_ASSUMES, NOT_RESUMABLE):
+    for kind in (OUTSIDE_RECOMMENDED, SETTING_IGNORED, ATTACH_NOT_RECOMMENDED, PRESET_ASSUMES, NOT_RESUMABLE, DISPLAY_NAME_TAKEN):
         before = conditions.find(draft.status.conditions, kind)
         if kind not in warnings:
             draft.drop_condition(kind)

@@ -9,6 +9,7 @@ from finetune_api.models.status import AttemptStatus, CheckpointsStatus, Checkpo
 from finetune_operator.plan.conditions import START_BLOCKED
 from finetune_operator.plan.custom import NOT_RESUMABLE
 from finetune_operator.plan.draft import Draft
+from finetune_operator.plan.namesake import DISPLAY_NAME_TAKEN
 from finetune_operator.plan.notice import SLOW_CHECKPOINT, judge_notice
 from finetune_operator.plan.usage import count_usage
 
@@ -25,6 +26,7 @@ OWN_CONDITIONS = frozenset(
         ATTACH_NOT_RECOMMENDED,
         PRESET_ASSUMES,
         NOT_RESUMABLE,
+        DISPLAY_NAME_TAKEN,
     }
 )
 """Condition types of the operator; all others are the trainer's warnings."""
