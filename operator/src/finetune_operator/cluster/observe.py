@@ -36,7 +36,7 @@ from finetune_operator.cluster.resources import (
 )
 from finetune_operator.plan.adopt import adopt_run, may_have_unnoted_run
 from finetune_operator.plan.configmap import read_last_run
-from finetune_operator.plan.decide import needs_spec
+from finetune_operator.plan.decide import lacks_columns, needs_spec
 from finetune_operator.plan.export import asks_again, export_name, is_exporting, needs_outputs
 from finetune_operator.plan.kueue import LABEL_JOB_UID, QueueEntry
 from finetune_operator.plan.names import run_of
@@ -97,7 +97,7 @@ async def observe(client: Client, job: JobObject, known: Circumstances) -> Obser
     asks_store = workload is None or job.deleted_at is not None
     again = is_exporting(job) or asks_again(job)
     unfinished = job.status.phase not in FINAL_PHASES or job.deleted_at is not None or is_retained(job) or again
-    wants_last_run = job.status.run > 0 and unfinished and (wants_spec or asks_store)
+    wants_last_run = job.status.run > 0 and unfinished and (wants_spec or asks_store or lacks_columns(job))
     reads = known.cluster_reads
     preset = await _preset(client, job, cluster_reads=reads) if wants_spec else None
     of_preset = preset.spec if preset is not None else None

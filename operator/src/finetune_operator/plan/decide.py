@@ -40,6 +40,7 @@ def plan(observed: Observed, *, now: datetime, settings: PlanSettings) -> Plan:
         tidy_finished(draft)
         return draft.done()
     merge_report(draft)
+    _fill_columns(draft)
     _take_request(draft)
     hold_at_limit(draft)
     verdict = _judge(draft)
@@ -60,6 +61,19 @@ def needs_spec(job: JobObject) -> bool:
     open_run = bool(status.attempts) and status.attempts[-1].ended_at is None
     may_start = not open_run and ((desire_of(job) is Desire.RUN and status.failure is None) or open_request(job) is not None)
     return edited or may_start
+
+
+def lacks_columns(job: JobObject) -> bool:
+    """Whether a job was started by an operator that did not show method and GPUs yet; its spec is not judged while it runs."""
+    return job.status.run > 0 and job.status.method is None
+
+
+def _fill_columns(draft: Draft) -> None:
+    """Show method and GPUs of the run, as it was made (A-09)."""
+    last = draft.observed.last_run
+    if last is not None and lacks_columns(draft.job):
+        custom, spec = last.config.custom, last.config.spec
+        draft.change(method=custom.name if custom is not None else spec.method, gpus=gpus_of(spec))
 
 
 def _judge(draft: Draft) -> Accepted | Refused | None:
