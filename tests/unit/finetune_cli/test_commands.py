@@ -176,8 +176,8 @@ def test_evaluate_says_which_evaluation_failed(monkeypatch: pytest.MonkeyPatch) 
 
 def test_every_verb_that_advice_and_guides_name_exists() -> None:
     """Z-03: what a message tells people to type is there."""
-    known = {*command_line.app.registered_commands, *command_line.app.registered_groups}
-    verbs = {each.name or str(getattr(each.callback, "__name__", "")).replace("_", "-") for each in known}
+    of_functions = {command.__name__.replace("_", "-") for commands in command_line.PANELS.values() for command in commands}
+    verbs = of_functions | {str(group.name) for group in command_line.app.registered_groups}
     root = Path(__file__).parents[3]
     files = [
         file for folder in ("crds/src", "operator/src", "trainer-image/src", "cli/src", "docs") for file in (root / folder).rglob("*.*")
