@@ -30,10 +30,10 @@ def model(api: ApiServer) -> Iterator[dict[str, Any]]:
 
 
 def test_what_is_stored_is_what_was_written(api: ApiServer, model: dict[str, Any]) -> None:
-    """C-02: of defaults only eligible and trustRemoteCode are filled in; those of jobs would beat the table's."""
+    """C-02: of defaults only eligible, deployed and trustRemoteCode are filled in; those of jobs would beat the table's."""
     assert model["spec"] == MODELS["own-model"]["spec"]
     least = api.request("POST", api.path(BASE_MODEL_KIND), {**MODELS["least"], "metadata": {"name": "judged-least"}}, dryRun="All")
-    assert least.body["spec"] == {**MODELS["least"]["spec"], "eligible": True, "trustRemoteCode": False}
+    assert least.body["spec"] == {**MODELS["least"]["spec"], "eligible": True, "deployed": True, "trustRemoteCode": False}
 
 
 def test_kubectl_shows_them(kubeconfig: Path, api: ApiServer, model: dict[str, Any]) -> None:

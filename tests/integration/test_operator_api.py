@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 
+from finetune_api.constants import API_VERSION, KIND
 from finetune_operator.clocks import Clocks
 from finetune_operator.cluster.client import Client, KubernetesTransport
 from finetune_operator.cluster.errors import ApiError
 from finetune_operator.cluster.lease import LeaseLock, LeaseSettings
-from finetune_operator.cluster.resources import CONFIG_MAPS, JOBS, TOKEN_REVIEWS, Resource
+from finetune_operator.cluster.namesakes import older_namesake
+from finetune_operator.cluster.resources import CONFIG_MAPS, FINETUNE_JOBS, JOBS, TOKEN_REVIEWS, Resource
+from finetune_operator.plan.observed import JobObject
 from tests.support.fake_api import FakeApi
 
 NAMESPACES = Resource("", "v1", "namespaces", "Namespace")
@@ -125,3 +128,16 @@ async def test_a_token_the_api_server_did_not_issue_is_not_authenticated(real: t
         "spec": {"token": "a.b.c", "audiences": ["finetune-operator"]},
     }
     assert not (await client.create(TOKEN_REVIEWS, None, review))["status"].get("authenticated")
+
+
+async def test_older_namesakes_are_found_by_the_field(real: tuple[Client, str]) -> None:
+    """J-02: whatever signs a displayName has; of two of one second the first by name is the older one."""
+    client, namespace = real
+    shown = 'Orders, v2 = "final" \\ 100 % grün; a&b'
+    for name, called in (("a", shown), ("b", shown), ("c", "Orders"), ("d", None)):
+        spec = {"model": {"uri": "s3://m/m"}, "dataset": {"uri": "configmap://rows/rows.jsonl"}, "suspend": True}
+        spec |= {"displayName": called} if called is not None else {}
+        manifest = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
+        await client.create(FINETUNE_JOBS, namespace, manifest)
+    jobs = [JobObject.from_manifest(found) for name in "abcd" if (found := await client.get(FINETUNE_JOBS, namespace, name)) is not None]
+    assert [await older_namesake(client, FINETUNE_JOBS, job) for job in jobs] == [None, "a", None, None]

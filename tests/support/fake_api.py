@@ -99,7 +99,8 @@ class FakeApi:
         if method == "POST":
             return self._post(plural, namespace, body)
         if name is None:
-            return Answer(200, {}, {"items": list(self._select(plural, namespace, query.get("labelSelector", "")))})
+            found = self._select(plural, namespace, query.get("labelSelector", ""))
+            return Answer(200, {}, {"items": [each for each in found if _has_field(each, query.get("fieldSelector", ""))]})
         key = (plural, namespace, name)
         if key not in self.objects:
             return _failure(404, "NotFound", f'{plural} "{name}" not found')
@@ -244,6 +245,15 @@ class FakeApi:
                 and all(labels.get(k) == v if eq else k in labels for k, eq, v in wanted)
             ):
                 yield manifest
+
+
+def _has_field(manifest: Manifest, selector: str) -> bool:
+    """Whether an object has a value at a path, as ``spec.displayName=X`` asks; a backslash escapes."""
+    path, _, escaped = selector.partition("=")
+    value: Any = manifest
+    for step in path.split(".") if path else ():
+        value = value.get(step, {}) if isinstance(value, dict) else {}
+    return not path or value == re.sub(r"\\(.)", r"\1", escaped)
 
 
 def duplicate(document: Any) -> Any:

@@ -108,7 +108,8 @@ def _render_configuration(job: Job) -> RenderableType:
         if resolved.source == "default":
             defaults.append(f"{path}={resolved.value}")
         else:
-            table.add_row(path, resolved.value, f"{resolved.source} {resolved.name}" if resolved.name else resolved.source)
+            who = f"{resolved.source} {resolved.name}" if resolved.name else resolved.source
+            table.add_row(path, resolved.value, f"{who}: {resolved.reason}" if resolved.reason else who)
     return Group(table, Text(f"Defaults: {', '.join(defaults)}", style="dim")) if defaults else table
 
 

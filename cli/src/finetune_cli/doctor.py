@@ -27,6 +27,7 @@ from finetune_api.constants import (
 )
 from finetune_api.presets import SHIPPED
 from finetune_cli.installation import OPERATOR, looks_after, settings_of
+from finetune_cli.models import may_be_trained
 from finetune_cli.nodes import allocatable, held, takes_pods
 from finetune_cli.terminal import counted, list_table
 
@@ -280,7 +281,7 @@ def check_base_models(ask: Ask) -> Finding:
             "none: jobs name models by address only",
             "Have the administrator set the chart value baseModels.install to true.",
         )
-    eligible = sum(each["spec"].get("eligible", True) for each in reply.body["items"])
+    eligible = sum(map(may_be_trained, reply.body["items"]))
     return Finding(Verdict.OK, "BaseModels", f"{len(reply.body['items'])}, of which {eligible} may be chosen (kubectl finetune models)")
 
 

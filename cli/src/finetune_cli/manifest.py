@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from finetune_api.auto import is_auto, tune
 from finetune_api.base_models import SHIPPED_BASE_MODELS
 from finetune_api.catalogue import gpu_type_problems, ineligible, unknown_gpu_type
 from finetune_api.constants import (
@@ -25,6 +26,7 @@ from finetune_api.constants import (
 )
 from finetune_api.contract.custom import method_problems
 from finetune_api.contract.run_config import CustomMethod
+from finetune_api.datasets import rows_of
 from finetune_api.documents import load_documents, validate_document
 from finetune_api.gpu_types import SHIPPED_GPU_TYPES
 from finetune_api.models.dataset import DatasetStatus
@@ -175,7 +177,13 @@ def problems_of_document(document: Document) -> Sequence[Problem]:
 
 
 def find_preset(document: Document, presets: Presets) -> Mapping[str, Any] | None:
-    """The preset a job refers to, by the operator's rule: one of its namespace, else one of the cluster; None when it refers to none.
+    """The preset a job refers to; None when it refers to none. Raises as :func:`_preset_key`."""
+    key = _preset_key(document, presets)
+    return presets[key] if key is not None else None
+
+
+def _preset_key(document: Document, presets: Presets) -> tuple[str, str] | None:
+    """Kind and name of the preset a job refers to, by the operator's rule: one of its namespace, else one of the cluster.
 
     Raises:
         CliError: it refers to one that is not known here.
@@ -186,7 +194,7 @@ def find_preset(document: Document, presets: Presets) -> Mapping[str, Any] | Non
     kinds = [reference["kind"]] if "kind" in reference else [PRESET_KIND, CLUSTER_PRESET_KIND]
     for kind in kinds:
         if (kind, reference["name"]) in presets:
-            return presets[kind, reference["name"]]
+            return kind, reference["name"]
     known = ", ".join(sorted(name for kind, name in presets if kind in kinds))
     raise CliError(
         f"{document}: spec.presetRef.name: there is no preset {reference['name']}; known: {known}",
@@ -240,19 +248,19 @@ def _find(kind: str, name: str | None, presets: Presets, problem: str, advice: s
     return name, presets[kind, name]
 
 
-def resolve_document(document: Document, presets: Presets) -> Resolution:
-    """Complete a job's spec as the operator does.
+def resolve_document(document: Document, presets: Presets, beside: Iterable[Document] = ()) -> Resolution:
+    """Complete a job's spec as the operator does; ``beside``: documents among which the Dataset it names may have a status.
 
     Raises:
         CliError: with every problem of the job, or of the job and what it names together.
     """
     raise_problems(document, problems_of_document(document))
-    resolution, problems = judge_document(document, presets)
+    resolution, problems = judge_document(document, presets, beside)
     raise_problems(document, problems)
     return resolution
 
 
-def judge_document(document: Document, presets: Presets) -> tuple[Resolution, Sequence[Problem]]:
+def judge_document(document: Document, presets: Presets, beside: Iterable[Document] = ()) -> tuple[Resolution, Sequence[Problem]]:
     """The completed spec of a job that is valid by itself, and what is wrong with the job and what it names together.
 
     A TrainingMethod that is not known here is not judged: it is the cluster's.
@@ -264,8 +272,12 @@ def judge_document(document: Document, presets: Presets) -> tuple[Resolution, Se
     chosen = find_base_model(document, presets)
     dataset = find_dataset(document, presets)
     gpu_type = find_gpu_type(document, presets)
-    specs = (found[1] if found is not None else None for found in (chosen, dataset, gpu_type))
+    specs = [found[1] if found is not None else None for found in (chosen, dataset, gpu_type)]
     resolution = resolve(document.spec, preset, own, *specs)
+    if is_auto(*(_preset_key(document, presets) or ("", ""))):
+        status = find_dataset_status(dataset[0], beside) if dataset is not None else None
+        tuning = tune(resolution, rows_of(resolution.spec, status))
+        resolution = resolve(document.spec, tuning.over(preset or {}), own, *specs)._replace(reasons=tuning.reasons, notes=tuning.notes)
     problems = check_resolved(resolution)
     if gpu_type is not None:
         problems += gpu_type_problems(gpu_type[0], GpuTypeSpec.model_validate(gpu_type[1]), resolution.spec)

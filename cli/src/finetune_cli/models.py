@@ -8,6 +8,7 @@ from typing import Any, Final
 from rich.table import Table
 from rich.text import Text
 
+from finetune_api.catalogue import ineligible
 from finetune_api.constants import BASE_MODEL_KIND
 from finetune_cli.terminal import list_table
 
@@ -20,22 +21,30 @@ UNKNOWN: Final = "?"
 def render_models(models: Iterable[Mapping[str, Any]]) -> Table:
     """A row for each BaseModel, by name."""
     table = list_table()
-    for column in ("NAME", "TYPE", "PARAMETERS", "BYTES PER PARAMETER", "CONTEXT", "ELIGIBLE"):
+    for column in ("NAME", "TYPE", "PARAMETERS", "BYTES PER PARAMETER", "CONTEXT", "ELIGIBLE", "DEPLOYED"):
         table.add_column(column, no_wrap=True)
     table.add_column("URI", overflow="fold")
     for model in sorted(models, key=lambda each: str(each["metadata"]["name"])):
         spec = model["spec"]
-        eligible = bool(spec.get("eligible", True))
         table.add_row(
             model["metadata"]["name"],
             spec["type"],
             format_parameters(spec.get("parameters")),
             ", ".join(f"{each:g} in {way}" for way, each in _held(spec).items()) or UNKNOWN,
             f"{spec['contextLength']:,}" if "contextLength" in spec else UNKNOWN,
-            Text("yes" if eligible else "no", style="" if eligible else "yellow"),
+            *(_answer(held=bool(spec.get(name, True))) for name in ("eligible", "deployed")),
             spec["uri"],
         )
     return table
+
+
+def may_be_trained(model: Mapping[str, Any]) -> bool:
+    """Whether jobs may begin to train a BaseModel: it is eligible and deployed (C-03)."""
+    return ineligible(str(model["metadata"]["name"]), model["spec"]) is None
+
+
+def _answer(*, held: bool) -> Text:
+    return Text("yes" if held else "no", style="" if held else "yellow")
 
 
 def summarise_model(name: str, spec: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from finetune_api.advice import warnings_for
 from finetune_api.constants import DATASET_KIND
+from finetune_api.datasets import rows_of
 from finetune_api.length import length_of, trained_rows
 from finetune_api.models.dataset import DatasetStatus
 from finetune_api.models.spec import FineTuneJobSpec, Training
@@ -59,7 +60,8 @@ def render_plan(document: Document, resolution: Resolution, named: Named = NOTHI
         source = resolution.sources.get(path, "default")
         kind, found = words.get(source, ("", None))
         word = f"{kind} {found[0]}" if found is not None else source
-        table.add_row(path, Text(_shown(value)), Text(word, style=SOURCE_STYLE[source]))
+        why = f": {resolution.reasons[path]}" if path in resolution.reasons else ""
+        table.add_row(path, Text(_shown(value)), Text(f"{word}{why}", style=SOURCE_STYLE[source]))
     model = summarise_model(*named.base_model) if named.base_model is not None else ""
     gpus = summarise_gpu_type(*named.gpu_type, resolution.spec) if named.gpu_type is not None else ""
     data = summarise_dataset(named.dataset[0], named.dataset_status, resolution.spec) if named.dataset is not None else ""
@@ -73,14 +75,6 @@ def render_plan(document: Document, resolution: Resolution, named: Named = NOTHI
 
 def _for_rows(resolution: Resolution, rows: int | None) -> str:
     return unusual_for_rows(resolution.spec, rows) if rows is not None and resolution.spec.method is not None else ""
-
-
-def rows_of(spec: FineTuneJobSpec, status: DatasetStatus | None) -> int | None:
-    """Rows that a job uses of the Dataset it names; None where the look at it did not count them all, or others come to them."""
-    if status is None or not status.examples or status.is_whole is False or spec.dataset.additional:
-        return None
-    most = spec.dataset.max_samples
-    return min(status.examples, most) if most > 0 else status.examples
 
 
 def summarise_dataset(name: str, status: DatasetStatus | None, spec: FineTuneJobSpec) -> str:
@@ -104,11 +98,13 @@ def resolved_values(resolution: Resolution) -> dict[str, Any]:
 
 
 def to_json(resolution: Resolution) -> str:
-    """The same as JSON: path -> value and source."""
-    values = resolved_values(resolution)
-    return json.dumps(
-        {path: {"value": value, "source": resolution.sources.get(path, "default")} for path, value in values.items()}, indent=2
-    )
+    """The same as JSON: path -> value and source, and the reason where there is one."""
+    reasons = {path: {"reason": reason} for path, reason in resolution.reasons.items()}
+    told = {
+        path: {"value": value, "source": resolution.sources.get(path, "default"), **reasons.get(path, {})}
+        for path, value in resolved_values(resolution).items()
+    }
+    return json.dumps(told, indent=2)
 
 
 def summarise(resolution: Resolution, rows: int | None = None) -> str:

@@ -16,6 +16,8 @@ SETTING_IGNORED = "SettingIgnored"
 """Condition: the job writes something that has no effect beside what else it says."""
 ATTACH_NOT_RECOMMENDED = "AttachLoraNotRecommended"
 """Condition: the training goes on from an existing adapter (R-12)."""
+PRESET_ASSUMES = "AutoPresetAssumes"
+"""Condition: the preset auto did not know what it goes by (K-11)."""
 MAX_MESSAGE = 1024
 """Characters of a condition's message."""
 
@@ -209,11 +211,12 @@ def warnings_for(resolution: Resolution) -> dict[str, str]:
     A setting without effect is told to who wrote it, the job; FP16 of a preset or BaseModel counts as well, for it would decide the
     numbers. What a TrainingMethod's program makes of a value is not known here: its jobs get no such advice.
     """
+    assumed = {PRESET_ASSUMES: _shorten(" ".join(resolution.notes))} if resolution.notes else {}
     if resolution.spec.method is None:
-        return {}
+        return assumed
     job = flatten(resolution.spec.model_dump(mode="json", by_alias=True, exclude_none=True))
     told = {OUTSIDE_RECOMMENDED: RECOMMENDATIONS, SETTING_IGNORED: WITHOUT_EFFECT, ATTACH_NOT_RECOMMENDED: ATTACHING}
-    messages: dict[str, str] = {}
+    messages = assumed
     for condition, table in told.items():
         sentences = [
             f"{advice.path} {plain(job[advice.path])} {advice.text}."

@@ -17,15 +17,18 @@ AMPERE: Final = (8, 0)
 
 
 def ineligible(name: str, base_model: Mapping[str, Any]) -> Problem | None:
-    """Why no job may begin to train a BaseModel, if so (C-03)."""
-    if base_model.get("eligible", True):
+    """Why no job may begin to train a BaseModel, if so: it must be eligible and deployed (C-03)."""
+    if not base_model.get("eligible", True):
+        lacks = "the administrators have marked this {} as not eligible for fine-tuning"
+    elif not base_model.get("deployed", True):
+        lacks = "this {} is not deployed, so that nothing could serve what is trained"
+    else:
         return None
     says = " ".join(str(base_model.get("description") or "").split())
     return Problem(
         "spec.model.uri",
         f"ref:{name}",
-        f"ref:{name}: the administrators have marked this {BASE_MODEL_KIND} as not eligible for fine-tuning; choose one that is, of "
-        f"kubectl get basemodels{f' ({says})' if says else ''}",
+        f"ref:{name}: {lacks.format(BASE_MODEL_KIND)}; choose one that is, of kubectl get basemodels{f' ({says})' if says else ''}",
     )
 
 

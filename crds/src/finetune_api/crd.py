@@ -67,6 +67,8 @@ PRESET_COLUMNS = [
     column("Max-Steps", "integer", ".spec.training.maxSteps"),
     column("Age", "date", ".metadata.creationTimestamp"),
 ]
+SELECTABLE = [{"jsonPath": ".status.phase"}, {"jsonPath": ".spec.displayName"}]
+"""Of jobs and Datasets: kubectl get ftj --field-selector spec.displayName=X."""
 METHOD_COLUMNS = [
     column("Name-For-People", "string", ".spec.displayName"),
     column("Image", "string", ".spec.image"),
@@ -79,6 +81,7 @@ BASE_MODEL_COLUMNS = [
     column("Type", "string", ".spec.type"),
     column("Parameters", "integer", ".spec.parameters"),
     column("Eligible", "boolean", ".spec.eligible"),
+    column("Deployed", "boolean", ".spec.deployed"),
     column("Age", "date", ".metadata.creationTimestamp"),
     column("Context", "integer", ".spec.contextLength", wide=True),
     column("Description", "string", ".spec.description", wide=True),
@@ -136,7 +139,7 @@ def finetune_job() -> JSON:
     schema["x-kubernetes-validations"] = [{"fieldPath": ".metadata.name", **_validation(JOB_NAME)}]
     version: JSON = {
         **_version(schema, JOB_COLUMNS),
-        "selectableFields": [{"jsonPath": ".status.phase"}],
+        "selectableFields": SELECTABLE,
         "subresources": {
             "status": {},
             "scale": {
@@ -197,7 +200,7 @@ def dataset() -> JSON:
     schema["x-kubernetes-validations"] = [{"fieldPath": ".metadata.name", **_validation(DATASET_NAME)}]
     version: JSON = {
         **_version(schema, DATASET_COLUMNS),
-        "selectableFields": [{"jsonPath": ".status.phase"}],
+        "selectableFields": SELECTABLE,
         "subresources": {"status": {}},
     }
     return _definition("Namespaced", DATASET_KIND, DATASET_PLURAL, "ftds", version)

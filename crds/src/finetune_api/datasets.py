@@ -6,9 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetune_api.constants import DATASET_KIND
-from finetune_api.models.dataset import DatasetPhase
+from finetune_api.models.dataset import DatasetPhase, DatasetStatus
+from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.problems import Problem
 from finetune_api.resolve import DATASET_URI
+
+
+def rows_of(spec: FineTuneJobSpec, status: DatasetStatus | None) -> int | None:
+    """Rows that a job uses of the Dataset it names; None where the look at it did not count them all, or others come to them."""
+    if status is None or not status.examples or status.is_whole is False or spec.dataset.additional:
+        return None
+    most = spec.dataset.max_samples
+    return min(status.examples, most) if most > 0 else status.examples
 
 
 def not_ready(name: str, dataset: Mapping[str, Any]) -> Problem | None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from finetune_api.auto import AUTO, TUNED
 from finetune_api.defaults import ADAPTER, BACKEND, BASE, METHOD, SCHEMA
 from finetune_api.presets import SHIPPED
 from finetune_api.resolve import flatten
@@ -66,6 +67,7 @@ def default_text(path: str) -> str:
         own = flatten(preset.spec).get(path)
         if own is not None and plain(own) != base:
             others.append(f"{plain(own)} in {name}")
+    others += [f"{TUNED[path]} in {AUTO}"] if path in TUNED else []
     return f"{base}; {', '.join(others)}" if others else base
 
 

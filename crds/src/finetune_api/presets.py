@@ -16,15 +16,42 @@ class ShippedPreset(NamedTuple):
 
 
 _PROFILE: Final[Mapping[str, Any]] = {
-    "dataset": {"numWorkers": 1},
+    "dataset": {"numWorkers": 1, "evalRatio": 0.1},
     "adapter": {"type": "lora", "rank": 16, "alpha": 16, "dropout": 0.1, "targetModules": ["all-linear"]},
     "precision": {"dtype": "bfloat16"},
     "training": {"batchSize": 8, "learningRate": 1e-4, "epochs": 1},
     "checkpoint": {"strategy": "steps", "steps": 100, "keepLast": 2},
-    "evaluation": {"steps": 100, "batchSize": 1},
+    "evaluation": {"strategy": "steps", "steps": 100, "batchSize": 1},
     "logging": {"steps": 5},
+    "distributed": {"strategy": "zero3_offload"},
 }
-"""What the three profiles of source 003 have in common."""
+"""What the three profiles of source 003 have in common. They evaluate every 100 steps, on a tenth of the rows unless there are others."""
+
+_PAGE: Final[Mapping[str, Any]] = {
+    "dataset": {"evalRatio": 0.0, "maxSamples": 0, "reshuffle": False, "numWorkers": 1, "pinMemory": False},
+    "precision": {"fp16": True, "bf16": False, "tf32": False},
+    "training": {
+        "batchSize": 2,
+        "gradAccumSteps": 4,
+        "maxSeqLength": 512,
+        "learningRate": 2e-4,
+        "optimizer": "adamw_torch",
+        "lrScheduler": "cosine",
+        "epochs": 2,
+        "maxSteps": -1,
+        "weightDecay": 0.01,
+        "warmupRatio": 0.1,
+        "warmupSteps": 0,
+        "maxGradNorm": 1.0,
+        "seed": 42,
+        "gradientCheckpointing": True,
+    },
+    "checkpoint": {"strategy": "steps", "steps": 100, "intervalMinutes": 30, "keepLastRemote": 100},
+    "evaluation": {"strategy": "no", "steps": 100},
+    "earlyStopping": {"patience": 0, "threshold": 0.005},
+    "logging": {"level": "info", "steps": 10},
+}
+"""Every value of source 001 but those of the adapter."""
 
 SHIPPED: Final[Mapping[str, ShippedPreset]] = {
     "sft": ShippedPreset(
@@ -32,44 +59,25 @@ SHIPPED: Final[Mapping[str, ShippedPreset]] = {
         requirement="AC-21 K-01",
         spec={
             "method": "sft",
-            "dataset": {"evalRatio": 0.0, "maxSamples": 0, "reshuffle": False, "numWorkers": 1, "pinMemory": False},
             "adapter": {"type": "lora", "rank": 16, "alpha": 16, "dropout": 0.0, "targetModules": ["q_proj", "v_proj"]},
-            "precision": {"fp16": True, "bf16": False, "tf32": False},
-            "training": {
-                "batchSize": 2,
-                "gradAccumSteps": 4,
-                "maxSeqLength": 512,
-                "learningRate": 2e-4,
-                "optimizer": "adamw_torch",
-                "lrScheduler": "cosine",
-                "epochs": 2,
-                "maxSteps": -1,
-                "weightDecay": 0.01,
-                "warmupRatio": 0.1,
-                "warmupSteps": 0,
-                "maxGradNorm": 1.0,
-                "seed": 42,
-                "gradientCheckpointing": True,
-            },
-            "checkpoint": {"strategy": "steps", "steps": 100, "intervalMinutes": 30, "keepLastRemote": 100},
-            "evaluation": {"strategy": "no", "steps": 100},
-            "earlyStopping": {"patience": 0, "threshold": 0.005},
-            "logging": {"level": "info", "steps": 10},
+            **_PAGE,
         },
     ),
     "pretrain": ShippedPreset(
-        description="Continued pre-training on plain text: all weights, rows packed.",
-        requirement="AC-22 B-04 X05",
+        description="Continued pre-training on plain text: all weights, rows packed; every value written down, FP16 on GPUs.",
+        requirement="AC-22 B-04 K-01 X05",
         spec={
+            **_PAGE,
             "method": "pretrain",
             "adapter": {"type": "full"},
-            "dataset": {"packing": True},
-            "training": {"learningRate": 1e-4},
+            "dataset": {**_PAGE["dataset"], "packing": True},
+            "training": {**_PAGE["training"], "learningRate": 1e-4},
         },
     ),
     "profile-003": ShippedPreset(
-        description="Supervised fine-tuning with LoRA on all linear layers in bfloat16.",
-        requirement="X01 X17 X18 X25 X27",
+        description="Supervised fine-tuning with LoRA on all linear layers in bfloat16, by DeepSpeed ZeRO-3 with main memory; evaluated "
+        "every 100 steps.",
+        requirement="X01 X17 X18 X23 X25 X27 M-02",
         spec={**_PROFILE, "method": "sft"},
     ),
     "profile-003-dpo": ShippedPreset(
@@ -100,6 +108,12 @@ SHIPPED: Final[Mapping[str, ShippedPreset]] = {
         description="For small GPUs: little memory per step, the same rows per optimizer step as fastest; at most 500 steps.",
         requirement="K-09 AC-62 X07",
         spec={"training": {"learningRate": 1e-4, "batchSize": 2, "gradAccumSteps": 4, "maxSteps": 500, "maxStepsMode": "cap"}},
+    ),
+    "auto": ShippedPreset(
+        description="For a first run on any GPU: batch, accumulation, steps and learning rate by the memory of resources.gpuType, epochs "
+        "and evaluation split by the rows of the Dataset.",
+        requirement="K-11 E-20 F-03 F-04 X07",
+        spec={"training": {"maxStepsMode": "cap"}},
     ),
     "quick-test": ShippedPreset(
         description="A short run that shows whether model, data and secrets work: at most 100 steps on 100 rows.",

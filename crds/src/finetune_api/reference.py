@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel
 
+from finetune_api.auto import AUTO, ROWS_PER_STEP, TIERS, share_of
 from finetune_api.describe import describe_meaning, facts, plain
 from finetune_api.models.base import ResumeClass
 from finetune_api.models.partial import JobInput
@@ -16,6 +17,7 @@ from finetune_api.presets import SHIPPED
 from finetune_api.resolve import flatten
 from finetune_api.rules import CANCELLED_IS_FINAL, JOB_NAME, RULES
 from finetune_api.schema import follow
+from finetune_api.suggestions import FEW_ROWS, MANY_ROWS, epochs_band
 
 JSON = Mapping[str, Any]
 
@@ -152,6 +154,24 @@ def _presets() -> Iterator[str]:
     for name, preset in SHIPPED.items():
         yield f"**{name}** ({preset.requirement}): {preset.description}\n"
         yield "; ".join(f"`{path}: {plain(value)}`" for path, value in flatten(preset.spec).items()) + "\n"
+        if name == AUTO:
+            yield from _tiers()
+
+
+def _tiers() -> Iterator[str]:
+    """What the preset auto reckons."""
+    yield "And, where job and preset say nothing, with LoRA:\n"
+    yield "| GPU memory from | batchSize | gradAccumSteps | maxSteps | learningRate |"
+    yield "|---|---|---|---|---|"
+    for tier in TIERS:
+        accumulation = ROWS_PER_STEP // tier.batch_size
+        yield f"| {tier.least} GiB | {tier.batch_size} | {accumulation} | {tier.max_steps} | {plain(tier.learning_rate)} |"
+    yield "\nAll weights: batchSize 1, their own learningRate. Memory not known: the first line, and condition `AutoPresetAssumes`.\n"
+    yield "| rows of the Dataset | epochs | evalRatio |"
+    yield "|---|---|---|"
+    for label, rows in (("below 1000", FEW_ROWS - 1), ("1000 to 10000", MANY_ROWS), ("above 10000", MANY_ROWS + 1)):
+        yield f"| {label} | {epochs_band(rows).low:g} | {share_of(rows):g} |"
+    yield "\nevalRatio: 0 beside an evalUri, with streaming and beside trainRatio. Rows not known: both as by default.\n"
 
 
 def _status() -> Iterator[str]:

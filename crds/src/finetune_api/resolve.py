@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from finetune_api.defaults import ADAPTER, BACKEND, BASE, METHOD, SCHEMA
@@ -33,6 +34,10 @@ class Resolution(NamedTuple):
     spec: FineTuneJobSpec
     sources: Mapping[str, Source]
     """Field path (``training.learningRate``) -> who set it."""
+    reasons: Mapping[str, str] = MappingProxyType({})
+    """Field path -> why this value, where a preset reckoned it."""
+    notes: tuple[str, ...] = ()
+    """What such a preset did not know, a sentence each."""
 
     def set_by(self, source: Source) -> list[str]:
         """Paths of the fields that one of them decided."""
@@ -99,7 +104,7 @@ def resolve(
         assert dataset is not None, "whoever resolves a job has looked for the Dataset it chooses"
         job_leaves, preset_leaves = without(job_leaves, (DATASET_URI,)), without(preset_leaves, DATASET_FIELDS)
         of_dataset = dataset_leaves(dataset)
-        if {**preset_leaves, **job_leaves}.get("dataset.evalRatio"):
+        if job_leaves.get("dataset.evalRatio"):
             of_dataset.pop("dataset.evalUri", None)  # a share of the rows is wanted instead
     is_custom = _METHOD_NAME in {**preset_leaves, **job_leaves}
     method = None if is_custom else {**preset_leaves, **job_leaves}.get("method", BASE["method"])
@@ -108,6 +113,8 @@ def resolve(
     # A preset for another method or adapter still serves with what is common to all.
     blocks = {str(method), *(path.split(".")[0] for path in job_leaves)}
     preset_leaves = _without_other_blocks(preset_leaves, blocks)
+    if "dataset.evalUri" in job_leaves or of_dataset.get("dataset.evalUri"):
+        preset_leaves = without(preset_leaves, ("dataset.evalRatio",))  # rows of their own need no split
     adapter_type = {**BASE, **of_method, **preset_leaves, **job_leaves}["adapter.type"]
     if adapter_type == "full":
         preset_leaves = without(preset_leaves, (*ADAPTER_SHAPE, "adapter.attach"))

@@ -14,6 +14,7 @@ from finetune_api.models.partial import leaf_fields
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.presets import SHIPPED
 from finetune_api.resolve import digest, flatten, identity, identity_digest, processes_per_replica, resolve, resume_classes, unflatten
+from finetune_api.rules import check_resolved
 from tests.support.manifests import REQUIRED, spec_of
 from tests.support.specs import GPU_TYPE, job_leaves
 
@@ -141,15 +142,41 @@ def test_preset_lora_chat_is_the_source_table() -> None:
 
 
 def test_preset_profile_003_is_the_source_table() -> None:
-    """X01, X17, X18, X25, X27: those for dpo and grpo differ from it by their method alone."""
+    """X01, X17, X18, X23, X25, X27, M-02: those for dpo and grpo differ from it by their method alone."""
     spec = resolve(SMALLEST, SHIPPED["profile-003"].spec).spec
     assert (spec.method, spec.training.epochs, spec.training.batch_size, spec.training.learning_rate) == ("sft", 1, 8, 1e-4)
     assert (spec.adapter.rank, spec.adapter.alpha, spec.adapter.dropout, spec.adapter.target_modules) == (16, 16, 0.1, ["all-linear"])
     assert (spec.checkpoint.steps, spec.checkpoint.keep_last, spec.evaluation.steps, spec.evaluation.batch_size) == (100, 2, 100, 1)
     assert (spec.logging.steps, spec.dataset.num_workers, spec.precision.dtype) == (5, 1, "bfloat16")
+    assert (spec.evaluation.strategy, spec.dataset.eval_ratio, spec.distributed.strategy) == ("steps", 0.1, "zero3_offload")
     for other in ("dpo", "grpo"):
         own = {key: value for key, value in SHIPPED[f"profile-003-{other}"].spec.items() if key not in ("method", other)}
         assert own == {key: value for key, value in SHIPPED["profile-003"].spec.items() if key != "method"}
+
+
+@pytest.mark.parametrize("own", [{"dataset.evalUri": "configmap://data/eval.jsonl"}, {"dataset.uri": "ref:rows"}])
+def test_a_preset_s_split_gives_way_to_rows_of_their_own(own: dict[str, Any]) -> None:
+    """E-20, X29: the job's evaluation data, or that of its Dataset, is used; the preset does not make the job invalid."""
+    dataset = {"uri": "configmap://data/train.jsonl", "evalUri": "configmap://data/eval.jsonl"}
+    resolution = resolve(spec_of(own), SHIPPED["profile-003"].spec, dataset=dataset)
+    assert (resolution.spec.dataset.eval_ratio, resolution.spec.dataset.eval_uri) == (0, "configmap://data/eval.jsonl")
+    assert check_resolved(resolution) == []
+
+
+@pytest.mark.parametrize("name", sorted(SHIPPED))
+def test_every_shipped_preset_makes_a_valid_job(name: str) -> None:
+    """K-01: of model and data alone; of grpo with what scores answers."""
+    own = {"grpo.rewardFunctions": [{"type": "length", "maxTokens": 6}]} if name.endswith("grpo") else {}
+    assert check_resolved(resolve(spec_of(own), SHIPPED[name].spec)) == []
+
+
+def test_preset_pretrain_is_the_source_page_without_lora() -> None:
+    """AC-22, K-01, X05, appendix 3: all values of sft but those of the adapter, the rate, and packing."""
+    spec = resolve(SMALLEST, SHIPPED["pretrain"].spec).spec
+    assert (spec.adapter.type, spec.training.learning_rate, spec.dataset.packing) == ("full", 1e-4, True)
+    own, sft = (flatten(SHIPPED[name].spec) for name in ("pretrain", "sft"))
+    differ = {path for path in own.keys() | sft.keys() if own.get(path) != sft.get(path) and not path.startswith("adapter.")}
+    assert differ == {"method", "training.learningRate", "dataset.packing"}
 
 
 def test_presets_fastest_and_cheapest() -> None:

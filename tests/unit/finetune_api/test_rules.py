@@ -45,6 +45,22 @@ def test_what_is_absent_breaks_no_rule(rule: Any) -> None:
     assert rule.kept_by_preset(nothing)
 
 
+@pytest.mark.parametrize("hundredths", range(101))
+def test_every_hundredth_is_a_share_to_evaluate_on(hundredths: int) -> None:
+    """E-19, AC-72: a step of 0.01, whatever binary fractions make of it; half a step and a thousandth beside it are refused."""
+    assert messages({"dataset.evalRatio": hundredths / 100}) == set()
+    beside = [hundredths / 100 + off for off in (0.005, 0.001, -0.001) if 0 <= hundredths / 100 + off <= 1]
+    assert all(messages({"dataset.evalRatio": ratio}) == {"dataset.evalRatio"} for ratio in beside)
+
+
+def test_a_job_that_has_run_keeps_a_finer_share() -> None:
+    """E-19: the rule came later than the field, and nothing else would bring such a job on."""
+    spec = spec_of({"dataset.evalRatio": 0.125})
+    assert [problem.path for problem in check_job(spec)] == ["spec.dataset.evalRatio"]
+    assert check_job(spec, has_run=True) == []
+    assert check_resolved(resolve(spec), has_run=True) == []
+
+
 def test_defaults_alone_keep_every_rule() -> None:
     assert check_job(spec_of({})) == []
     assert check_preset({}) == []

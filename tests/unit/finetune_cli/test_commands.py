@@ -1,6 +1,7 @@
 """The commands as a person types them, against a cluster that is a list of observations."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -171,3 +172,17 @@ def test_evaluate_says_which_evaluation_failed(monkeypatch: pytest.MonkeyPatch) 
     failed = make_job("Failed", spec={"dataset": {"uri": "hf://a/b", "evalUri": "hf://a/c"}}, checkpoints={"latest": make_checkpoint(40)})
     with pytest.raises(CliError, match="finetunejob/demo in namespace team is Failed"):
         run(monkeypatch, FakeCluster(failed), "evaluate", "demo", "--checkpoint", "40")
+
+
+def test_every_verb_that_advice_and_guides_name_exists() -> None:
+    """Z-03: what a message tells people to type is there."""
+    of_functions = {command.__name__.replace("_", "-") for commands in command_line.PANELS.values() for command in commands}
+    verbs = of_functions | {str(group.name) for group in command_line.app.registered_groups}
+    root = Path(__file__).parents[3]
+    files = [
+        file for folder in ("crds/src", "operator/src", "trainer-image/src", "cli/src", "docs") for file in (root / folder).rglob("*.*")
+    ]
+    texts = [file.read_text(encoding="utf-8") for file in files if file.suffix in (".py", ".md")]
+    named = {verb for text in texts for verb in re.findall(r"kubectl finetune ([a-z][a-z-]*)", text)} - {"of"}
+    assert named - verbs == set()
+    assert {"retry", "resume", "run-local", "dataset"} <= named

@@ -86,7 +86,7 @@ def test_an_unknown_preset_is_named_with_those_that_exist(manifest: Path) -> Non
     manifest.write_text(JOB.replace("quick-test", "quik-test"))
     with pytest.raises(
         CliError,
-        match=r"spec\.presetRef\.name: there is no preset quik-test; known: cheapest, fastest, lora-chat, pretrain, .*quick-test, sft",
+        match=r"spec\.presetRef\.name: there is no preset quik-test; known: auto, cheapest, fastest, .*quick-test, sft",
     ):
         resolve_document(read_job(manifest), read_presets([]))
 
@@ -186,3 +186,46 @@ def test_a_plan_says_how_long_and_how_much(manifest: Path) -> None:
     assert summarise(resolve_document(read_job(manifest), read_presets([])), 3200).endswith("; 200 optimizer steps; 2 checkpoints")
     code, output = run("plan", "-f", manifest, "--rows", "500")
     assert (code, "training.epochs 2: 3 to 10 are recommended for 500 rows." in " ".join(output.split())) == (0, True)
+
+
+AUTO_JOB = """\
+apiVersion: finetune.dev/v1alpha1
+kind: FineTuneJob
+metadata: {name: demo}
+spec:
+  presetRef: {name: auto}
+  model: {uri: s3://finetune/models/tiny}
+  dataset: {uri: "ref:rows"}
+  resources: {gpuType: l4}
+---
+apiVersion: finetune.dev/v1alpha1
+kind: Dataset
+metadata: {name: rows}
+spec: {uri: configmap://rows/train.jsonl}
+"""
+
+
+def test_a_plan_says_why_the_preset_auto_takes_its_values(tmp_path: Path) -> None:
+    """K-11, E-20, F-03: by the GpuType and the rows that the Dataset's status tells, as the operator does; in JSON as well."""
+    path = tmp_path / "job.yaml"
+    path.write_text(AUTO_JOB + "status: {examples: 20000, isWhole: true}\n")
+    values = json.loads(run("plan", "-f", path, "-o", "json")[1])
+    memory = "GpuType l4: 23034Mi of GPU memory (16 to below 24 GiB)"
+    assert values["training.batchSize"] == {"value": 4, "source": "preset", "reason": memory}
+    assert values["dataset.evalRatio"] == {"value": 0.05, "source": "preset", "reason": "20000 rows (above 10000)"}
+    assert values["training.maxStepsMode"] == {"value": "cap", "source": "preset"}
+    assert "preset: 20000 rows (above 10000)" in " ".join(run("plan", "-f", path)[1].split())
+
+
+def test_what_the_preset_auto_does_not_know_is_said_beforehand(tmp_path: Path) -> None:
+    """K-11: by validate and plan, with what to write."""
+    path = tmp_path / "job.yaml"
+    path.write_text(AUTO_JOB.replace("{gpuType: l4}", "{device: gpu}"))
+    for verb in ("validate", "plan"):
+        output = " ".join(run(verb, "-f", path)[1].split())
+        assert "Preset auto: the memory of the GPUs is not known" in output
+        assert "Preset auto: the number of rows is not known" in output
+
+
+def test_explain_says_what_the_preset_auto_goes_by() -> None:
+    assert "by GPU memory in auto" in " ".join(run("explain", "training.batchSize")[1].split())

@@ -58,7 +58,7 @@ def listed(*models: dict[str, Any]) -> list[list[str]]:
 def test_models_are_listed_with_their_memory_per_parameter() -> None:
     """C-03, C-04: count, GPU memory per parameter, and whether jobs may begin to train it."""
     header, *rows = listed(*({"metadata": {"name": name}, "spec": spec} for name, spec in SHIPPED_BASE_MODELS.items()))
-    assert header == ["NAME", "TYPE", "PARAMETERS", "BYTES PER PARAMETER", "CONTEXT", "ELIGIBLE", "URI"]
+    assert header == ["NAME", "TYPE", "PARAMETERS", "BYTES PER PARAMETER", "CONTEXT", "ELIGIBLE", "DEPLOYED", "URI"]
     assert [row[0] for row in rows] == sorted(SHIPPED_BASE_MODELS)
     by_name = {row[0]: row[1:] for row in rows}
     assert by_name["qwen2.5-3b-instruct"] == [
@@ -67,16 +67,31 @@ def test_models_are_listed_with_their_memory_per_parameter() -> None:
         "2 in 16 bits, 0.67 in 4 bits",
         "32,768",
         "yes",
+        "yes",
         "hf://Qwen/Qwen2.5-3B-Instruct",
     ]
     assert by_name["llama-3.1-8b-instruct-bnb-4bit"][2] == "0.71 in 4 bits"
     assert [name for name, row in by_name.items() if row[4] == "no"] == ["llama-3.2-11b-vision-instruct"]
 
 
+def test_the_command_lists_those_that_new_jobs_may_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    """C-03: eligible and deployed."""
+    spec = {"uri": "pvc://m", "type": "LLM"}
+    models = {"both": {}, "withdrawn": {"eligible": False}, "nowhere": {"deployed": False}}
+    catalogue = Catalogue(*({"metadata": {"name": name}, "spec": {**spec, **own}} for name, own in models.items()))
+    monkeypatch.setattr(Access, "connect", lambda _: catalogue)
+    answers = {line.split()[0]: line.split()[5:7] for line in run("models")[1].splitlines()[1:]}
+    assert answers == {"both": ["yes", "yes"], "nowhere": ["yes", "no"], "withdrawn": ["no", "yes"]}
+    assert [line.split()[0] for line in run("models", "--eligible")[1].splitlines()[1:]] == ["both"]
+    del catalogue.models[0]
+    with pytest.raises(CliError, match="no BaseModel of the cluster is eligible and deployed"):
+        run("models", "--eligible")
+
+
 def test_what_is_not_known_is_said() -> None:
     """An entry of an administrator may have address and type alone."""
     (_, row) = listed({"metadata": {"name": "own"}, "spec": {"uri": "pvc://models/own", "type": "LLM"}})
-    assert row == ["own", "LLM", "?", "?", "?", "yes", "pvc://models/own"]
+    assert row == ["own", "LLM", "?", "?", "?", "yes", "yes", "pvc://models/own"]
     assert summarise_model("own", {}) == "BaseModel own: number of parameters not known; GPU memory per parameter not known"
     assert summarise_model("own", {"bytesPerParameter": {"bfloat16": 2}, "contextLength": 512}) == (
         "BaseModel own: number of parameters not known; GPU memory of its weights: 2 bytes per parameter in 16 bits; context of 512 tokens"
@@ -103,7 +118,7 @@ def test_the_command_lists_those_of_the_cluster(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Access, "connect", lambda _: Catalogue({"metadata": {"name": "own"}, "spec": {"uri": "pvc://m", "type": "VLM"}}))
     code, output = run("models")
     assert code == 0
-    assert output.splitlines()[1].split() == ["own", "VLM", "?", "?", "?", "yes", "pvc://m"]
+    assert output.splitlines()[1].split() == ["own", "VLM", "?", "?", "?", "yes", "yes", "pvc://m"]
     monkeypatch.setattr(Access, "connect", lambda _: Catalogue())
     with pytest.raises(CliError, match="the cluster has no BaseModels"):
         run("models")

@@ -115,6 +115,22 @@ async def test_a_missing_model_is_said_and_waited_for() -> None:
     assert cluster.status.run == 1
 
 
+async def test_a_model_that_is_not_deployed_takes_no_new_job(cluster: FakeCluster) -> None:
+    """C-03, AC-48: the same reason; a job that has run goes on."""
+    edit(cluster, deployed=False)
+    create(cluster)
+    await cluster.settle()
+    assert (cluster.condition("Valid"), cluster.jobs()) == (("False", "BaseModelNotEligible"), [])
+    assert message(cluster).startswith("spec.model.uri: ref:tiny: this BaseModel is not deployed")
+    edit(cluster, deployed=True)
+    await cluster.until(lambda: cluster.phase == "Training", train=5)
+    cluster.edit({"suspend": True})
+    await cluster.until(lambda: cluster.phase == "Paused", train=1)
+    edit(cluster, deployed=False)
+    cluster.edit({"suspend": False})
+    await cluster.until(lambda: cluster.phase == "Training", train=1)
+
+
 async def test_a_model_that_is_not_eligible_takes_no_new_job(cluster: FakeCluster) -> None:
     """C-03, AC-48: refused with the reason, and what the administrators say of it; it goes on once the model is offered."""
     edit(cluster, eligible=False, description="Licence under review.")

@@ -61,6 +61,23 @@ async def test_method_and_gpus_show_before_there_is_a_pod(cluster: FakeCluster) 
     assert cluster.status.gpus == 4
 
 
+async def test_method_and_gpus_of_a_run_of_an_older_operator_show_at_the_first_look(cluster: FakeCluster) -> None:
+    """A-09: from what the run was made of, in one write; nothing else is touched, and a next look reads and writes nothing of it."""
+    cluster.create()
+    await cluster.until(lambda: cluster.phase == "Training", train=5)
+    await cluster.settle()
+    before = {**cluster.manifest["status"]}
+    cluster.api.change("finetunejobs", NAMESPACE, cluster.key.name, {"status": {"method": None, "gpus": None}})
+    cluster.new_operator()
+    made = len(cluster.api.calls)
+    await cluster.reconcile()
+    assert cluster.manifest["status"] == before
+    assert [call.method for call in cluster.api.calls[made:] if call.is_write] == ["PATCH"]
+    made = len(cluster.api.calls)
+    await cluster.reconcile()
+    assert not [call for call in cluster.api.calls[made:] if call.is_write or "/configmaps/" in call.path]
+
+
 async def test_a_job_on_cpu_asks_for_no_gpu(cluster: FakeCluster) -> None:
     """A-09: the column says 0, and is not empty."""
     cluster.create()

@@ -25,17 +25,17 @@ def validate(file: Manifest, preset_file: PresetFiles = None) -> None:
     """Check FineTuneJobs, presets and what else jobs name by the rules of the API server and the operator. Needs no cluster."""
     from finetune_api.advice import warnings_for
     from finetune_api.constants import KIND
-    from finetune_cli.manifest import judge_document, named_beside, problems_of_document, read_documents, read_presets
+    from finetune_cli.manifest import judge_document, named_beside, presets_of, problems_of_document, read_documents, read_named
 
     console = Console(soft_wrap=True)
-    documents = read_documents(file)
-    presets = {**read_presets(preset_file or []), **named_beside(documents)}
+    documents, known = read_documents(file), read_named(preset_file or [])
+    presets = {**presets_of(known), **named_beside(documents)}
     invalid = False
     for document in documents:
         problems = list(problems_of_document(document))
         advice: Mapping[str, str] = {}
         if not problems and document.kind == KIND:
-            resolution, found = judge_document(document, presets)
+            resolution, found = judge_document(document, presets, [*known, *documents])
             problems, advice = list(found), warnings_for(resolution)
         console.print(Text.assemble(f"{document}: ", ("invalid", "red") if problems else ("valid", "green")))
         for problem in problems:
@@ -76,7 +76,7 @@ def plan(
     documents = read_documents(file)
     known = read_named(preset_file or [])
     document, presets = the_job(documents, file), {**presets_of(known), **named_beside(documents)}
-    resolution = resolve_document(document, presets)
+    resolution = resolve_document(document, presets, [*known, *documents])
     if output is Format.JSON:
         Console().out(to_json(resolution), highlight=False)
     else:

@@ -41,15 +41,19 @@ def run_local(
     """
     from finetune_api.models.status import Phase
     from finetune_cli.local.directory import LocalDirectory
+    from finetune_cli.local.gpu import resolve_here
     from finetune_cli.local.naming import name_job
     from finetune_cli.local.run import on_device, run_to_end
     from finetune_cli.local.sources import SourceMap
-    from finetune_cli.manifest import read_job, read_presets, resolve_document
+    from finetune_cli.manifest import read_job, read_presets
     from finetune_cli.view import render_summary
 
     console = Console()
     document = read_job(file)
-    spec = on_device(resolve_document(document, read_presets(preset_file or [])).spec, device.value if device else None)
+    resolution = resolve_here(document, read_presets(preset_file or []), device.value if device else None)
+    for note in resolution.notes:
+        console.print(note, style="yellow", soft_wrap=True)
+    spec = on_device(resolution.spec, device.value if device else None)
     job = name_job(document, spec, directory, datetime.now().astimezone())
     place = LocalDirectory((directory or DEFAULT_ROOT / job.name).absolute())
     if not document.name:

@@ -22,7 +22,7 @@ from finetune_cli.doctor import Verdict, examine, render_findings
 from finetune_cli.errors import CliError
 from finetune_cli.gpus import render_gpus, supply_of
 from finetune_cli.logs import archived_lines, is_live, live_lines, of_rank
-from finetune_cli.models import render_models
+from finetune_cli.models import may_be_trained, render_models
 from finetune_cli.options import Context, Kubeconfig, Name, Namespace, open_target
 from finetune_cli.store import job_store, open_store
 from finetune_cli.terminal import list_console
@@ -99,12 +99,21 @@ def _show(lines: Iterator[str], rank: int | None, output: Path | None) -> None:
             print(line, file=file, flush=True)
 
 
-def models(kubeconfig: Kubeconfig = None, context: Context = None) -> None:
+def models(
+    eligible: Annotated[bool, typer.Option("--eligible", help="Only those that new jobs may train: eligible and deployed.")] = False,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
     """List the models that jobs may start from (model.uri: ref:NAME), with what their weights take of a GPU."""
     found = Access(kubeconfig, context).connect().base_models()
     if not found:
         raise CliError("the cluster has no BaseModels", advice="The chart brings nine (baseModels.install), or apply one of your own.")
-    list_console().print(render_models(found))
+    shown = [each for each in found if may_be_trained(each)] if eligible else found
+    if not shown:
+        raise CliError(
+            "no BaseModel of the cluster is eligible and deployed", advice="kubectl finetune models says which of the two each lacks."
+        )
+    list_console().print(render_models(shown))
 
 
 def gpus(kubeconfig: Kubeconfig = None, context: Context = None) -> None:

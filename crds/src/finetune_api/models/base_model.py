@@ -39,6 +39,9 @@ class BaseModelSpec(ApiModel):
     bytes_per_parameter: BytesPerParameter | None = api_field(default=None, requirement="C-04")
     eligible: bool = api_field(default=True, schema_default=True, requirement="C-03")
     """Jobs may begin to train it. false: new jobs are refused with the reason BaseModelNotEligible; those that have run go on."""
+    deployed: bool = api_field(default=True, schema_default=True, requirement="C-03")
+    """It is being served somewhere, so that adapters of it can be called; administrators, or what deploys models for them, say so. false:
+    new jobs are refused with the reason BaseModelNotEligible; those that have run go on."""
     trust_remote_code: bool = api_field(default=False, schema_default=False, requirement="C-05 C-06")
     """Python code that lies beside the weights is run, in every job that chooses the model and does not set its model.trustRemoteCode to
     false. The chart value trainer.trustRemoteCode.allowed need not name the address. An hf:// address must then name a commit:

@@ -18,7 +18,7 @@ class DatasetSpec(ApiModel):
     """Data for jobs of its namespace, which choose it by dataset.uri ref:name."""
 
     display_name: Annotated[str, StringConstraints(max_length=128)] | None = api_field(default=None, requirement="D-12")
-    """A free name for people."""
+    """A free name for people. Of two Datasets of the namespace that have the same, the later one says so: condition DisplayNameTaken."""
     description: Annotated[str, StringConstraints(max_length=2048)] | None = api_field(default=None, requirement="D-13")
     """What is in it, and what it is good for."""
     origin: Literal["upload", "synthesis", "session"] | None = api_field(default=None, requirement="D-02 D-03 D-07")

@@ -7,6 +7,7 @@ A field is required of the user only when the resolved job needs it and the tabl
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -174,9 +175,9 @@ def leaf_fields(model: type[ApiModel], prefix: str = "") -> Iterator[tuple[str, 
             yield from leaf_fields(nested, f"{path}.")
 
 
-def validate_job(spec: object) -> None:
+def validate_job(spec: object, *, has_run: bool = False) -> None:
     """Raise :class:`SpecError` with everything that is wrong with the spec of a FineTuneJob: schema first, then rules between fields."""
-    _validate(JobInput, spec, check_job)
+    _validate(JobInput, spec, partial(check_job, has_run=has_run))
 
 
 def validate_preset(spec: object) -> None:

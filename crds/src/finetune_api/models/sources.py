@@ -165,7 +165,7 @@ class Dataset(ApiModel):
         recommended="0.1-0.2 below 1000 rows, 0.05-0.1 above 10000",
         requirement="E-15 E-16 E-18 E-19 E-20 X28",
     )
-    """Share of rows split off at random (by seed) for evaluation. 0 = no split; at least one row is left for training."""
+    """Share of rows split off at random (by seed) for evaluation, in steps of 0.01. 0 = no split; at least one row is left for training."""
     train_ratio: float | None = api_field(
         default=None, resume=IDENTITY, ge=0.01, le=1, recommended="above 0.8", tier=ADVANCED, requirement="E-15 E-17 X28"
     )

@@ -352,7 +352,8 @@ class FineTuneJobSpec(ApiModel):
     """One training: model, dataset and how. Only model and dataset are required; everything else has a default."""
 
     display_name: str | None = api_field(default=None, max_length=128, requirement="J-01 J-02 X43")
-    """A free name for people, for example sft_20241201_143052."""
+    """A free name for people, for example sft_20241201_143052. Of two jobs of the namespace that have the same, the later one says so:
+    condition DisplayNameTaken."""
     preset_ref: PresetRef | None = api_field(default=None, requirement="K-01 K-03 K-12")
     """Start from a preset; fields of the job win over it."""
     method: Method | None = api_field(default=None, resume=IDENTITY, tier=GENERAL, requirement="B-01 B-03 B-04 B-05 B-06 B-07 H-01")

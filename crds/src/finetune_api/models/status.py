@@ -83,6 +83,8 @@ class Resolved(StatusModel):
     table of defaults."""
     name: Annotated[str, StringConstraints(max_length=253)] | None = None
     """Name of the Dataset, BaseModel or GpuType that decided."""
+    reason: Short | None = None
+    """Why this value, where the preset auto reckoned it."""
 
 
 class StatusProgress(StatusModel):

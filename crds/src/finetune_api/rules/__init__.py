@@ -47,10 +47,10 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def check_job(spec: Mapping[str, Any]) -> list[Problem]:
+def check_job(spec: Mapping[str, Any], *, has_run: bool = False) -> list[Problem]:
     """Rules that a job's spec breaks, whatever a preset may still add. The spec must fit its schema."""
     written = Written(flatten(spec))
-    return [_problem(rule, written) for rule in RULES if not rule.kept_by_job(written)]
+    return [_problem(rule, written) for rule in _in_force(has_run=has_run) if not rule.kept_by_job(written)]
 
 
 def check_preset(spec: Mapping[str, Any]) -> list[Problem]:
@@ -59,14 +59,19 @@ def check_preset(spec: Mapping[str, Any]) -> list[Problem]:
     return [_problem(rule, written) for rule in RULES if not rule.kept_by_preset(written)]
 
 
-def check_resolved(resolution: Resolution) -> list[Problem]:
+def check_resolved(resolution: Resolution, *, has_run: bool = False) -> list[Problem]:
     """Rules that job, preset, Dataset and BaseModel together break; nothing is open any more."""
     spec = resolution.spec
     leaves = flatten(spec.model_dump(mode="json", by_alias=True, exclude_none=True))
     said = ("job", "preset", "dataset", "model") if spec.method_ref is None else ("job", "preset", "dataset", "model", "method")
     written = Written({path: value for path, value in leaves.items() if resolution.sources.get(path) in said})
-    broken = [_problem(rule, written) for rule in RULES if not rule.holds(written)]
+    broken = [_problem(rule, written) for rule in _in_force(has_run=has_run) if not rule.holds(written)]
     return broken if spec.method is None else broken + argument_problems(spec.training.extra_args, spec.method)
+
+
+def _in_force(*, has_run: bool) -> tuple[Rule, ...]:
+    """The rules for a job, that has run already or not."""
+    return tuple(rule for rule in RULES if not (has_run and rule.before_run))
 
 
 def check_name(name: str) -> list[Problem]:

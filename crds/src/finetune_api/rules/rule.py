@@ -33,6 +33,8 @@ class Rule(NamedTuple):
     """Fields that are unknown, not defaulted, where a preset may supply them."""
     job_only: bool = False
     """Reads fields that no preset has."""
+    before_run: bool = False
+    """Came later than the field: a job that has run keeps its value, and the API server leaves values alone that are not changed."""
     explain: Callable[[Written], str] | None = None
     """A message on the very values, where Python can say more than the API server."""
 

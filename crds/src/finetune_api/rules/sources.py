@@ -265,6 +265,9 @@ DATASET_SAYS_RULE = Rule(
     holds=lambda spec: not str(spec["dataset.uri"]).startswith("ref:") or not any(spec.has(f"dataset.{name}") for name in OF_DATASET),
 )
 
+_EVAL_RATIO = "dataset.evalRatio"
+_OFF_STEP = f"self.{_EVAL_RATIO} * 100.0 - double(int(self.{_EVAL_RATIO} * 100.0 + 0.5))"
+
 SOURCE_RULES = (
     address_rule("model.uri", (*MODEL_SCHEMES, "ref")),
     REFERENCE_RULE,
@@ -285,6 +288,16 @@ SOURCE_RULES = (
         message="must be 0 together with dataset.evalUri; evaluation data comes from one of the two",
         cel=cel.any_of(f"!{cel.has('dataset.evalUri')}", f"{cel.value('dataset.evalRatio')} == 0.0"),
         holds=lambda spec: not spec.has("dataset.evalUri") or spec["dataset.evalRatio"] == 0,
+    ),
+    Rule(
+        id="eval-ratio-step",
+        requirement="E-19",
+        path=_EVAL_RATIO,
+        message="must be a multiple of 0.01, for example 0.05 or 0.1",
+        # Binary fractions hold few such numbers: a millionth of a step is none.
+        cel=cel.unless(_EVAL_RATIO, f"{_OFF_STEP} < 0.000001 && {_OFF_STEP} > -0.000001"),
+        holds=lambda spec: abs(spec[_EVAL_RATIO] * 100 - int(spec[_EVAL_RATIO] * 100 + 0.5)) < 1e-6,
+        before_run=True,
     ),
     columns_rule(),
     Rule(

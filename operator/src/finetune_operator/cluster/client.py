@@ -136,9 +136,10 @@ class Client:
             raise error_of(answer.status, answer.body, answer.headers)
         return answer.body
 
-    async def list(self, resource: Resource, namespace: str | None, label_selector: str = "") -> list[Manifest]:
-        """Objects of a namespace (None: of all) with these labels."""
-        query = {"labelSelector": label_selector} if label_selector else {}
+    async def list(self, resource: Resource, namespace: str | None, label_selector: str = "", field_selector: str = "") -> list[Manifest]:
+        """Objects of a namespace (None: of all) with these labels and fields."""
+        selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
+        query = {name: selector for name, selector in selectors.items() if selector}
         body = await self._send("GET", resource, resource.path(namespace), query=query)
         return body.get("items") or []
 

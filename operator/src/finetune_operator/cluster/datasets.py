@@ -8,6 +8,7 @@ from finetune_api.constants import LABEL_DATASET
 from finetune_api.models.dataset import DatasetStatus
 from finetune_operator.cluster.apply import merge_patch, patch_status, stored_document
 from finetune_operator.cluster.client import Client
+from finetune_operator.cluster.namesakes import older_namesake
 from finetune_operator.cluster.observe import is_owned_by
 from finetune_operator.cluster.resources import CONFIG_MAPS, DATASETS, JOBS, PODS
 from finetune_operator.plan.dataset_objects import DatasetObject, DatasetObserved, look_name
@@ -31,9 +32,9 @@ async def observe_dataset(client: Client, key: DatasetKey) -> DatasetObserved | 
     if manifest is None:
         return None
     dataset = DatasetObject.from_manifest(manifest)
-    observed = DatasetObserved(dataset=dataset)
     if dataset.deleted_at is not None:
-        return observed
+        return DatasetObserved(dataset=dataset)
+    observed = DatasetObserved(dataset=dataset, namesake=await older_namesake(client, DATASETS, dataset))
     looks = dataset.status.looks
     if (look := await _look(client, dataset, looks + 1)) is not None:
         observed = replace(observed, look=look, pod=await _pod(client, dataset, look))

@@ -18,6 +18,7 @@ from finetune_api.models.status import FINAL_PHASES
 from finetune_api.resolve import chosen_dataset, chosen_gpu_type, chosen_method, chosen_model
 from finetune_operator.cluster.client import Client
 from finetune_operator.cluster.errors import NotFoundError
+from finetune_operator.cluster.namesakes import older_namesake
 from finetune_operator.cluster.resources import (
     BASE_MODELS,
     CLUSTER_PRESETS,
@@ -35,7 +36,7 @@ from finetune_operator.cluster.resources import (
 )
 from finetune_operator.plan.adopt import adopt_run, may_have_unnoted_run
 from finetune_operator.plan.configmap import read_last_run
-from finetune_operator.plan.decide import needs_spec
+from finetune_operator.plan.decide import lacks_columns, needs_spec
 from finetune_operator.plan.export import asks_again, export_name, is_exporting, needs_outputs
 from finetune_operator.plan.kueue import LABEL_JOB_UID, QueueEntry
 from finetune_operator.plan.names import run_of
@@ -96,7 +97,7 @@ async def observe(client: Client, job: JobObject, known: Circumstances) -> Obser
     asks_store = workload is None or job.deleted_at is not None
     again = is_exporting(job) or asks_again(job)
     unfinished = job.status.phase not in FINAL_PHASES or job.deleted_at is not None or is_retained(job) or again
-    wants_last_run = job.status.run > 0 and unfinished and (wants_spec or asks_store)
+    wants_last_run = job.status.run > 0 and unfinished and (wants_spec or asks_store or lacks_columns(job))
     reads = known.cluster_reads
     preset = await _preset(client, job, cluster_reads=reads) if wants_spec else None
     of_preset = preset.spec if preset is not None else None
@@ -111,6 +112,7 @@ async def observe(client: Client, job: JobObject, known: Circumstances) -> Obser
         method=await _find(client, METHODS, None, chosen_method(job.spec, of_preset), may_read=reads) if wants_spec else None,
         base_model=await _find(client, BASE_MODELS, None, chosen_model(job.spec, of_preset), may_read=reads) if wants_spec else None,
         dataset=await _find(client, DATASETS, job.namespace, chosen_dataset(job.spec, of_preset)) if wants_spec else None,
+        namesake=await older_namesake(client, FINETUNE_JOBS, job) if wants_spec else None,
         gpu_type=await _find_gpu_type(client, chosen_gpu_type(job.spec, of_preset), may_read=reads) if wants_spec else None,
         last_run=await _run_made_from(client, job, job.status.run) if wants_last_run else None,
         queue_entry=await _queue_entry(client, workload, job.namespace) if workload is not None and workload.suspended else None,

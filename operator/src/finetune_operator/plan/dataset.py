@@ -25,6 +25,7 @@ from finetune_operator.plan.decision import DeleteJob, DeleteLeftover, Event, Op
 from finetune_operator.plan.desire import request_in
 from finetune_operator.plan.failure import Culprit, find_culprit, read_message
 from finetune_operator.plan.names import ANNOTATION_DIGEST
+from finetune_operator.plan.namesake import DISPLAY_NAME_TAKEN, namesake_warning
 from finetune_operator.plan.observed import Workload, parse_time
 from finetune_operator.plan.retry import RetryPolicy, backoff
 from finetune_operator.settings import PlanSettings
@@ -96,7 +97,7 @@ class _Draft:
 
     def advise(self, warnings: dict[str, str]) -> None:
         """Warnings of the last look, in place of those of the one before."""
-        self.change(conditions=[c for c in self.status.conditions if c.type in _KSTATUS])
+        self.change(conditions=[c for c in self.status.conditions if c.type in (*_KSTATUS, DISPLAY_NAME_TAKEN)])
         for kind, message in warnings.items():
             if kind not in _KSTATUS:
                 self.condition(kind, "True", "Looked", message)
@@ -115,8 +116,21 @@ def plan_dataset(observed: DatasetObserved, *, now: datetime, settings: PlanSett
     if draft.dataset.generation != draft.status.observed_generation:
         draft.change(failures=0, next_look_at=None)
     _judge(draft)
+    _compare_names(draft)
     draft.change(observed_generation=draft.dataset.generation)
     return draft.done()
+
+
+def _compare_names(draft: _Draft) -> None:
+    """Say where an older Dataset has the same displayName; jobs go by metadata.name alone."""
+    warning = namesake_warning(draft.dataset, draft.observed.namesake).get(DISPLAY_NAME_TAKEN)
+    before = conditions.find(draft.status.conditions, DISPLAY_NAME_TAKEN)
+    if warning is None:
+        draft.change(conditions=[c for c in draft.status.conditions if c.type != DISPLAY_NAME_TAKEN])
+        return
+    draft.condition(DISPLAY_NAME_TAKEN, "True", "Advice", warning)
+    if before is None or before.message != warning:
+        draft.say(Event(reason=DISPLAY_NAME_TAKEN, message=warning, type="Warning", key=str(draft.dataset.generation)))
 
 
 def _sweep(draft: _Draft) -> None:

@@ -84,6 +84,8 @@ class DatasetObserved:
     """The Job of the last look in status, which is over."""
     past_config: Leftover | None = None
     """Its ConfigMap."""
+    namesake: str | None = None
+    """An older Dataset with the same displayName."""
     namespace_terminating: bool = False
     refusal: str = ""
     """Why the API server did not take the look's objects."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from finetune_api.advice import ATTACH_NOT_RECOMMENDED, OUTSIDE_RECOMMENDED, SETTING_IGNORED
+from finetune_api.advice import ATTACH_NOT_RECOMMENDED, OUTSIDE_RECOMMENDED, PRESET_ASSUMES, SETTING_IGNORED
 from finetune_api.models.status import FINAL_PHASES, ConditionType, Phase, RetryStatus
 from finetune_operator.plan import conditions
 from finetune_operator.plan.custom import NOT_RESUMABLE, method_of
@@ -14,6 +14,7 @@ from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.export import after_training, asks_again, is_exporting
 from finetune_operator.plan.live import live
 from finetune_operator.plan.merge import merge_report
+from finetune_operator.plan.namesake import DISPLAY_NAME_TAKEN, namesake_warning
 from finetune_operator.plan.observed import JobObject, Observed
 from finetune_operator.plan.removal import remove
 from finetune_operator.plan.rest import between_runs, tidy_finished
@@ -39,6 +40,7 @@ def plan(observed: Observed, *, now: datetime, settings: PlanSettings) -> Plan:
         tidy_finished(draft)
         return draft.done()
     merge_report(draft)
+    _fill_columns(draft)
     _take_request(draft)
     hold_at_limit(draft)
     verdict = _judge(draft)
@@ -61,6 +63,19 @@ def needs_spec(job: JobObject) -> bool:
     return edited or may_start
 
 
+def lacks_columns(job: JobObject) -> bool:
+    """Whether a job was started by an operator that did not show method and GPUs yet; its spec is not judged while it runs."""
+    return job.status.run > 0 and job.status.method is None
+
+
+def _fill_columns(draft: Draft) -> None:
+    """Show method and GPUs of the run, as it was made (A-09)."""
+    last = draft.observed.last_run
+    if last is not None and lacks_columns(draft.job):
+        custom, spec = last.config.custom, last.config.spec
+        draft.change(method=custom.name if custom is not None else spec.method, gpus=gpus_of(spec))
+
+
 def _judge(draft: Draft) -> Accepted | Refused | None:
     """Check the spec where that is due, and say so in the condition Valid."""
     if not needs_spec(draft.job):
@@ -77,7 +92,7 @@ def _judge(draft: Draft) -> Accepted | Refused | None:
             draft.change(method=verdict.method, gpus=gpus_of(verdict.spec))
             if draft.status.run == 0:
                 draft.change(resolved=verdict.resolved)
-            _advise(draft, verdict.warnings)
+            _advise(draft, verdict.warnings | namesake_warning(draft.job, draft.observed.namesake))
             if before is None or before.status != "True":
                 draft.say("Validated", "The spec can be run.", key=str(draft.job.generation))
     return verdict
@@ -85,7 +100,7 @@ def _judge(draft: Draft) -> Accepted | Refused | None:
 
 def _advise(draft: Draft, warnings: dict[str, str]) -> None:
     """Advice on the spec, as conditions; it never keeps a job from running."""
-    for kind in (OUTSIDE_RECOMMENDED, SETTING_IGNORED, ATTACH_NOT_RECOMMENDED, NOT_RESUMABLE):
+    for kind in (OUTSIDE_RECOMMENDED, SETTING_IGNORED, ATTACH_NOT_RECOMMENDED, PRESET_ASSUMES, NOT_RESUMABLE, DISPLAY_NAME_TAKEN):
         before = conditions.find(draft.status.conditions, kind)
         if kind not in warnings:
             draft.drop_condition(kind)

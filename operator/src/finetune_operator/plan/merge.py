@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from finetune_api.advice import ATTACH_NOT_RECOMMENDED, OUTSIDE_RECOMMENDED, SETTING_IGNORED
+from finetune_api.advice import ATTACH_NOT_RECOMMENDED, OUTSIDE_RECOMMENDED, PRESET_ASSUMES, SETTING_IGNORED
 from finetune_api.contract.progress import CheckpointReport
 from finetune_api.contract.store import BestCheckpoint, checkpoint_prefix
 from finetune_api.models.status import AttemptStatus, CheckpointsStatus, CheckpointStatus, ConditionType
 from finetune_operator.plan.conditions import START_BLOCKED
 from finetune_operator.plan.custom import NOT_RESUMABLE
 from finetune_operator.plan.draft import Draft
+from finetune_operator.plan.namesake import DISPLAY_NAME_TAKEN
 from finetune_operator.plan.notice import SLOW_CHECKPOINT, judge_notice
 from finetune_operator.plan.usage import count_usage
 
@@ -16,7 +17,17 @@ MAX_RECENT = 5
 MAX_ATTEMPTS = 10
 MAX_FACTS = 32
 OWN_CONDITIONS = frozenset(
-    {*ConditionType, START_BLOCKED, SLOW_CHECKPOINT, OUTSIDE_RECOMMENDED, SETTING_IGNORED, ATTACH_NOT_RECOMMENDED, NOT_RESUMABLE}
+    {
+        *ConditionType,
+        START_BLOCKED,
+        SLOW_CHECKPOINT,
+        OUTSIDE_RECOMMENDED,
+        SETTING_IGNORED,
+        ATTACH_NOT_RECOMMENDED,
+        PRESET_ASSUMES,
+        NOT_RESUMABLE,
+        DISPLAY_NAME_TAKEN,
+    }
 )
 """Condition types of the operator; all others are the trainer's warnings."""
 CHECKPOINT_EVENT_SECONDS = 60.0

@@ -293,6 +293,8 @@ class Observed:
     base_model: Found | None = None
     dataset: Found | None = None
     gpu_type: Found | None = None
+    namesake: str | None = None
+    """An older job with the same displayName."""
     last_run: LastRun | None = None
     queue_entry: QueueEntry | None = None
     """Kueue's Workload of the run, looked for while the run's Job is suspended."""

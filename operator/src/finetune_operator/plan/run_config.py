@@ -75,11 +75,11 @@ def config_digest(config: RunConfig) -> str:
     return digest(config.model_dump(mode="json", by_alias=True, exclude_none=True))
 
 
-def preflight_digest(config: RunConfig) -> str:
-    """Digest of what a preflight looks at: a run with a digest that has passed needs no other check."""
+def preflight_digest(config: RunConfig, image: str) -> str:
+    """Digest of what a preflight looks at, and with which trainer ``image``: a run with a digest that has passed needs no other check."""
     document = config.model_dump(mode="json", by_alias=True, exclude_none=True)
     spec = {name: value for name, value in document["spec"].items() if name not in _NOT_CHECKED_BEFOREHAND}
-    checked = {"spec": spec, "store": document["store"]}
+    checked = {"spec": spec, "store": document["store"], "image": config.spec.resources.image or image}
     if config.spec.resources.gpu_memory is not None:  # then preflight judges whether it fits, which ranks and strategy decide on
         checked |= {"ranks": config.topology.world_size, "strategy": config.spec.distributed.strategy}
     return digest(checked)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar, get_args
 
 from pydantic import ValidationError
 
 from finetune_api.advice import WITHOUT_EFFECT, warnings_for
+from finetune_api.auto import is_auto, tune
 from finetune_api.catalogue import gpu_type_problems
 from finetune_api.constants import METHOD_KIND
 from finetune_api.contract.custom import method_problems
 from finetune_api.contract.run_config import ChosenDataset, ChosenGpuType, ChosenModel, CustomMethod
+from finetune_api.datasets import rows_of
 from finetune_api.defaults import SCHEMA
+from finetune_api.models.dataset import DatasetStatus
 from finetune_api.models.partial import validate_job, validate_method, validate_preset
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.models.status import Resolved
@@ -41,7 +45,7 @@ from finetune_operator.plan.chosen_datasets import usable_dataset
 from finetune_operator.plan.custom import resume_warning
 from finetune_operator.plan.gpu_types import currency_refusal, usable_gpu_type
 from finetune_operator.plan.model_code import code_refusal
-from finetune_operator.plan.observed import JobObject, LastRun, Observed
+from finetune_operator.plan.observed import Found, JobObject, LastRun, Observed
 from finetune_operator.plan.run_config import NOTHING, Chosen
 from finetune_operator.plan.topology import GRAD_ACCUM, fit_global_batch
 from finetune_operator.plan.unavailable import UnavailableError, manifest_of, valid_spec
@@ -83,7 +87,7 @@ def judge_spec(observed: Observed, settings: PlanSettings) -> Accepted | Refused
     """Resolve and check the job's spec against what it names, the administrator's word and, once it has run, the run that exists."""
     job, last = observed.job, observed.last_run
     try:
-        validate_job(job.spec)
+        validate_job(job.spec, has_run=last is not None)
         base = _frozen(job, _usable_preset(observed), last)
         custom = _usable_method(observed, chosen_method(base.job, base.preset))
         name = chosen_model(base.job, base.preset)
@@ -92,6 +96,10 @@ def judge_spec(observed: Observed, settings: PlanSettings) -> Accepted | Refused
         source = usable_dataset(observed.dataset, wanted) if wanted is not None else None
         gpu_type = _usable_gpu_type(observed, chosen_gpu_type(base.job, base.preset))
         resolution = _resolve(base, custom, entry, source, gpu_type)
+        if last is None and observed.preset is not None and is_auto(observed.preset.kind, _preset_name(job.spec)):
+            tuning = tune(resolution, _rows_found(resolution.spec, observed.dataset))
+            resolution = _resolve(base._replace(preset=tuning.over(base.preset)), custom, entry, source, gpu_type)
+            resolution = resolution._replace(reasons=tuning.reasons, notes=tuning.notes)
     except UnavailableError as error:
         return Refused(error.reason, str(error))
     except SpecError as error:
@@ -100,7 +108,7 @@ def judge_spec(observed: Observed, settings: PlanSettings) -> Accepted | Refused
         return Refused("Invalid", "; ".join(f"spec.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)))
     of_method = method_problems(custom, resolution.spec) if custom is not None else []
     of_gpus = gpu_type_problems(gpu_type.name, gpu_type.spec, resolution.spec) if gpu_type is not None else []
-    if problems := [*check_resolved(resolution), *of_method, *of_gpus]:
+    if problems := [*check_resolved(resolution, has_run=last is not None), *of_method, *of_gpus]:
         return Refused("Invalid", "; ".join(map(str, problems)))
     chosen, dataset = base.model, base.dataset
     if name is not None and entry is not None:
@@ -160,6 +168,12 @@ def _usable_method(observed: Observed, name: str | None) -> CustomMethod | None:
     return CustomMethod(name=name, spec=TrainingMethodSpec.model_validate({k: v for k, v in spec.items() if v is not None}))
 
 
+def _rows_found(spec: FineTuneJobSpec, dataset: Found | None) -> int | None:
+    """Rows of the Dataset a job names, as far as they are known."""
+    found = (dataset.manifest or {}).get("status") if dataset is not None else None
+    return rows_of(spec, DatasetStatus.model_validate(found)) if found else None
+
+
 def _usable_gpu_type(observed: Observed, name: str | None) -> ChosenGpuType | None:
     """The GpuType of a name: as the job's last run had it, else as it is now. Raises :class:`SpecError` when it is not valid."""
     if name is None:
@@ -214,6 +228,8 @@ class _Base(NamedTuple):
     preset: Mapping[str, Any]
     kept: Mapping[str, str]
     """Path -> who had set it, for values of the last run that stay."""
+    reasons: Mapping[str, str] = MappingProxyType({})
+    """Path -> why, for those of them that a preset reckoned."""
     model: ChosenModel | None = None
     """The BaseModel whose values are among them."""
     dataset: ChosenDataset | None = None
@@ -226,6 +242,7 @@ def _frozen(job: JobObject, preset: Mapping[str, Any], last: LastRun | None) -> 
         return _Base(job.spec, preset, {})
     before = {**flatten(last.config.spec.model_dump(by_alias=True, mode="json", exclude_none=True)), **last.asked}
     sources = {path: entry.source for path, entry in job.status.resolved.items() if path in before and entry.source not in _BY_NAME}
+    reasons = {path: entry.reason for path, entry in job.status.resolved.items() if entry.reason is not None}
     kept: dict[str, str] = {path: source for path, source in sources.items() if source != "preset" or _is_bound(job, last)}
     written: Mapping[str, Any] = job.spec
     if (model := _kept(last.config.base_model, chosen_model(job.spec))) is not None:
@@ -236,7 +253,7 @@ def _frozen(job: JobObject, preset: Mapping[str, Any], last: LastRun | None) -> 
         written = unflatten(without(flatten(written), (DATASET_URI,)))
         of_preset = without(of_preset, DATASET_FIELDS)
         kept |= {path: "dataset" for path in dataset.sets if path in before}
-    return _Base(written, unflatten({**of_preset, **{path: before[path] for path in kept}}), kept, model, dataset)
+    return _Base(written, unflatten({**of_preset, **{path: before[path] for path in kept}}), kept, reasons, model, dataset)
 
 
 def _kept(before: Named | None, name: str | None) -> Named | None:
@@ -257,7 +274,7 @@ def _resolve(
     gpus = {"memory": gpu_type.spec.memory} if gpu_type is not None else None
     resolution = resolve(base.job, base.preset, own, base_model, dataset, gpus)
     told = {path: base.kept.get(path, source) if source == "preset" else source for path, source in resolution.sources.items()}
-    return Resolution(resolution.spec, {path: _plain(source) for path, source in told.items()})
+    return Resolution(resolution.spec, {path: _plain(source) for path, source in told.items()}, base.reasons)
 
 
 def _plain(source: str) -> Any:
@@ -281,7 +298,7 @@ def resolved_values(resolution: Resolution, chosen: Chosen = NOTHING) -> dict[st
     named = {"model": chosen.base_model, "dataset": chosen.dataset, "gpuType": chosen.gpu_type}
     names = {source: each.name for source, each in named.items() if each is not None}
     values = {
-        path: Resolved(value=_text(leaves[path])[:MAX_VALUE], source=source, name=names.get(source))
+        path: Resolved(value=_text(leaves[path])[:MAX_VALUE], source=source, name=names.get(source), reason=_reason(resolution, path))
         for path, source in resolution.sources.items()
         if source != "job" and path in leaves and path not in SCHEMA and leaves[path] not in ({}, [])
         if not (source == "default" and path in idle)
@@ -290,6 +307,11 @@ def resolved_values(resolution: Resolution, chosen: Chosen = NOTHING) -> dict[st
     if adapter.type == "lora" and adapter.alpha is None and adapter.peft_config is None and adapter.attach is None:
         values["adapter.alpha"] = Resolved(value=str(adapter.rank), source="derived")
     return dict(list(values.items())[:MAX_RESOLVED])
+
+
+def _reason(resolution: Resolution, path: str) -> str | None:
+    """Why a preset's value is what it is, if it says so."""
+    return resolution.reasons.get(path) if resolution.sources[path] == "preset" else None
 
 
 def _text(value: Any) -> str:

@@ -74,7 +74,7 @@ def _passed_preflight(draft: Draft, config: RunConfig) -> bool:
     if config.topology.device != "gpu" or config.custom is not None:
         return True
     workload = draft.observed.verbs.get("preflight")
-    wanted = preflight_digest(config)
+    wanted = preflight_digest(config, draft.settings.trainer_image)
     if draft.status.preflight_digest == wanted:
         if workload is not None and not workload.deleting:
             delete_verb(draft, workload)

@@ -256,17 +256,24 @@ def test_a_verb_is_short_and_asks_for_no_gpu() -> None:
 
 def test_what_a_preflight_is_asked_again_for() -> None:
     """The verdict is for data, model, store and credentials, not for size and logging."""
-    digest = preflight_digest(make_config({"replicas": 1}))
-    assert preflight_digest(make_config({"replicas": 4, "logging": {"level": "debug"}}, run=7)) == digest
-    assert preflight_digest(make_config({"dataset": {"uri": "configmap://rows/other.jsonl"}})) != digest
-    assert preflight_digest(make_config({"checkpoint": {"secretRef": {"name": "other"}}})) != digest
+    digest = preflight_digest(make_config({"replicas": 1}), "trainer:1")
+    assert preflight_digest(make_config({"replicas": 4, "logging": {"level": "debug"}}, run=7), "trainer:1") == digest
+    assert preflight_digest(make_config({"dataset": {"uri": "configmap://rows/other.jsonl"}}), "trainer:1") != digest
+    assert preflight_digest(make_config({"checkpoint": {"secretRef": {"name": "other"}}}), "trainer:1") != digest
+
+
+def test_another_trainer_image_is_asked_again() -> None:
+    """Z-01: what one image can do says nothing of another; a job with an image of its own does not care for the installation's."""
+    plain, own = make_config({}), make_config({"resources": {"image": "mine:1"}})
+    assert preflight_digest(plain, "trainer:1") != preflight_digest(plain, "trainer:2")
+    assert preflight_digest(own, "trainer:1") == preflight_digest(own, "trainer:2")
 
 
 def test_with_the_gpus_memory_known_a_preflight_judges_ranks_and_strategy_too() -> None:
     """N-01: what fits two GPUs need not fit one."""
     small = {"resources": {"device": "gpu", "gpuMemory": "24Gi"}}
     digests = {
-        preflight_digest(make_config({**small, **changes}))
+        preflight_digest(make_config({**small, **changes}), "trainer:1")
         for changes in ({}, {"replicas": 2}, {"replicas": 2, "distributed": {"strategy": "zero2"}}, {"logging": {"level": "debug"}})
     }
     assert len(digests) == 3

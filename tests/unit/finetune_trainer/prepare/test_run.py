@@ -135,6 +135,14 @@ def test_a_long_sequence_is_no_longer_than_the_model_s_context(tokenizer: PreTra
     assert sequence_length(512, tokenizer, tmp_path) == 512
 
 
+@pytest.mark.parametrize(("limit", "warns"), [(1024, False), (1032, True), (0, False)])
+def test_a_length_above_the_model_s_context_is_said(make_plan: MakePlan, limit: int, warns: bool) -> None:
+    """F-07, X09: up to 8192 it is the user's choice; the tiny model was made for 1024 tokens."""
+    warnings = prepare(make_plan(chats(4), {"maxSeqLength": limit})).warnings
+    assert ("SequenceAboveContext" in warnings) is warns
+    assert not warns or "above the model's context of 1024 tokens" in warnings["SequenceAboveContext"]
+
+
 def test_malformed_rows_are_left_out_and_counted(make_plan: MakePlan) -> None:
     """E-01: what cannot be read, what does not fit its format, and what the chat template refuses."""
     rows = [*chats(6), {"messages": [{"role": "robot", "content": "x"}]}, {"prompt": "no messages"}]

@@ -7,7 +7,7 @@ from typing import Final
 
 from finetune_api.contract.run_config import RunConfig
 from finetune_trainer.prepare.images import open_images
-from finetune_trainer.prepare.notices import excessive_truncation
+from finetune_trainer.prepare.notices import above_context, excessive_truncation
 from finetune_trainer.prepare.preparation import open_preparation
 from finetune_trainer.prepare.rejects import Rejects
 from finetune_trainer.prepare.rows import data_files
@@ -37,4 +37,5 @@ def measure(plan: MeasurePlan) -> MeasuredTokens:
         return MeasuredTokens(rows=0)
     tokens, cut = token_facts(tally.sizes), sum(tally.cut)
     warnings = excessive_truncation(cut, len(tally.cut), limit=preparation.limit, median=tokens["p50"], longest=tokens["max"])
+    warnings |= above_context(preparation.limit, preparation.context)
     return MeasuredTokens(rows=len(tally.lengths), tokens=tokens, cut=cut, warnings=warnings)

@@ -34,6 +34,16 @@ def rows_skipped(rejects: Rejects) -> dict[str, str]:
     return {"RowsSkipped": f"{rejects.count} malformed rows are left out (dataset.onError: skip); the first: {rejects.first}"}
 
 
+def above_context(limit: int, context: int | None) -> dict[str, str]:
+    """The warning for sequences that may be longer than the model was made for (F-07, X09)."""
+    if context is None or limit <= context:
+        return {}
+    return {
+        "SequenceAboveContext": f"training.maxSeqLength {limit} is above the model's context of {context} tokens: longer rows train "
+        "positions that the model does not know, and some models fail on them; lower it, or write 0 for the whole context"
+    }
+
+
 def excessive_truncation(cut: int, rows: int, *, limit: int, median: float, longest: float) -> dict[str, str]:
     """The warning for rows that are longer than a sequence."""
     if cut <= EXCESSIVE_TRUNCATION * rows:

@@ -15,7 +15,7 @@ from finetune_trainer.prepare.purpose import purpose_of
 from finetune_trainer.prepare.reading import Reader, ReadRow
 from finetune_trainer.prepare.rejects import Rejects
 from finetune_trainer.prepare.table import SCHEMAS, SIGHT_SCHEMA
-from finetune_trainer.prepare.tokenizer import load_tokenizer, refuse_own_code, sequence_length
+from finetune_trainer.prepare.tokenizer import load_tokenizer, model_context, refuse_own_code, sequence_length
 from finetune_trainer.prepare.tokens import Encoder, Limits
 from finetune_trainer.prepare.vision import SightEncoder
 from finetune_trainer.prepare.wrapping import Wrapping
@@ -40,6 +40,8 @@ class Preparation:
     """Longest sequence in tokens."""
     images: Images | None = None
     """Takes the images of rows for a vision-language model."""
+    context: int | None = None
+    """Tokens the model was made for, where its config.json says so."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -75,4 +77,4 @@ def open_preparation(spec: FineTuneJobSpec, tokenizer_dir: Path, images: ImageSt
     limits = Limits.of(spec, limit)
     encoder = Encoder(tokenizer, limits) if images is None else SightEncoder(processor, limits, images)
     wrapping = Wrapping.of(dataset, has_chat_template=bool(tokenizer.chat_template))
-    return Preparation(spec, tokenizer, encoder, wrapping, limit, images)
+    return Preparation(spec, tokenizer, encoder, wrapping, limit, images, model_context(tokenizer_dir))

@@ -19,7 +19,7 @@ from finetune_trainer.prepare.encoded import Ready
 from finetune_trainer.prepare.images import ImageCheck, open_images
 from finetune_trainer.prepare.later import LATER_SCHEMA, Later, LaterRows
 from finetune_trainer.prepare.merging import Rows, evaluation_rows, limited_rows, sample_rows, training_rows, weighted_rows
-from finetune_trainer.prepare.notices import no_images
+from finetune_trainer.prepare.notices import above_context, no_images
 from finetune_trainer.prepare.packing import pack
 from finetune_trainer.prepare.preparation import Preparation, open_preparation
 from finetune_trainer.prepare.prompts import prompts_of
@@ -80,7 +80,9 @@ def prepare(plan: PreparePlan, progress: Progress) -> PreparedSummary:
             "samples": _samples(plan, preparation, tally, own),
             "prompts": prompts,
             "images": len(images) if images is not None else 0,
-            "warnings": summary.warnings | (no_images(spec, len(images)) if images is not None else {}),
+            "warnings": summary.warnings
+            | above_context(preparation.limit, preparation.context)
+            | (no_images(spec, len(images)) if images is not None else {}),
         }
     )
     (plan.output_dir / SUMMARY).write_text(summary.to_json())

@@ -95,7 +95,7 @@ def sequence_length(max_seq_length: int, tokenizer: PreTrainedTokenizerBase, dir
 
     Raises :class:`TrainerError` (ConfigurationError) when the context is not known, or a long one is exceeded (X09).
     """
-    context = _context(directory)
+    context = model_context(directory)
     if max_seq_length > LONG and context is not None and max_seq_length > context:
         raise configuration_error(
             f"training.maxSeqLength: {max_seq_length} is above the model's context of {context} tokens; lower it, or write 0 for all of it"
@@ -109,7 +109,7 @@ def sequence_length(max_seq_length: int, tokenizer: PreTrainedTokenizerBase, dir
     raise configuration_error("training.maxSeqLength: 0 means the model's context, and its config.json names none; set a number of tokens")
 
 
-def _context(directory: Path) -> int | None:
+def model_context(directory: Path) -> int | None:
     """Tokens the model was made for, as the config.json of a directory says; None where it does not."""
     config = directory / "config.json"
     document = json.loads(config.read_text()) if config.is_file() else {}
