@@ -6,6 +6,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Annotated, Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
 SECONDS_PER_HOUR: Final = 3600
 _SHOWN: Final = Decimal("0.0001")
@@ -30,7 +31,7 @@ def charge(rate_seconds: str | None, seconds: float, hourly_rate: str) -> Charge
 class Billing(BaseModel):
     """What estimates are made with beside the price: constants of the installation (chart values ``billing``)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="forbid")
 
     overhead_seconds: dict[str, Annotated[int, Field(ge=0, le=86_400)]] = {
         "imagePull": 120,

@@ -24,7 +24,9 @@ from finetune_operator.plan.observed import BudgetObject, JobObject
 EXTENSION_SECONDS = Decimal(600)
 """A job that takes longer than was estimated gets this much more at a time, while there is money that nobody has reserved."""
 LOW_SECONDS = Decimal(180)
-"""It gets it when it has less than this left: three metering intervals."""
+"""It gets it when it has less than this left, or than a quarter of what it was granted."""
+METERING_SECONDS = 60
+"""A job with a share is looked at, and what it has used is written, at least this often (O-09)."""
 BALANCE_TOO_LOW = "BalanceTooLow"
 """Reason of AwaitingBalance: the Budget has less left than the job may cost."""
 _WITHOUT_CLAIM = frozenset({*RESTING_PHASES, Phase.PENDING, Phase.AWAITING_APPROVAL, Phase.EXPORTING})
@@ -176,7 +178,8 @@ def _extended(budget: BudgetObject, job: JobObject, share: BudgetShare | None, f
     if share is None or not job.has_open_run or share.run != job.status.run or usage.hourly_rate is None:
         return None
     gpus = max(1, job.status.gpus or 1)
-    if share.limit is not None and reserved_of(share) >= cost_of(LOW_SECONDS * gpus, usage.hourly_rate):
+    quarter = (Decimal(share.limit or "0") - from_rate_seconds(share.before)) / 4
+    if share.limit is not None and reserved_of(share) >= min(quarter, cost_of(LOW_SECONDS * gpus, usage.hourly_rate)):
         return None
     limit = max(Decimal(share.limit or "0"), from_rate_seconds(share.rate_seconds))
     most = min(cost_of(EXTENSION_SECONDS * gpus, usage.hourly_rate), free)

@@ -19,11 +19,11 @@ from finetune_api.pricing import SECONDS_PER_HOUR, charge
 from finetune_operator.plan.custom import method_of
 from finetune_operator.plan.desire import Desire
 from finetune_operator.plan.draft import Draft, annotations_of
-from finetune_operator.plan.funds import free_of
+from finetune_operator.plan.funds import METERING_SECONDS, free_of
 from finetune_operator.plan.names import ANNOTATION_DEVICES
 from finetune_operator.plan.observed import parse_time
 
-_LONGEST_LOOK_SECONDS = 60.0
+_LONGEST_LOOK_SECONDS = float(METERING_SECONDS)
 """Clocks are extrapolated between two reports; at least this often they are compared again."""
 _USES = ("starting", "productive", "checkpointing", "replayed", "evaluating")
 
@@ -122,12 +122,18 @@ def _share(draft: Draft) -> BudgetShare | None:
 
 
 def _funded_seconds(draft: Draft, unreported: float) -> float | None:
-    """Seconds the pods may still be at work for what the job has of the Budget; None without a share in it."""
+    """Seconds the pods may still be at work for what the job has of the Budget; None without a share in it.
+
+    Where the Budget has money that nobody has reserved, it gives the job more as soon as it hears what it has used: within a minute.
+    """
     usage, share = draft.status.usage, _share(draft)
     if share is None or usage.hourly_rate is None or Decimal(usage.hourly_rate) == 0:
         return None
+    assert draft.observed.budget is not None, "the share is from there"
+    per_second = Decimal(usage.hourly_rate) * _devices(draft)
     left = Decimal(share.limit or "0") * SECONDS_PER_HOUR - Decimal(usage.rate_seconds or "0")
-    return float(left / (Decimal(usage.hourly_rate) * _devices(draft))) - unreported
+    free = max(Decimal(0), free_of(draft.observed.budget.status) * SECONDS_PER_HOUR)
+    return float(left / per_second + min(free / per_second, METERING_SECONDS)) - unreported
 
 
 def limit_message(draft: Draft) -> str:
