@@ -18,6 +18,7 @@ REPLICAS: Final = "namespace, job"
 """Labels of the target: one installation of the operator."""
 JOB: Final = "{{ $labels.finetune_namespace }}/{{ $labels.finetune_job }}"
 RUNNING: Final = f"{Phase.TRAINING}|{Phase.EVALUATING}"
+SHORT_OF_CREDIT: Final = f"{Phase.PAUSED}|{Phase.AWAITING_BALANCE}"
 WAITING: Final = f"{Phase.QUEUED}|{Phase.STARTING}|{Phase.RESUMING}"
 
 
@@ -163,7 +164,7 @@ def job_alerts() -> tuple[Alert, ...]:
         ),
         Alert(
             "FineTuneBudgetExhausted",
-            f"{by_job(m.JOB_PHASE, '', phase=f'{Phase.PAUSED}|{Phase.AWAITING_BALANCE}', reason=f'{BALANCE_EXHAUSTED}|BalanceTooLow')} == 1",
+            f"{by_job(m.JOB_PHASE, '', phase=SHORT_OF_CREDIT, reason=f'{BALANCE_EXHAUSTED}|BalanceTooLow')} == 1",
             "5m", Severity.WARNING,
             f"Fine-tuning job {JOB} waits for credit",
             f"The Budget of its namespace has less left than {JOB} may cost. It holds no GPU and goes on after kubectl finetune topup.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 from finetune_api.constants import API_VERSION, BUDGET_KIND
 from finetune_api.contract import CONTRACT_VERSION
 from finetune_api.contract.termination import TerminationMessage
+from finetune_api.lifecycle import may_follow
 from finetune_api.models.budget import BudgetStatus
+from finetune_api.models.status import Phase
 from finetune_api.pricing import Billing
 from finetune_operator.cluster.budgets import BudgetKey
 from finetune_operator.cluster.client import Client
@@ -54,13 +57,13 @@ class FundedCluster(FakeCluster):
         self.verb_exit["preflight"] = said
 
     def fund(self, *amounts: str, **spec: Any) -> None:
-        credits = [{"amount": amount, "at": f"2026-01-01T00:00:{number:02}Z"} for number, amount in enumerate(amounts)]
+        given = [{"amount": amount, "at": f"2026-01-01T00:00:{number:02}Z"} for number, amount in enumerate(amounts)]
         manifest = {"apiVersion": API_VERSION, "kind": BUDGET_KIND, "metadata": {"name": "default", "namespace": NAMESPACE}}
-        self.api.add("budgets", {**manifest, "spec": {"currency": "USD", "credits": credits, **spec}})
+        self.api.add("budgets", {**manifest, "spec": {"currency": "USD", "credits": given, **spec}})
 
     def top_up(self, amount: str) -> None:
-        credits = [*self.budget_manifest["spec"]["credits"], {"amount": amount, "at": "2026-02-01T00:00:00Z"}]
-        self.api.change("budgets", NAMESPACE, "default", {"spec": {"credits": credits}})
+        given = [*self.budget_manifest["spec"]["credits"], {"amount": amount, "at": "2026-02-01T00:00:00Z"}]
+        self.api.change("budgets", NAMESPACE, "default", {"spec": {"credits": given}})
 
     @property
     def budget_manifest(self) -> dict[str, Any]:
@@ -209,7 +212,7 @@ async def exhausted(cluster: FundedCluster) -> None:
 
 
 async def test_the_balance_ends_a_run_with_a_checkpoint() -> None:
-    """AC-55, AC-79, O-11, O-13: charged to the second it ran out, checkpoint, no pod; nothing is charged in the pause; resume is refused."""
+    """AC-55, AC-79, O-11, O-13: charged to the second it ran out, checkpoint, no pod; the pause is free; resume is refused."""
     cluster = FundedCluster("0.6667", headroom=0.0)
     cluster.verb_exit["preflight"] = cluster.verb_exit["preflight"].model_copy(
         update={"result": {**(cluster.verb_exit["preflight"].result or {}), "training": {"steps": 50, "stop_by": "steps"}}}
@@ -299,7 +302,7 @@ async def test_what_a_job_cost_before_there_was_a_budget_is_not_charged() -> Non
 )
 @settings(max_examples=25, deadline=None)
 async def test_nothing_is_charged_twice_and_nothing_beyond_the_credit(credit: int, steps: list[str]) -> None:
-    """O-13: whatever is done and wherever the operator dies, what is charged never falls, is what the job used, and ends with the credit."""
+    """O-13: whatever is done and wherever the operator dies, what is charged never falls, is what was used, and ends with the credit."""
     cluster = FundedCluster(str(Decimal(credit) / 100))
     crash_after = -1
 
@@ -338,7 +341,7 @@ async def test_nothing_is_charged_twice_and_nothing_beyond_the_credit(credit: in
             assert Decimal(cluster.budget.settled) + Decimal(cluster.budget.reserved) <= max(credited, charged)
     crash_after = -1
     await cluster.settle()
+    phases = [Phase((m.get("status") or {}).get("phase", "Pending")) for plural, _, m in cluster.api.history if plural == "finetunejobs"]
+    assert all(may_follow(before, after) for before, after in pairwise(phases)), phases
     used = Decimal(cluster.status.usage.rate_seconds or "0") / 3600
     assert cluster.charged == used.quantize(Decimal("0.0001"))
-
-

@@ -19,7 +19,8 @@ SMALL: Final = Box(4, 4)
 SMALLER: Final = Box(3, 4)
 THIRD: Final = Box(8)
 HALF: Final = Box(12)
-WAITING: Final = f"{Phase.PENDING}|{Phase.VALIDATING}|{Phase.AWAITING_APPROVAL}|{Phase.AWAITING_BALANCE}|{Phase.QUEUED}|{Phase.STARTING}|{Phase.RESUMING}"
+AWAITING: Final = f"{Phase.AWAITING_APPROVAL}|{Phase.AWAITING_BALANCE}"
+WAITING: Final = f"{Phase.PENDING}|{Phase.VALIDATING}|{AWAITING}|{Phase.QUEUED}|{Phase.STARTING}|{Phase.RESUMING}"
 RUNNING: Final = f"{Phase.TRAINING}|{Phase.EVALUATING}|{Phase.EXPORTING}"
 USED: Final = increase(m.JOB_USAGE, IN_NAMESPACES, device="gpu")
 """GPU seconds; the time of jobs on CPU is not among them."""

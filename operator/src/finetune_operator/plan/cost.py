@@ -1,27 +1,21 @@
 """What a run may cost before it starts, from what preflight found, what was measured, and the constants of the installation.
 
-Training: optimizer steps x rows x tokens x 6 FLOPs for each parameter and token (8 where the weights themselves are trained), at a share of
-what the GpuType's arithmetic gives; once the job has trained, the seconds its steps took. Both are rough: a job that takes longer goes on
-while its Budget has something left.
+Training takes what :mod:`finetune_api.duration` says, and once the job has trained, what its steps took. Both are rough: a job that takes
+longer goes on while its Budget has something left.
 """
 
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Final
 
 from finetune_api.contract.run_config import RunConfig
+from finetune_api.duration import Work, training_seconds
 from finetune_api.models.estimate import CostEstimate, Estimate
 from finetune_api.models.gpu_type import GpuTypeSpec
 from finetune_api.pricing import cost_of, cost_range, from_rate_seconds, shown
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.usage import gpu_seconds
 from finetune_operator.plan.workload import count_devices
-
-FLOPS_OF_ADAPTER: Final = 6
-FLOPS_OF_ALL: Final = 8
-PASSES: Final = {"sft": 1.0, "pretrain": 1.0, "reward": 2.0, "dpo": 3.0, "kto": 1.5}
-"""Method -> how many times a row is computed, next to sft; not of methods that generate."""
 
 
 def price_of(config: RunConfig) -> GpuTypeSpec | None:
@@ -65,17 +59,12 @@ def seconds_left(estimate: Estimate, config: RunConfig, gpu_type: GpuTypeSpec, d
     gpus, productive = count_devices(config), draft.status.usage.productive_seconds
     if done and productive:
         return productive / done * left / gpus
-    method, training = config.spec.method, config.spec.training
-    if estimate.memory is None or gpu_type.tflops is None or method not in PASSES:
+    if estimate.memory is None or gpu_type.tflops is None:
         return None
     found = estimate.dataset
-    longest = training.max_seq_length
-    whole_rows = found is not None and found.token_rows and not config.spec.dataset.packing
-    tokens = min(longest, found.tokens_p95) if found is not None and whole_rows else longest
-    rows = training.batch_size * training.grad_accum_steps * config.topology.world_size
-    flops = FLOPS_OF_ALL if config.spec.adapter.type == "full" else FLOPS_OF_ADAPTER
-    work = left * rows * tokens * flops * estimate.memory.parameters * PASSES[method]
-    return work / (gpus * gpu_type.tflops * 1e12 * draft.settings.billing.utilization)
+    tokens = found.tokens_p95 if found is not None and found.token_rows else None
+    work = Work(left, config.topology.world_size, gpus, estimate.memory.parameters, tokens)
+    return training_seconds(config.spec, work, tflops=gpu_type.tflops, utilization=draft.settings.billing.utilization)
 
 
 def _planned(draft: Draft) -> int | None:

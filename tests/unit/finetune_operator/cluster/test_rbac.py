@@ -28,7 +28,8 @@ ELSEWHERE = {
     ("budgets/status", "patch"),
     ("workloads", "list"),
 }
-"""Owner references; a creation that broke off (test_crash); the progress endpoint; the publisher of the CA; test_budgets; queues (test_queueing)."""
+"""Owner references; a creation that broke off (test_crash); the progress endpoint; the publisher of the CA; Budgets (test_budgets); queues
+(test_queueing)."""
 
 
 def used(call: Call) -> tuple[str, str]:
