@@ -158,12 +158,10 @@ class Cluster:
         what = f"topping up the Budget of namespace {namespace}"
         added = [{"op": "add", "path": "/spec/credits/-", "value": dict(credit)}]
         try:
-            changed: dict[str, Any] = self._custom.patch_namespaced_custom_object(
-                GROUP, VERSION, namespace, BUDGET_PLURAL, BUDGET_NAME, added
-            )
+            changed: Any = self._custom.patch_namespaced_custom_object(GROUP, VERSION, namespace, BUDGET_PLURAL, BUDGET_NAME, added)
         except ApiException as error:
             raise as_sentence(error, what) from error
-        return changed
+        return dict(changed)
 
     def secret(self, name: str, namespace: str) -> dict[str, str]:
         """Decoded values of a Secret."""

@@ -226,6 +226,7 @@ def budget() -> JSON:
     spec["properties"]["currency"]["x-kubernetes-validations"] = [_validation(SAME_CURRENCY)]
     unseen = {"conditions": nobody_looked("budget")["conditions"]}
     status = {**structural(BudgetStatus, describe_meaning), "default": unseen}
+    status["properties"]["shares"]["x-kubernetes-map-type"] = "atomic"  # as in a job's status: no manager for each field
     schema = _root("Money for the jobs of a namespace: they start while it lasts, and are paused when it is used up.", spec, status)
     schema["properties"]["metadata"]["properties"] = {"name": {"type": "string"}}
     schema["x-kubernetes-validations"] = [{"fieldPath": ".metadata.name", **_validation(BUDGET_NAMED)}]

@@ -189,7 +189,7 @@ class Operator:
         """What only the leader does."""
         self._leading = True
         known = len(self._feed) + len(self._datasets) + len(self._budgets)
-        keys = [*self._feed.unsettled(), *self._datasets.keys(), *self._budgets.keys()]
+        keys: list[JobKey | DatasetKey | BudgetKey] = [*self._feed.unsettled(), *self._datasets.keys(), *self._budgets.keys()]
         self._queue.spread(keys, over_seconds=known / FIRST_LOOKS_PER_SECOND)
         try:
             async with asyncio.TaskGroup() as group:

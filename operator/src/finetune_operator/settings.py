@@ -141,7 +141,9 @@ class Settings(BaseSettings):
     webhook_url: str | None = None
     """Told of chosen events (AB-05). Unset: nobody is."""
     webhook_token: str | None = Field(default=None, repr=False)
-    webhook_reasons: Annotated[tuple[str, ...], NoDecode] = ("Succeeded", "Failed", "Paused", "Stopped", "Cancelled", "LimitReached")
+    webhook_reasons: Annotated[tuple[str, ...], NoDecode] = (
+        "Succeeded", "Failed", "Paused", "Stopped", "Cancelled", "LimitReached", "BalanceExhausted", "ApprovalNeeded",
+    )  # fmt: skip
     """Comma-separated reasons of events."""
     webhook_patience_seconds: float = Field(default=300.0, gt=0)
 

@@ -59,6 +59,7 @@ def test_length_follows_what_is_computed() -> None:
     """O-01: rows, tokens, steps and model; whole models cost more than adapters, generating methods cannot be reckoned."""
     training = {"batchSize": 4, "gradAccumSteps": 2, "maxSeqLength": 512}
     lora = seconds(training=training)
+    assert lora is not None
     assert lora == pytest.approx(10 * 16 * 512 * 6e9 / (2 * 100e12 * 0.5))
     assert seconds(training=training, adapter={"type": "full"}) == pytest.approx(lora * 8 / 6)
     assert seconds(training=training, method="grpo") is None

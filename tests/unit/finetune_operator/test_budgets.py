@@ -52,7 +52,7 @@ class FundedCluster(FakeCluster):
             "parameters": PARAMETERS, "trainable_parameters": 1, "strategy": "none", "quantization": "none", "terms": {},
             "total_bytes": 1, "reason": "",
         }  # fmt: skip
-        result = {"training": {"steps": 100, "stop_by": "steps"}, "memory": memory}
+        result: dict[str, object] = {"training": {"steps": 100, "stop_by": "steps"}, "memory": memory}
         said = TerminationMessage(contract_version=CONTRACT_VERSION, run=1, pod=0, exit_code=0, result=result)
         self.verb_exit["preflight"] = said
 
@@ -330,6 +330,8 @@ async def test_nothing_is_charged_twice_and_nothing_beyond_the_credit(credit: in
                 cluster.annotate(**{"finetune.dev/request": f"resume/{requests}"})
             case "later":
                 cluster.clock.advance(700)
+            case _:
+                assert step == "go"
         for _ in range(8):
             await cluster.reconcile()
             cluster.step()

@@ -133,7 +133,7 @@ def _funded_seconds(draft: Draft, unreported: float) -> float | None:
     per_second = Decimal(usage.hourly_rate) * _devices(draft)
     left = Decimal(share.limit or "0") * SECONDS_PER_HOUR - Decimal(usage.rate_seconds or "0")
     free = max(Decimal(0), free_of(draft.observed.budget.status) * SECONDS_PER_HOUR)
-    return float(left / per_second + min(free / per_second, METERING_SECONDS)) - unreported
+    return float(left / per_second) + min(float(free / per_second), float(METERING_SECONDS)) - unreported
 
 
 def limit_message(draft: Draft) -> str:

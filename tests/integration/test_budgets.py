@@ -1,0 +1,64 @@
+"""Budgets on a real API server: what was given is never taken back, and kubectl shows what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune_api.constants import API_VERSION, BUDGET_KIND
+from tests.support.apiserver import ApiServer
+from tests.support.crds import explain, get_table
+
+pytestmark = pytest.mark.integration
+FIRST = {"amount": "250.00", "at": "2026-11-01T09:00:00Z", "note": "Q4"}
+SECOND = {"amount": "0.6667", "at": "2026-11-02T09:00:00Z"}
+
+
+def document(name: str = "default", **spec: Any) -> dict[str, Any]:
+    return {"apiVersion": API_VERSION, "kind": BUDGET_KIND, "metadata": {"name": name}, "spec": {"credits": [FIRST], **spec}}
+
+
+@pytest.fixture
+def budget(api: ApiServer) -> Iterator[dict[str, Any]]:
+    """The Budget of the test's namespace."""
+    answer = api.request("POST", api.path(BUDGET_KIND), document(), fieldValidation="Strict")
+    assert answer.code == 201, answer.message
+    yield answer.body
+    api.request("DELETE", api.path(BUDGET_KIND, "default"))
+
+
+def test_credits_are_only_added(api: ApiServer, budget: dict[str, Any]) -> None:
+    """O-10: another entry is taken; one that is changed, taken away or given at the same time twice is not, nor another currency."""
+    assert budget["spec"]["currency"] == "USD"
+    path = api.path(BUDGET_KIND, "default")
+    added = api.request("PATCH", path, {"spec": {"credits": [SECOND, FIRST]}})
+    assert added.code == 200, added.message
+    changed = api.request("PATCH", path, {"spec": {"credits": [{**FIRST, "amount": "9999.00"}, SECOND]}})
+    fewer = api.request("PATCH", path, {"spec": {"credits": [FIRST]}})
+    twice = api.request("PATCH", path, {"spec": {"credits": [FIRST, SECOND, {**SECOND, "amount": "1.00"}]}})
+    other = api.request("PATCH", path, {"spec": {"currency": "EUR"}})
+    assert [answer.code for answer in (changed, fewer, twice, other)] == [422] * 4
+    assert "only added" in changed.message
+    assert "only added" in fewer.message
+    assert "stays as it is" in other.message
+
+
+def test_a_namespace_has_one(api: ApiServer) -> None:
+    """AA-03: two could not say which pays."""
+    refused = api.request("POST", api.path(BUDGET_KIND), document("team"), dryRun="All")
+    assert (refused.code, "must be default" in refused.message) == (422, True)
+
+
+def test_kubectl_shows_what_is_left(kubeconfig: Path, api: ApiServer, budget: dict[str, Any]) -> None:
+    """O-09: balance, reserved and settled as columns; a new one is not yet looked at."""
+    assert [c["status"] for c in budget["status"]["conditions"]] == ["Unknown", "True"]
+    status = {"balance": "249.0000", "reserved": "2.0000", "settled": "1.0000", "jobs": 1}
+    written = api.request("PATCH", api.path(BUDGET_KIND, "default", "status"), {"status": status})
+    assert written.code == 200, written.message
+    header, row = get_table(kubeconfig, "ftb", "default", namespace=api.namespace).splitlines()
+    assert header.split() == ["NAME", "BALANCE", "RESERVED", "SETTLED", "CURRENCY", "JOBS", "AGE"]
+    assert row.split()[1:6] == ["249.0000", "2.0000", "1.0000", "USD", "1"]
+    assert "only ever added" in " ".join(explain(kubeconfig, "budgets.spec.credits").split())
