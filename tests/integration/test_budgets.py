@@ -41,7 +41,7 @@ def test_credits_are_only_added(api: ApiServer, budget: dict[str, Any]) -> None:
     twice = api.request("PATCH", path, {"spec": {"credits": [FIRST, SECOND, {**SECOND, "amount": "1.00"}]}})
     other = api.request("PATCH", path, {"spec": {"currency": "EUR"}})
     assert [answer.code for answer in (changed, fewer, twice, other)] == [422] * 4
-    assert "only added" in changed.message
+    assert "stays as it is; add another" in changed.message
     assert "only added" in fewer.message
     assert "stays as it is" in other.message
 
@@ -58,7 +58,7 @@ def test_kubectl_shows_what_is_left(kubeconfig: Path, api: ApiServer, budget: di
     status = {"balance": "249.0000", "reserved": "2.0000", "settled": "1.0000", "jobs": 1}
     written = api.request("PATCH", api.path(BUDGET_KIND, "default", "status"), {"status": status})
     assert written.code == 200, written.message
-    header, row = get_table(kubeconfig, "ftb", "default", namespace=api.namespace).splitlines()
+    header, row = get_table(kubeconfig, "ftb", "default", "--namespace", api.namespace).splitlines()
     assert header.split() == ["NAME", "BALANCE", "RESERVED", "SETTLED", "CURRENCY", "JOBS", "AGE"]
     assert row.split()[1:6] == ["249.0000", "2.0000", "1.0000", "USD", "1"]
     assert "only ever added" in " ".join(explain(kubeconfig, "budgets.spec.credits").split())

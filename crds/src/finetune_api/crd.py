@@ -31,7 +31,7 @@ from finetune_api.models.partial import BaseModelInput, BudgetInput, DatasetInpu
 from finetune_api.models.status import FineTuneJobStatus, Phase
 from finetune_api.rules import CANCELLED_IS_FINAL, JOB_NAME, SchemaRule
 from finetune_api.rules.base_model import DEFAULT_RULES, ENTRY_RULES
-from finetune_api.rules.budget import APPEND_ONLY, BUDGET_NAMED, SAME_CURRENCY
+from finetune_api.rules.budget import APPEND_ONLY, BUDGET_NAMED, SAME_CURRENCY, UNCHANGED
 from finetune_api.rules.dataset import DATASET_NAME, DATASET_RULES
 from finetune_api.rules.gpu_type import GPU_TYPE_RULES
 from finetune_api.rules.training_method import NAME_RULES, PARAMETER_RULES, UNIQUE_NAMES, EntryRule
@@ -223,6 +223,7 @@ def budget() -> JSON:
     given = spec["properties"]["credits"]
     given |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["at"]}
     given["x-kubernetes-validations"] = [_validation(APPEND_ONLY)]
+    given["items"]["x-kubernetes-validations"] = [_validation(UNCHANGED)]
     spec["properties"]["currency"]["x-kubernetes-validations"] = [_validation(SAME_CURRENCY)]
     unseen = {"conditions": nobody_looked("budget")["conditions"]}
     status = {**structural(BudgetStatus, describe_meaning), "default": unseen}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from finetune_api.constants import BUDGET_NAME
+from finetune_api.models.status import Phase
 from finetune_operator.cluster.budgets import BudgetKey
 from finetune_operator.cluster.observe import JobKey
 from finetune_operator.feed import EventType, trigger_of
@@ -102,8 +103,12 @@ class BudgetFeed:
         if asked is None and used is None:
             return
         self._jobs[key] = now
-        if budget in self._known and before != now:
-            self._mark(budget, ASK_DELAY_SECONDS if before is None or before[:2] != now[:2] else USE_DELAY_SECONDS)
+        known = self._known.get(budget)
+        if known is None or before == now:
+            return
+        self._mark(budget, ASK_DELAY_SECONDS if before is None or before[:2] != now[:2] else USE_DELAY_SECONDS)
+        if metadata["uid"] in known.grants and status.get("phase") == Phase.AWAITING_BALANCE:
+            self._mark(key, 0.0)  # the answer was heard before the question
 
     def drop(self, key: BudgetKey) -> None:
         """A Budget is gone."""

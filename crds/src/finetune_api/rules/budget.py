@@ -20,10 +20,17 @@ BUDGET_NAMED = SchemaRule(
 APPEND_ONLY = SchemaRule(
     id="budget-append-only",
     requirement="O-10",
-    cel="oldSelf.all(old, self.exists(one, one == old))",
-    message="entries are only added, never changed or taken away; add another one (kubectl finetune topup), or create the Budget anew",
+    cel="oldSelf.all(old, self.exists(one, one.at == old.at))",
+    message="entries are only added, never taken away; create the Budget anew to begin at zero",
 )
 """On ``spec.credits``, at updates."""
+UNCHANGED = SchemaRule(
+    id="budget-entry",
+    requirement="O-10",
+    cel="self == oldSelf",
+    message="an entry stays as it is; add another one (kubectl finetune topup)",
+)
+"""On each entry of ``spec.credits``, at updates."""
 SAME_CURRENCY = SchemaRule(
     id="budget-currency",
     requirement="OP-21",

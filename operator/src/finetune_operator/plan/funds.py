@@ -45,9 +45,14 @@ class BudgetObserved:
     """uid of a job that is gone -> what its last status said it had used (rateSeconds)."""
 
 
-def free_of(status: BudgetStatus) -> Decimal:
-    """Money that no job has used or reserved, as the status says."""
-    return Decimal(status.balance) - Decimal(status.reserved)
+def credited_to(budget: BudgetObject) -> Decimal:
+    """All that was given."""
+    return sum((Decimal(credit["amount"]) for credit in budget.spec.get("credits") or ()), Decimal(0))
+
+
+def free_of(budget: BudgetObject) -> Decimal:
+    """Money that no job has used or reserved: what was just given counts, although nobody has looked at it yet."""
+    return credited_to(budget) - Decimal(budget.status.settled) - Decimal(budget.status.reserved)
 
 
 def reserved_of(share: BudgetShare | None) -> Decimal:
@@ -69,7 +74,7 @@ def plan_budget(observed: BudgetObserved, *, now: datetime) -> BudgetStatus:
     """The Budget's status as it must be now. Deciding again from it changes nothing more."""
     budget = observed.budget
     shares, closed = _carried_over(observed)
-    credited = sum((Decimal(credit["amount"]) for credit in budget.spec.get("credits") or ()), Decimal(0))
+    credited = credited_to(budget)
     settled = from_rate_seconds(str(closed + sum(Decimal(s.rate_seconds) - Decimal(s.before) for s in shares.values())))
     free = credited - settled - sum(map(reserved_of, shares.values()))
     for job in sorted(observed.jobs, key=lambda job: (job.created_at, job.name)):

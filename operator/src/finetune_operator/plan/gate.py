@@ -67,7 +67,7 @@ def _wanted(draft: Draft, cost: CostEstimate) -> Decimal:
 
 def _available(draft: Draft, budget: BudgetObject) -> Decimal:
     """What neither was used nor is reserved by other jobs."""
-    return free_of(budget.status) + reserved_of(budget.status.shares.get(draft.job.uid))
+    return free_of(budget) + reserved_of(budget.status.shares.get(draft.job.uid))
 
 
 def _refuse(draft: Draft, reason: str, message: str) -> None:

@@ -101,7 +101,7 @@ def resume_refusal(draft: Draft) -> str:
     if limit := limit_message(draft):
         return limit
     hold, budget = draft.status.hold, draft.observed.budget
-    exhausted = hold is not None and hold.reason == BALANCE_EXHAUSTED and budget is not None and free_of(budget.status) <= 0
+    exhausted = hold is not None and hold.reason == BALANCE_EXHAUSTED and budget is not None and free_of(budget) <= 0
     return _balance_message(draft) if exhausted else ""
 
 
@@ -132,7 +132,7 @@ def _funded_seconds(draft: Draft, unreported: float) -> float | None:
     assert draft.observed.budget is not None, "the share is from there"
     per_second = Decimal(usage.hourly_rate) * _devices(draft)
     left = Decimal(share.limit or "0") * SECONDS_PER_HOUR - Decimal(usage.rate_seconds or "0")
-    free = max(Decimal(0), free_of(draft.observed.budget.status) * SECONDS_PER_HOUR)
+    free = max(Decimal(0), free_of(draft.observed.budget) * SECONDS_PER_HOUR)
     return float(left / per_second) + min(float(free / per_second), float(METERING_SECONDS)) - unreported
 
 
