@@ -30,7 +30,7 @@ from tests.support.platform import Kubectl, eventually
 from tests.unit.helm.chart import CHART, MATRIX, RELEASE, Helm, HelmError, Values, helm_programs, of_kind
 
 pytestmark = pytest.mark.integration
-KINDS = ("finetunejobs", "finetunepresets", "datasets", "clusterfinetunepresets", "basemodels", "gputypes")
+KINDS = ("finetunejobs", "finetunepresets", "datasets", "budgets", "clusterfinetunepresets", "basemodels", "gputypes")
 CRDS = [f"{plural}.finetune.dev" for plural in KINDS]
 SHIPPED = {
     plural: {path.stem for path in (CHART / "templates" / folder).glob("*.yaml")}
@@ -240,6 +240,9 @@ def test_operator_reads_no_secret_but_its_own(release: Release) -> None:
     assert may("patch", "finetunejobs", "--subresource=status")
     assert all(may(verb, "datasets.finetune.dev") for verb in ("get", "list", "watch"))
     assert may("patch", "datasets.finetune.dev", "--subresource=status")
+    assert all(may(verb, "budgets.finetune.dev") for verb in ("get", "list", "watch"))
+    assert may("patch", "budgets.finetune.dev", "--subresource=status")
+    assert not any(may(verb, "budgets.finetune.dev") for verb in ("create", "patch", "update", "delete"))
     assert not any(may(verb, "datasets.finetune.dev") for verb in ("create", "update", "delete"))
     assert (
         may("get", "clusterfinetunepresets")

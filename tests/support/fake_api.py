@@ -22,7 +22,7 @@ Key = tuple[str, str, str]
 """(plural, namespace, name); the namespace of cluster-scoped objects is empty."""
 
 START = datetime(2026, 11, 21, 8, 0, 0, tzinfo=UTC)
-SPEC_RESOURCES = frozenset({"finetunejobs", "datasets", "jobs"})
+SPEC_RESOURCES = frozenset({"finetunejobs", "datasets", "budgets", "jobs"})
 """Resources whose generation counts changes of spec and whose status is a subresource."""
 FOREGROUND = "foregroundDeletion"
 _PATH = re.compile(r"^/(?:api/v1|apis/[^/]+/[^/]+)(?:/namespaces/([^/]+))?/([^/]+)(?:/([^/]+))?(?:/([^/]+))?$")

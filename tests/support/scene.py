@@ -20,7 +20,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from finetune_api.contract import metrics as names
 from finetune_api.contract.run_config import JobIdentity
 from finetune_api.contract.store import UsageSeconds
+from finetune_operator.budget_metrics import BudgetCollector
 from finetune_operator.feed import JobFeed
+from finetune_operator.feed_budgets import BudgetFeed
 from finetune_operator.job_metrics import JobCollector, JobHistory
 from finetune_operator.metrics import OperatorMetrics
 from finetune_trainer.protocol import StepReport
@@ -182,6 +184,8 @@ class Scene:
         history = JobHistory(registry, is_leader=lambda: True, now=self._now)
         self._feed = JobFeed(lambda _key, _delay: None, lambda _key: None, on_change=history.changed)
         registry.register(JobCollector(self._feed, is_leader=lambda: True))
+        self._budgets = BudgetFeed(lambda _key, _delay: None, lambda _key: None, waiting=lambda _namespace: ())
+        registry.register(BudgetCollector(self._budgets, is_leader=lambda: True))
         self._gauges = {names.LEADER: 1.0, names.QUEUE_DEPTH: 0.0, names.QUEUE_OLDEST: 0.0, names.PROGRESS_PENDING: 0.0}
         self._gauges |= {names.PROGRESS_OLDEST: 0.0, names.JOBS_KNOWN: 0.0}
         for metric in self._gauges:
@@ -207,6 +211,10 @@ class Scene:
                 self._train(actor, moment)
         for _ in range(max(1, round(training * step / 60))):
             self._operator.on_post(200, 0.004)
+        used = t / 600
+        status = {"balance": f"{500 - used:.4f}", "reserved": f"{used / 10:.4f}", "settled": f"{used:.4f}"}
+        metadata = {"namespace": "team-b", "name": "default", "uid": "budget"}
+        self._budgets.budget_event("MODIFIED", {"metadata": metadata, "spec": {"currency": "USD"}, "status": status})
         self._gauges[names.JOBS_KNOWN] = len(self._feed)
         self._gauges[names.QUEUE_DEPTH] = float(int(t / 600) % 3)
         self._gauges[names.QUEUE_OLDEST] = 0.2 * self._gauges[names.QUEUE_DEPTH]

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from finetune_cli.commands import act, check, dataset, evaluate, local, look, model, results
+from finetune_cli.commands import act, budget, check, dataset, evaluate, local, look, model, results
 from finetune_cli.errors import CliError
 
 app = typer.Typer(
@@ -28,12 +28,13 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         look.models,
         look.gpus,
         look.datasets,
+        budget.budget,
         look.doctor,
         results.artifacts,
         results.download,
         evaluate.evaluate,
     ),
-    "Change": (act.pause, act.resume, act.stop, act.cancel, act.retry, act.export, act.checkpoint, act.promote),
+    "Change": (act.pause, act.resume, act.stop, act.cancel, act.retry, act.approve, budget.topup, act.export, act.checkpoint, act.promote),
     "Without a cluster": (check.explain, check.validate, check.plan, local.run_local),
 }
 for panel, commands in PANELS.items():

@@ -109,6 +109,13 @@ def build_retry(job: Job, token: str) -> Patch:
     return _request("retry", token)
 
 
+def build_approve(job: Job, token: str) -> Patch:
+    """Approve what a job that waits for it may cost."""
+    if job.phase is not Phase.AWAITING_APPROVAL:
+        raise CliError(f"only a job in phase {Phase.AWAITING_APPROVAL} can be approved; the phase of {job.ref} is {job.phase}")
+    return _request("approve", token)
+
+
 def build_export(job: Job, token: str, formats: Collection[ExportFormat] = ()) -> Patch:
     """Ask for the outputs of a job that has succeeded; what is complete in the store is not made again. ``formats``: set in the spec too.
 

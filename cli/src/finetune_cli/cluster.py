@@ -13,7 +13,17 @@ import urllib3
 from kubernetes import client, watch
 from kubernetes.client.exceptions import ApiException
 
-from finetune_api.constants import BASE_MODEL_PLURAL, DATASET_PLURAL, GPU_TYPE_PLURAL, GROUP, LABEL_JOB, PLURAL, VERSION
+from finetune_api.constants import (
+    BASE_MODEL_PLURAL,
+    BUDGET_NAME,
+    BUDGET_PLURAL,
+    DATASET_PLURAL,
+    GPU_TYPE_PLURAL,
+    GROUP,
+    LABEL_JOB,
+    PLURAL,
+    VERSION,
+)
 from finetune_cli.access import Access
 from finetune_cli.doctor import Reply
 from finetune_cli.errors import CliError, JobGoneError, NotAllowedError
@@ -131,6 +141,27 @@ class Cluster:
         except ApiException as error:
             raise as_sentence(error, f"changing {what}") from error
         return False
+
+    def budget(self, namespace: str) -> dict[str, Any] | None:
+        """The Budget of a namespace; None: there is none."""
+        what = f"reading the Budget of namespace {namespace}"
+        try:
+            found: dict[str, Any] = self.call(
+                lambda: self._custom.get_namespaced_custom_object(GROUP, VERSION, namespace, BUDGET_PLURAL, BUDGET_NAME), what
+            )
+        except JobGoneError:
+            return None
+        return found
+
+    def credit(self, namespace: str, credit: Mapping[str, str]) -> dict[str, Any]:
+        """Add an entry to the credits of a namespace's Budget; return it as it is then."""
+        what = f"topping up the Budget of namespace {namespace}"
+        added = [{"op": "add", "path": "/spec/credits/-", "value": dict(credit)}]
+        try:
+            changed: Any = self._custom.patch_namespaced_custom_object(GROUP, VERSION, namespace, BUDGET_PLURAL, BUDGET_NAME, added)
+        except ApiException as error:
+            raise as_sentence(error, what) from error
+        return dict(changed)
 
     def secret(self, name: str, namespace: str) -> dict[str, str]:
         """Decoded values of a Secret."""

@@ -11,7 +11,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from finetune_api.models.estimate import CheckpointEstimate, MemoryEstimate, TrainingEstimate
+from finetune_api.constants import BALANCE_EXHAUSTED
+from finetune_api.models.estimate import CheckpointEstimate, CostEstimate, MemoryEstimate, TrainingEstimate
 from finetune_api.models.status import AttemptStatus, CheckpointStatus, Condition, FailureStatus, Phase, UsageStatus
 from finetune_api.resolve import flatten
 from finetune_cli.job import Job
@@ -49,7 +50,9 @@ def next_step(job: Job) -> str:
     name = f"{job.ref.name} -n {job.ref.namespace}"
     match job.phase:
         case Phase.PAUSED if job.status.hold is not None:
-            return f"raise spec.limits, then kubectl finetune resume {name}"
+            return f"{_mend(job)}, then kubectl finetune resume {name}"
+        case Phase.AWAITING_APPROVAL:
+            return f"kubectl finetune approve {name}"
         case Phase.PAUSED | Phase.STOPPED:
             return f"kubectl finetune resume {name}"
         case Phase.FAILED:
@@ -65,7 +68,13 @@ def next_step(job: Job) -> str:
         case Phase.CANCELLED:
             return f"kubectl delete finetunejob {name}"
         case _:
-            return f"kubectl finetune watch {name}"
+            return _mend(job) if job.phase is Phase.AWAITING_BALANCE else f"kubectl finetune watch {name}"
+
+
+def _mend(job: Job) -> str:
+    """What ends the wait of a job that its limits or its Budget hold."""
+    limited = job.status.hold is not None and job.status.hold.reason != BALANCE_EXHAUSTED
+    return "raise spec.limits" if limited else f"kubectl finetune topup AMOUNT -n {job.ref.namespace}"
 
 
 def _render_head(job: Job) -> Table:
@@ -84,6 +93,8 @@ def _render_head(job: Job) -> Table:
         head.add_row("Memory", _memory(status.estimate.memory))
     if status.estimate is not None and status.estimate.training is not None:
         head.add_row("Length", _length(status.estimate.training))
+    if status.estimate is not None and status.estimate.cost is not None:
+        head.add_row("Cost", _cost(status.estimate.cost))
     if status.estimate is not None and status.estimate.checkpoint is not None:
         head.add_row("Checkpoint", _checkpoint(status.estimate.checkpoint))
     if status.output_uri:
@@ -130,6 +141,12 @@ def _length(estimate: TrainingEstimate) -> str:
         size = f" of {format_bytes(estimate.checkpoint_bytes)}" if estimate.checkpoint_bytes is not None else ""
         parts.append(f"{estimate.checkpoints} checkpoints{size}")
     return ", ".join(parts)
+
+
+def _cost(estimate: CostEstimate) -> str:
+    """What the job was estimated to cost in all, and what that leaves of the Budget at worst."""
+    left = f"; leaves {estimate.balance_after} of the Budget at worst" if estimate.balance_after is not None else ""
+    return f"estimated {estimate.low} to {estimate.high} {estimate.currency}{left}"
 
 
 def _checkpoint(estimate: CheckpointEstimate) -> str:

@@ -12,16 +12,19 @@ from rich.text import Text
 from finetune_api.advice import warnings_for
 from finetune_api.constants import DATASET_KIND
 from finetune_api.datasets import rows_of
+from finetune_api.duration import Work, training_seconds
 from finetune_api.length import length_of, trained_rows
 from finetune_api.models.dataset import DatasetStatus
+from finetune_api.models.gpu_type import GpuTypeSpec
 from finetune_api.models.spec import FineTuneJobSpec, Training
+from finetune_api.pricing import Billing, cost_range, shown
 from finetune_api.resolve import Resolution, Source, flatten, processes_per_replica
 from finetune_api.suggestions import batch_suggestion, share_cut, unsuited_length, unusual_for_rows
 from finetune_cli.errors import CliError
 from finetune_cli.gpus import summarise_gpu_type
 from finetune_cli.manifest import Document
 from finetune_cli.models import summarise_model
-from finetune_cli.terminal import counted, list_table
+from finetune_cli.terminal import counted, format_duration, list_table
 
 SOURCE_STYLE: Mapping[Source, str] = {
     "job": "bold",
@@ -65,12 +68,44 @@ def render_plan(document: Document, resolution: Resolution, named: Named = NOTHI
     model = summarise_model(*named.base_model) if named.base_model is not None else ""
     gpus = summarise_gpu_type(*named.gpu_type, resolution.spec) if named.gpu_type is not None else ""
     data = summarise_dataset(named.dataset[0], named.dataset_status, resolution.spec) if named.dataset is not None else ""
-    facts = (summarise(resolution, rows), model, data, gpus, batch_suggestion(resolution.spec))
+    facts = (
+        summarise(resolution, rows),
+        model,
+        data,
+        gpus,
+        summarise_cost(resolution.spec, named, rows),
+        batch_suggestion(resolution.spec),
+    )
     told = [Text(sentence) for sentence in facts if sentence]
     tokens = named.dataset_status.tokens if named.dataset_status is not None else None
     unsuited = (_for_rows(resolution, rows), unsuited_length(resolution.spec, tokens) if tokens is not None else "")
     advice = [Text(sentence, style="yellow") for sentence in (*warnings_for(resolution).values(), *unsuited) if sentence]
     return Group(Text(f"{document.kind} {document.name}", style="bold"), table, Text(), *told, *advice)
+
+
+def summarise_cost(spec: FineTuneJobSpec, named: Named, rows: int | None) -> str:
+    """What the job may cost with the chart's constants, as a range; empty where price, parameters or steps are not known here (O-01)."""
+    if named.gpu_type is None or named.base_model is None:
+        return ""
+    gpu_type, parameters = GpuTypeSpec.model_validate(named.gpu_type[1]), named.base_model[1].get("parameters")
+    ranks = max(spec.replicas, 1) * processes_per_replica(spec)
+    steps = _steps(spec, rows, ranks)
+    if gpu_type.hourly_rate is None or gpu_type.tflops is None or parameters is None or steps is None:
+        return ""
+    gpus, billing = max(spec.replicas, 1) * spec.resources.gpus_per_replica, Billing()
+    tokens = named.dataset_status.tokens if named.dataset_status is not None else None
+    work = Work(steps, ranks, gpus, parameters, tokens.p95 if tokens is not None else None)
+    seconds = training_seconds(spec, work, tflops=gpu_type.tflops, utilization=billing.utilization)
+    if seconds is None:
+        return ""
+    low, high = cost_range(seconds, gpu_type.hourly_rate, gpus, billing)
+    overhead = format_duration(sum(billing.overhead_seconds.values()))
+    return f"Cost: {shown(low)} to {shown(high)} {gpu_type.currency} ({format_duration(seconds)} of training, {overhead} around it)"
+
+
+def _steps(spec: FineTuneJobSpec, rows: int | None, ranks: int) -> int | None:
+    length = length_of(spec, rows=trained_rows(spec, rows) if rows is not None else None, world_size=ranks) if spec.method else None
+    return length.steps if length is not None else None
 
 
 def _for_rows(resolution: Resolution, rows: int | None) -> str:

@@ -11,6 +11,9 @@ METHOD_KIND, METHOD_PLURAL = "TrainingMethod", "trainingmethods"
 BASE_MODEL_KIND, BASE_MODEL_PLURAL = "BaseModel", "basemodels"
 GPU_TYPE_KIND, GPU_TYPE_PLURAL = "GpuType", "gputypes"
 DATASET_KIND, DATASET_PLURAL = "Dataset", "datasets"
+BUDGET_KIND, BUDGET_PLURAL = "Budget", "budgets"
+BUDGET_NAME = "default"
+"""Name of the one Budget of a namespace."""
 
 LABEL_JOB = f"{GROUP}/job"
 """On every child: the FineTuneJob's name; empty on the children of a Dataset, which network policies and watches so find as well."""
@@ -30,7 +33,7 @@ LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY = "finetune-operator"
 
 ANNOTATION_REQUEST = f"{GROUP}/request"
-"""``<resume|retry|checkpoint>/<token>``, of a Dataset ``validate/<token>``; each token acts once."""
+"""``<resume|retry|checkpoint|approve>/<token>``, of a Dataset ``validate/<token>``; each token acts once."""
 ANNOTATION_ALLOW_DELETE = f"{GROUP}/allow-delete-running"
 """``true`` lets a running job be deleted."""
 ANNOTATION_PROMOTED = f"{GROUP}/promoted"
@@ -43,6 +46,9 @@ PROGRESS_FIELD_MANAGER = "finetune-progress"
 
 LIMIT_REACHED = "LimitReached"
 """Reason of a pause the operator decided on, since ``spec.limits`` are used up."""
+
+BALANCE_EXHAUSTED = "BalanceExhausted"
+"""Reason of a pause the operator decided on, since the namespace's Budget has nothing left for the job."""
 
 MAX_JOB_NAME = 50
 """Characters of a FineTuneJob's or Dataset's name, so that its children's names fit."""

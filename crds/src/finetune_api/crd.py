@@ -7,6 +7,8 @@ from typing import Any
 from finetune_api.constants import (
     BASE_MODEL_KIND,
     BASE_MODEL_PLURAL,
+    BUDGET_KIND,
+    BUDGET_PLURAL,
     CLUSTER_PRESET_KIND,
     CLUSTER_PRESET_PLURAL,
     DATASET_KIND,
@@ -23,11 +25,13 @@ from finetune_api.constants import (
     VERSION,
 )
 from finetune_api.describe import describe, describe_meaning, describe_range
+from finetune_api.models.budget import BudgetStatus
 from finetune_api.models.dataset import DatasetStatus
-from finetune_api.models.partial import BaseModelInput, DatasetInput, GpuTypeInput, JobInput, MethodInput, PresetInput
+from finetune_api.models.partial import BaseModelInput, BudgetInput, DatasetInput, GpuTypeInput, JobInput, MethodInput, PresetInput
 from finetune_api.models.status import FineTuneJobStatus, Phase
 from finetune_api.rules import CANCELLED_IS_FINAL, JOB_NAME, SchemaRule
 from finetune_api.rules.base_model import DEFAULT_RULES, ENTRY_RULES
+from finetune_api.rules.budget import APPEND_ONLY, BUDGET_NAMED, SAME_CURRENCY, UNCHANGED
 from finetune_api.rules.dataset import DATASET_NAME, DATASET_RULES
 from finetune_api.rules.gpu_type import GPU_TYPE_RULES
 from finetune_api.rules.training_method import NAME_RULES, PARAMETER_RULES, UNIQUE_NAMES, EntryRule
@@ -106,6 +110,16 @@ DATASET_COLUMNS = [
     column("URI", "string", ".spec.uri", wide=True),
     column("Validated", "date", ".status.lastValidated", wide=True),
     column("Description", "string", ".spec.description", wide=True),
+]
+
+BUDGET_COLUMNS = [
+    column("Balance", "string", ".status.balance"),
+    column("Reserved", "string", ".status.reserved"),
+    column("Settled", "string", ".status.settled"),
+    column("Currency", "string", ".spec.currency"),
+    column("Jobs", "integer", ".status.jobs"),
+    column("Age", "date", ".metadata.creationTimestamp"),
+    column("Approval-Above", "string", ".spec.approvalAbove", wide=True),
 ]
 
 
@@ -206,9 +220,28 @@ def dataset() -> JSON:
     return _definition("Namespaced", DATASET_KIND, DATASET_PLURAL, "ftds", version)
 
 
+def budget() -> JSON:
+    """Budget: what the jobs of a namespace may cost."""
+    spec = structural(BudgetInput, describe_range)
+    given = spec["properties"]["credits"]
+    given |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["at"]}
+    given["x-kubernetes-validations"] = [_validation(APPEND_ONLY)]
+    given["items"]["x-kubernetes-validations"] = [_validation(UNCHANGED)]
+    spec["properties"]["currency"]["x-kubernetes-validations"] = [_validation(SAME_CURRENCY)]
+    unseen = {"conditions": nobody_looked("budget")["conditions"]}
+    status = {**structural(BudgetStatus, describe_meaning), "default": unseen}
+    status["properties"]["shares"]["x-kubernetes-map-type"] = "atomic"  # as in a job's status: no manager for each field
+    schema = _root("Money for the jobs of a namespace: they start while it lasts, and are paused when it is used up.", spec, status)
+    schema["properties"]["metadata"]["properties"] = {"name": {"type": "string"}}
+    schema["x-kubernetes-validations"] = [{"fieldPath": ".metadata.name", **_validation(BUDGET_NAMED)}]
+    version: JSON = {**_version(schema, BUDGET_COLUMNS), "subresources": {"status": {}}}
+    return _definition("Namespaced", BUDGET_KIND, BUDGET_PLURAL, "ftb", version)
+
+
 def definitions() -> dict[str, JSON]:
     """Every CustomResourceDefinition by its name."""
-    documents = (finetune_job(), finetune_preset(), cluster_finetune_preset(), training_method(), base_model(), gpu_type(), dataset())
+    catalogues = (finetune_preset(), cluster_finetune_preset(), training_method(), base_model(), gpu_type())
+    documents = (finetune_job(), *catalogues, dataset(), budget())
     return {document["metadata"]["name"]: document for document in documents}
 
 

@@ -11,6 +11,7 @@ import yaml
 from finetune_api.constants import (
     API_VERSION,
     BASE_MODEL_KIND,
+    BUDGET_KIND,
     CLUSTER_PRESET_KIND,
     DATASET_KIND,
     GPU_TYPE_KIND,
@@ -20,6 +21,7 @@ from finetune_api.constants import (
 )
 from finetune_api.models.partial import (
     validate_base_model,
+    validate_budget,
     validate_dataset,
     validate_gpu_type,
     validate_job,
@@ -28,6 +30,7 @@ from finetune_api.models.partial import (
 )
 from finetune_api.problems import Problem, SpecError
 from finetune_api.rules import check_name
+from finetune_api.rules.budget import check_budget_name
 from finetune_api.rules.dataset import check_dataset_name
 
 
@@ -48,7 +51,7 @@ def load_documents(text: str) -> Iterator[Any]:
     return (document for document in yaml.load_all(text, Loader=_Loader) if document is not None)
 
 
-_NAMES: Mapping[Any, Callable[[str], list[Problem]]] = {KIND: check_name, DATASET_KIND: check_dataset_name}
+_NAMES: Mapping[Any, Callable[[str], list[Problem]]] = {KIND: check_name, DATASET_KIND: check_dataset_name, BUDGET_KIND: check_budget_name}
 """Kind -> what finds the name of its objects wrong."""
 _JUDGES: Mapping[Any, Callable[[object], None]] = {
     KIND: validate_job,
@@ -58,6 +61,7 @@ _JUDGES: Mapping[Any, Callable[[object], None]] = {
     BASE_MODEL_KIND: validate_base_model,
     DATASET_KIND: validate_dataset,
     GPU_TYPE_KIND: validate_gpu_type,
+    BUDGET_KIND: validate_budget,
 }
 """Kind -> what raises :class:`SpecError` for its spec."""
 

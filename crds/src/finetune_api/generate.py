@@ -10,6 +10,7 @@ import yaml
 
 from finetune_api.base_model_reference import base_model_reference
 from finetune_api.base_models import SHIPPED_BASE_MODELS
+from finetune_api.budget_reference import budget_reference
 from finetune_api.constants import API_VERSION, BASE_MODEL_KIND, CLUSTER_PRESET_KIND, GPU_TYPE_KIND, GROUP
 from finetune_api.crd import definitions
 from finetune_api.dataset_reference import dataset_reference
@@ -39,6 +40,7 @@ def generated_files() -> dict[PurePosixPath, str]:
     files[PurePosixPath("docs/reference/basemodel.md")] = base_model_reference()
     files[PurePosixPath("docs/reference/gputype.md")] = gpu_type_reference()
     files[PurePosixPath("docs/reference/dataset.md")] = dataset_reference()
+    files[PurePosixPath("docs/reference/budget.md")] = budget_reference()
     files[PurePosixPath("docs/reference/lifecycle.md")] = lifecycle_reference()
     files[PurePosixPath("docs/reference/metrics.md")] = metrics_reference()
     return files

@@ -49,6 +49,12 @@ _ASKED = "the trainer saves, the pods go when the checkpoint is complete in the 
 PHASES: dict[Phase, PhaseRow] = {
     _P.PENDING: PhaseRow(Health.FAILED, "the spec cannot be run; the condition Valid says why", pause=_LEFT_AT_ONCE),
     _P.VALIDATING: PhaseRow(Health.IN_PROGRESS, "a GPU-free preflight looks at data, secrets, bucket and model", pause=_LEFT_AT_ONCE),
+    _P.AWAITING_APPROVAL: PhaseRow(
+        Health.CURRENT, "it may cost more than the Budget lets start by itself; kubectl finetune approve", pause=_LEFT_AT_ONCE
+    ),
+    _P.AWAITING_BALANCE: PhaseRow(
+        Health.CURRENT, "the Budget has less left than the job may cost; kubectl finetune topup", pause=_LEFT_AT_ONCE
+    ),
     _P.QUEUED: PhaseRow(
         Health.CURRENT, "no node or no quota is free; nothing is held", holds_pods=True, pause="no container runs: the pods go at once"
     ),
@@ -71,7 +77,7 @@ PHASES: dict[Phase, PhaseRow] = {
     _P.PAUSING: PhaseRow(
         Health.IN_PROGRESS, "the trainer was asked to save; its pods are kept until it has", holds_pods=True, pause="already under way"
     ),
-    _P.PAUSED: PhaseRow(Health.CURRENT, "no pods; resumable. Reason UserRequested or LimitReached", pause="already so"),
+    _P.PAUSED: PhaseRow(Health.CURRENT, "no pods; resumable. Reason UserRequested, LimitReached or BalanceExhausted", pause="already so"),
     _P.RESUMING: PhaseRow(
         Health.IN_PROGRESS, "as Starting, after a pause", holds_pods=True, pause="nothing new is trained: the pods go at once"
     ),
@@ -96,7 +102,8 @@ def _ways(before: Phase | tuple[Phase, ...], after: Phase | tuple[Phase, ...], w
     return [Transition(one, other, why) for one in sources for other in targets if one is not other]
 
 
-_BEFORE_PODS = (_P.PENDING, _P.VALIDATING)
+_AWAITING = (_P.AWAITING_APPROVAL, _P.AWAITING_BALANCE)
+_BEFORE_PODS = (_P.PENDING, _P.VALIDATING, *_AWAITING)
 _WITH_PODS = (_P.QUEUED, _P.STARTING, _P.RESUMING, _P.TRAINING, _P.EVALUATING, _P.EXPORTING)
 _AT_WORK = (_P.TRAINING, _P.EVALUATING, _P.EXPORTING)
 _ENDING = (_P.PAUSING, _P.STOPPING)
@@ -109,7 +116,19 @@ TRANSITIONS: tuple[Transition, ...] = (
     *_ways(_P.PENDING, _P.RESUMING, "the edit was mended; the run after a pause was created"),
     *_ways(_P.VALIDATING, _P.STARTING, "the preflight passed; a run was created"),
     *_ways(_P.VALIDATING, _P.RESUMING, "the preflight passed; the run after a pause was created"),
-    *_ways((_P.VALIDATING, _P.STARTING, _P.RESUMING, *_RESTING), _P.PENDING, "the spec cannot be run (any more)"),
+    *_ways((_P.VALIDATING, _P.STARTING, _P.RESUMING, *_AWAITING, *_RESTING), _P.PENDING, "the spec cannot be run (any more)"),
+    *_ways(
+        (_P.PENDING, _P.VALIDATING, _P.STARTING, _P.RESUMING, *_RESTING, _P.FAILED, *_ENDING, _P.AWAITING_BALANCE),
+        _P.AWAITING_APPROVAL,
+        "what it may cost needs approval",
+    ),
+    *_ways(
+        (_P.PENDING, _P.VALIDATING, _P.STARTING, _P.RESUMING, *_RESTING, _P.FAILED, *_ENDING, _P.AWAITING_APPROVAL),
+        _P.AWAITING_BALANCE,
+        "the Budget is asked for what it may cost",
+    ),
+    *_ways(_AWAITING, _P.VALIDATING, "what was checked has changed"),
+    *_ways(_AWAITING, (_P.STARTING, _P.RESUMING), "the Budget has it, or is gone; a run was created"),
     *_ways((_P.STARTING, _P.RESUMING, *_RESTING), _P.VALIDATING, "the next run is checked before GPUs are asked for"),
     *_ways(_P.VALIDATING, _P.FAILED, "the preflight found what no retry mends"),
     # a run
@@ -124,7 +143,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     *_ways((*_WITH_PODS, *_ENDING), _P.FAILED, "a failure that no retry mends, or the retry budget is used up"),
     *_ways(_P.FAILED, (_P.VALIDATING, _P.STARTING, _P.PENDING), "request retry"),
     # giving up the pods
-    *_ways((*_WITH_PODS, _P.STOPPING), _P.PAUSING, "suspend, replicas 0, or a limit was reached"),
+    *_ways((*_WITH_PODS, _P.STOPPING), _P.PAUSING, "suspend, replicas 0, or a limit or the balance was reached"),
     *_ways((*_WITH_PODS, _P.PAUSING), _P.STOPPING, "desiredState Stopped or Cancelled"),
     *_ways(_P.FAILED, _P.STOPPING, "desiredState Cancelled; what the failed run left is removed"),
     *_ways(_ENDING, _P.PAUSED, "the last pod is gone; a pause is wanted"),
@@ -141,7 +160,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     *_ways(
         (*_BEFORE_PODS, _P.STARTING, _P.RESUMING, _P.STOPPED, _P.FAILED),
         _P.PAUSED,
-        "suspend, replicas 0, or a limit was reached; there are no pods",
+        "suspend, replicas 0, or a limit or the balance was reached; there are no pods",
     ),
     *_ways((*_BEFORE_PODS, _P.STARTING, _P.RESUMING, _P.PAUSED, _P.FAILED), _P.STOPPED, "desiredState Stopped; there are no pods"),
     *_ways(

@@ -40,6 +40,7 @@ _TITLES: Final[Mapping[str, tuple[str, tuple[Metric, ...]]]] = {
     "Trainer pods": ("Served by each trainer pod while it runs. Series without a value yet are absent.", metrics.TRAINER),
     "Jobs": ("Served by the leading operator for every FineTuneJob, from its status.", metrics.PER_JOB),
     "All jobs together": ("Served by the leading operator; counters begin anew with each leader.", metrics.FLEET),
+    "Budgets": ("Served by the leading operator for every Budget, from its status.", metrics.BUDGETS),
     "Operator": ("Served by every operator replica, beside `process_*` and `python_*`.", metrics.OPERATOR),
 }
 
@@ -48,7 +49,7 @@ _BOUNDS: Final[Mapping[str, tuple[int, str]]] = {
     "finetune_job": (1, "FineTuneJobs"),
     "device": (1, "gpu or cpu"),
     "use": (len(UsageSeconds.model_fields), ", ".join(UsageSeconds.model_fields)),
-    "currency": (1, "of the prices of GpuTypes; one for a job"),
+    "currency": (1, "of the prices of GpuTypes; one for a job or a Budget"),
     "outcome": (len(FailureClass) + 4, "the failure classes, Succeeded, Paused, Stopped, Cancelled"),
     "condition": (2, "types of warning conditions; 12 at most, seldom more than two of a job at once"),
     "reason": (1, "one at a time for a job"),
@@ -89,6 +90,7 @@ def _budget() -> Iterator[str]:
     yield f"`{metrics.JOB_INFO}`, which is one series per job. So the number of series is bounded:\n"
     yield f"- each trainer pod that runs: at most {per_run};"
     yield f"- each FineTuneJob, whatever its state: at most {per_job};"
+    yield f"- each Budget: at most {series(metrics.BUDGETS)};"
     yield f"- each operator replica: at most {fixed}, however many jobs there are.\n"
     thousand = 1000 * per_job + 100 * per_run + 2 * fixed
     yield f"1,000 jobs of which 100 train on one pod each: {thousand:,} series at most with two replicas.\n"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from finetune_api.constants import LIMIT_REACHED
+from finetune_api.constants import BALANCE_EXHAUSTED, LIMIT_REACHED
 from finetune_api.contract import metrics as m
 from finetune_api.contract.failures import FailureClass
 from finetune_api.models.status import Phase
@@ -18,6 +18,7 @@ REPLICAS: Final = "namespace, job"
 """Labels of the target: one installation of the operator."""
 JOB: Final = "{{ $labels.finetune_namespace }}/{{ $labels.finetune_job }}"
 RUNNING: Final = f"{Phase.TRAINING}|{Phase.EVALUATING}"
+SHORT_OF_CREDIT: Final = f"{Phase.PAUSED}|{Phase.AWAITING_BALANCE}"
 WAITING: Final = f"{Phase.QUEUED}|{Phase.STARTING}|{Phase.RESUMING}"
 
 
@@ -160,6 +161,13 @@ def job_alerts() -> tuple[Alert, ...]:
             "0m", Severity.WARNING,
             f"Fine-tuning job {JOB} was paused by its limits",
             f"{JOB} has used up its spec.limits and is paused. It keeps its checkpoint and goes on when they are raised and it is resumed.",
+        ),
+        Alert(
+            "FineTuneBudgetExhausted",
+            f"{by_job(m.JOB_PHASE, '', phase=SHORT_OF_CREDIT, reason=f'{BALANCE_EXHAUSTED}|BalanceTooLow')} == 1",
+            "5m", Severity.WARNING,
+            f"Fine-tuning job {JOB} waits for credit",
+            f"The Budget of its namespace has less left than {JOB} may cost. It holds no GPU and goes on after kubectl finetune topup.",
         ),
         Alert(
             "FineTuneUnschedulable", f"{by_job(m.JOB_PHASE, '', phase=WAITING)} == 1", "30m", Severity.WARNING,

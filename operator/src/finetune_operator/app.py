@@ -19,10 +19,12 @@ from urllib.parse import urlsplit
 import kopf
 from aiohttp import web
 
-from finetune_api.constants import DATASET_PLURAL, GROUP, PLURAL, VERSION
+from finetune_api.constants import BUDGET_PLURAL, DATASET_PLURAL, GROUP, PLURAL, VERSION
 from finetune_api.contract import metrics as names
 from finetune_operator import health
+from finetune_operator.budget_metrics import BudgetCollector
 from finetune_operator.clocks import Clocks, system_clocks
+from finetune_operator.cluster.budgets import BudgetKey
 from finetune_operator.cluster.client import Client, KubernetesTransport
 from finetune_operator.cluster.datasets import DatasetKey
 from finetune_operator.cluster.errors import ApiError, NotFoundError
@@ -30,6 +32,7 @@ from finetune_operator.cluster.events import EventWriter
 from finetune_operator.cluster.lease import Election, LeaseLock, LeaseSettings
 from finetune_operator.cluster.observe import JobKey
 from finetune_operator.feed import JobFeed, JobLookup
+from finetune_operator.feed_budgets import BudgetFeed
 from finetune_operator.feed_datasets import DatasetFeed
 from finetune_operator.handlers import build_registry
 from finetune_operator.job_metrics import JobCollector, JobHistory
@@ -44,6 +47,7 @@ from finetune_operator.progress.tokens import Authenticator, PosterLookup, Token
 from finetune_operator.progress.writer import ProgressWriter
 from finetune_operator.queue import WorkQueue
 from finetune_operator.reconcile import Reconciler
+from finetune_operator.reconcile_budget import BudgetReconciler
 from finetune_operator.reconcile_dataset import DatasetReconciler
 from finetune_operator.settings import Settings
 from finetune_operator.webhook import Webhook, WebhookSettings
@@ -53,7 +57,7 @@ log = logging.getLogger(__name__)
 STUCK_SECONDS = 300.0
 """A look at a job takes well under a second; one that takes this long hangs."""
 CRD_LOOK_SECONDS = 2.0
-WATCHED = frozenset({PLURAL, DATASET_PLURAL})
+WATCHED = frozenset({PLURAL, DATASET_PLURAL, BUDGET_PLURAL})
 FIRST_LOOKS_PER_SECOND = 100.0
 """A new leader looks at every job once, at this pace."""
 
@@ -74,6 +78,7 @@ class Operator:
         history = JobHistory(self._metrics.registry, is_leader=self._lock.is_leader, now=clocks.now)
         self._feed = JobFeed(self._mark, self._forget, on_change=history.changed, lag=lambda: self._queue.oldest_seconds)
         self._datasets = DatasetFeed(self._mark, self._forget_dataset, waiting_for=self._feed.waiting_for)
+        self._budgets = BudgetFeed(self._mark, self._forget_budget, waiting=self._feed.waiting_for_budget)
         self._tls = TlsKeeper(self._client, _tls_settings(settings, directory), may_write=self._may_issue, now=clocks.now)
         self._publisher = CaPublisher(self._fenced, lambda: self._tls.ca, clock=self._clocks.monotonic)
         self._webhook = self._build_webhook()
@@ -102,7 +107,7 @@ class Operator:
         )
         return Webhook(asked, on_outcome=self._metrics.on_notification, dashboard=lambda *job: dashboard_url(settings.grafana_url, *job))
 
-    def _build_queue(self) -> WorkQueue[JobKey | DatasetKey]:
+    def _build_queue(self) -> WorkQueue[JobKey | DatasetKey | BudgetKey]:
         jobs = Reconciler(
             self._fenced,
             self._events,
@@ -119,8 +124,16 @@ class Operator:
             forget=self._datasets.drop,
         )
 
-        async def reconcile(key: JobKey | DatasetKey) -> float | None:
-            return await (jobs.reconcile(key) if isinstance(key, JobKey) else datasets.reconcile(key))
+        budgets = BudgetReconciler(self._fenced, now=self._clocks.now, farewells=self._budgets.farewells, forget=self._budgets.drop)
+
+        async def reconcile(key: JobKey | DatasetKey | BudgetKey) -> float | None:
+            match key:
+                case JobKey():
+                    return await jobs.reconcile(key)
+                case DatasetKey():
+                    return await datasets.reconcile(key)
+                case BudgetKey():
+                    return await budgets.reconcile(key)
 
         return WorkQueue(
             reconcile,
@@ -145,13 +158,14 @@ class Operator:
         watch(names.PROGRESS_OLDEST, lambda: self._writer.oldest_seconds)
         watch(names.JOBS_KNOWN, lambda: len(self._feed))
         self._metrics.registry.register(JobCollector(self._feed, is_leader=self._lock.is_leader))
+        self._metrics.registry.register(BudgetCollector(self._budgets, is_leader=self._lock.is_leader))
 
     # --- between parts ---
 
     def _may_issue(self) -> bool:
         return self._settings.tls_source == "self" and self._lock.is_leader()
 
-    def _mark(self, key: JobKey | DatasetKey, delay: float) -> None:
+    def _mark(self, key: JobKey | DatasetKey | BudgetKey, delay: float) -> None:
         if self._leading:
             self._queue.add(key, delay)
 
@@ -160,6 +174,9 @@ class Operator:
         self._writer.forget(key)
 
     def _forget_dataset(self, key: DatasetKey) -> None:
+        self._queue.forget(key)
+
+    def _forget_budget(self, key: BudgetKey) -> None:
         self._queue.forget(key)
 
     def _act_on_news(self, key: JobKey, news: News) -> None:
@@ -171,8 +188,9 @@ class Operator:
     async def _lead(self) -> None:
         """What only the leader does."""
         self._leading = True
-        known = len(self._feed) + len(self._datasets)
-        self._queue.spread([*self._feed.unsettled(), *self._datasets.keys()], over_seconds=known / FIRST_LOOKS_PER_SECOND)
+        known = len(self._feed) + len(self._datasets) + len(self._budgets)
+        keys: list[JobKey | DatasetKey | BudgetKey] = [*self._feed.unsettled(), *self._datasets.keys(), *self._budgets.keys()]
+        self._queue.spread(keys, over_seconds=known / FIRST_LOOKS_PER_SECOND)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._queue.run(self._settings.workers), name="queue")
@@ -218,7 +236,7 @@ class Operator:
         await self._await_crd()
         listening = asyncio.create_task(self._listen_again(), name="signals")
         await kopf.operator(
-            registry=build_registry(self._feed, self._datasets, lambda resource, kind: self._metrics.events.labels(resource, kind).inc()),
+            registry=build_registry(self._feed, self._datasets, self._budgets, self._metrics.on_event),
             clusterwide=not self._settings.watch_namespaces,
             namespaces=self._settings.watch_namespaces,
             standalone=True,

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from finetune_api.constants import LABEL_JOB
-from finetune_api.models.status import FINAL_PHASES, PauseStatus, StatusProgress
+from finetune_api.models.status import FINAL_PHASES, PauseStatus, Phase, StatusProgress
 from finetune_api.resolve import chosen_dataset
 from finetune_operator.cluster.client import Client
 from finetune_operator.cluster.observe import JobKey
@@ -25,6 +25,8 @@ CHILD_DELAY_SECONDS = 0.1
 """Changes of Jobs and pods come in bursts; one look serves them all."""
 MAX_CHILD_DELAY_SECONDS = 5.0
 """When many jobs are created at once, their first looks come before those at what has become of the children."""
+
+_AWAITING = (Phase.AWAITING_APPROVAL, Phase.AWAITING_BALANCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,10 @@ class JobFeed:
     def waiting_for(self, namespace: str, dataset: str) -> list[JobKey]:
         """Jobs that name a Dataset and have not run yet."""
         return [key for key, known in self._known.items() if known.dataset == dataset and key.namespace == namespace and not known.settled]
+
+    def waiting_for_budget(self, namespace: str) -> list[tuple[JobKey, str]]:
+        """Jobs that wait for their Budget's answer, or for approval by its rule, with their uids."""
+        return [(key, known.uid) for key, known in self._known.items() if key.namespace == namespace and known.phase in _AWAITING]
 
     def drop(self, key: JobKey) -> None:
         """A job is gone."""

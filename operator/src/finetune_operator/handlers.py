@@ -7,9 +7,10 @@ from typing import Any, cast
 
 import kopf
 
-from finetune_api.constants import DATASET_PLURAL, GROUP, LABEL_JOB, PLURAL, VERSION
+from finetune_api.constants import BUDGET_PLURAL, DATASET_PLURAL, GROUP, LABEL_JOB, PLURAL, VERSION
 from finetune_operator.cluster.resources import JOBS, PODS
 from finetune_operator.feed import JobFeed
+from finetune_operator.feed_budgets import BudgetFeed
 from finetune_operator.feed_datasets import DatasetFeed
 
 WATCH_SECONDS = 290
@@ -35,8 +36,8 @@ class NoDifferences(kopf.AnnotationsDiffBaseStorage):
         """Nothing."""
 
 
-def build_registry(feed: JobFeed, datasets: DatasetFeed, on_event: OnEvent) -> kopf.OperatorRegistry:
-    """The feeds: FineTuneJobs, Datasets, and the Jobs and pods that carry our label."""
+def build_registry(feed: JobFeed, datasets: DatasetFeed, budgets: BudgetFeed, on_event: OnEvent) -> kopf.OperatorRegistry:
+    """The feeds: FineTuneJobs, Datasets, Budgets, and the Jobs and pods that carry our label."""
     registry = kopf.OperatorRegistry()
     # Coroutines: kopf sends plain functions to a thread and back, for each event.
 
@@ -61,11 +62,17 @@ def build_registry(feed: JobFeed, datasets: DatasetFeed, on_event: OnEvent) -> k
     async def job_changed(event: kopf.RawEvent, **_: Any) -> None:
         on_event(PLURAL, str(event["type"]))
         feed.job_event(event["type"], dict(event["object"]))
+        budgets.job_event(event["type"], dict(event["object"]))
 
     @kopf.on.event(GROUP, VERSION, DATASET_PLURAL, registry=registry)
     async def dataset_changed(event: kopf.RawEvent, **_: Any) -> None:
         on_event(DATASET_PLURAL, str(event["type"]))
         datasets.dataset_event(event["type"], dict(event["object"]))
+
+    @kopf.on.event(GROUP, VERSION, BUDGET_PLURAL, registry=registry)
+    async def budget_changed(event: kopf.RawEvent, **_: Any) -> None:
+        on_event(BUDGET_PLURAL, str(event["type"]))
+        budgets.budget_event(event["type"], dict(event["object"]))
 
     @kopf.on.event(JOBS.group, JOBS.version, JOBS.plural, registry=registry)
     async def workload_changed(event: kopf.RawEvent, **_: Any) -> None:

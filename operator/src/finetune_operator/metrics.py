@@ -40,6 +40,10 @@ class OperatorMetrics:
         """A request to the API server was answered (code 0: it was not)."""
         self.requests.labels(verb, resource, str(code)).inc()
 
+    def on_event(self, resource: str, kind: str) -> None:
+        """A watch event arrived."""
+        self.events.labels(resource, kind).inc()
+
     def on_post(self, code: int, seconds: float) -> None:
         """A progress post was answered."""
         self.posts.labels(str(code)).inc()

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from finetune_api.constants import DEFAULT_STORE_SECRET, TLS_SECRET
+from finetune_api.pricing import Billing
 
 
 class PlanSettings(BaseModel):
@@ -55,6 +56,8 @@ class PlanSettings(BaseModel):
     """Whether trainer pods carry the annotations prometheus.io/scrape, for a Prometheus without PodMonitors."""
     grafana_url: str | None = None
     """Base URL of Grafana; status.dashboardURL is made from it. None: no dashboard is shown."""
+    billing: Billing = Billing()
+    """Constants that costs are estimated with."""
     cluster_reads: bool = True
     """False: this installation may not read ClusterFineTunePresets, TrainingMethods, BaseModels and GpuTypes (namespaced mode without the
     read-only ClusterRole)."""
@@ -114,6 +117,9 @@ class Settings(BaseSettings):
     token_issuer: str | None = None
     """Expected issuer of tokens when they are verified offline. Unset: the API server's own."""
 
+    billing: Billing = Billing()
+    """Constants that costs are estimated with, as JSON."""
+
     http_host: str = "0.0.0.0"  # noqa: S104 - the kubelet and Prometheus ask it
     http_port: int = Field(default=8080, ge=0, le=65535)
     """/metrics, /healthz and /readyz."""
@@ -135,7 +141,9 @@ class Settings(BaseSettings):
     webhook_url: str | None = None
     """Told of chosen events (AB-05). Unset: nobody is."""
     webhook_token: str | None = Field(default=None, repr=False)
-    webhook_reasons: Annotated[tuple[str, ...], NoDecode] = ("Succeeded", "Failed", "Paused", "Stopped", "Cancelled", "LimitReached")
+    webhook_reasons: Annotated[tuple[str, ...], NoDecode] = (
+        "Succeeded", "Failed", "Paused", "Stopped", "Cancelled", "LimitReached", "BalanceExhausted", "ApprovalNeeded",
+    )  # fmt: skip
     """Comma-separated reasons of events."""
     webhook_patience_seconds: float = Field(default=300.0, gt=0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from finetune_api.base_models import SHIPPED_BASE_MODELS
-from finetune_api.constants import BASE_MODEL_KIND, DATASET_KIND, GPU_TYPE_KIND, KIND
+from finetune_api.constants import BASE_MODEL_KIND, BUDGET_KIND, DATASET_KIND, GPU_TYPE_KIND, KIND
 from finetune_api.documents import validate_document
 from finetune_api.gpu_types import SHIPPED_GPU_TYPES
 from finetune_api.models.partial import JobInput, leaf_fields
@@ -32,7 +32,7 @@ def test_refused_with_the_expected_sentence(case: Refused) -> None:
 def test_examples_hold_together_with_their_presets(case: Accepted) -> None:
     others = [(other.document["kind"], other.document["metadata"]["name"], other.document["spec"]) for other in accepted([case.file])]
     presets = {name: preset.spec for name, preset in SHIPPED_PRESETS.items()}
-    presets |= {name: spec for kind, name, spec in others if kind not in (KIND, BASE_MODEL_KIND, DATASET_KIND, GPU_TYPE_KIND)}
+    presets |= {name: spec for kind, name, spec in others if kind not in (KIND, BASE_MODEL_KIND, BUDGET_KIND, DATASET_KIND, GPU_TYPE_KIND)}
     models = {**SHIPPED_BASE_MODELS, **{name: spec for kind, name, spec in others if kind == BASE_MODEL_KIND}}
     spec = case.document["spec"]
     named, chosen = spec.get("presetRef", {}).get("name"), chosen_model(spec)

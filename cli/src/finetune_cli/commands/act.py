@@ -1,4 +1,4 @@
-"""pause, resume, stop, cancel, retry, export, checkpoint, promote: changing what a job does."""
+"""pause, resume, stop, cancel, retry, approve, export, checkpoint, promote: changing what a job does."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from finetune_api.models.status import Phase
 from finetune_cli.actions import (
     ExportFormat,
     Patch,
+    build_approve,
     build_cancel,
     build_checkpoint,
     build_export,
@@ -86,6 +87,12 @@ def cancel(
 def retry(name: Name, namespace: Namespace = None, kubeconfig: Kubeconfig = None, context: Context = None, wait: Wait = True) -> None:
     """Start a failed job again, from its newest complete checkpoint; of one that has succeeded, export its results again."""
     _change(open_target(name, namespace, kubeconfig, context), lambda job: build_retry(job, new_token()), _until(*UNDER_WAY), wait=wait)
+
+
+def approve(name: Name, namespace: Namespace = None, kubeconfig: Kubeconfig = None, context: Context = None, wait: Wait = True) -> None:
+    """Let a job start that may cost more than its namespace's Budget lets start by itself (phase AwaitingApproval)."""
+    target = open_target(name, namespace, kubeconfig, context)
+    _change(target, lambda job: build_approve(job, new_token()), _until(*UNDER_WAY, Phase.AWAITING_BALANCE), wait=wait)
 
 
 def export(

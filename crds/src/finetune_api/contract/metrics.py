@@ -151,6 +151,13 @@ QUEUE_DURATION = Metric("finetune_job_queue_duration_seconds", Kind.HISTOGRAM, "
 STARTUP_DURATION = Metric("finetune_job_startup_duration_seconds", Kind.HISTOGRAM, "Time from asking for pods to phase Training")
 PAUSE_DURATION = Metric("finetune_job_pause_duration_seconds", Kind.HISTOGRAM, "Time from the request of a pause to phase Paused")
 
+BUDGET_LABELS = ("finetune_namespace", "currency")
+BUDGET_BALANCE = Metric("finetune_budget_balance", Kind.GAUGE, "What is left of the Budget: credits less settled", *BUDGET_LABELS)
+BUDGET_RESERVED = Metric("finetune_budget_reserved", Kind.GAUGE, "What running jobs may still use of the Budget", *BUDGET_LABELS)
+BUDGET_SETTLED = Metric("finetune_budget_settled", Kind.GAUGE, "What jobs, deleted ones too, have used of the Budget", *BUDGET_LABELS)
+
+BUDGETS = (BUDGET_BALANCE, BUDGET_RESERVED, BUDGET_SETTLED)
+
 FLEET = (JOBS, ATTEMPTS_ENDED, TRANSITIONS, QUEUE_DURATION, STARTUP_DURATION, PAUSE_DURATION)
 
 # --- served by each operator replica about itself ---
@@ -182,7 +189,7 @@ OPERATOR = (
     PROGRESS_POST_DURATION, PROGRESS_PENDING, PROGRESS_OLDEST, NOTIFICATIONS, JOBS_KNOWN,
 )  # fmt: skip
 
-ALL = (*TRAINER, *PER_JOB, *FLEET, *OPERATOR)
+ALL = (*TRAINER, *PER_JOB, *FLEET, *BUDGETS, *OPERATOR)
 
 
 def series_of(metric: Metric) -> tuple[str, ...]:

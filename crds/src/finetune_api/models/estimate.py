@@ -38,6 +38,21 @@ class CheckpointEstimate(CheckpointFacts, StatusModel):
     """How long a checkpoint will take, judged against pausePolicy.noticeSeconds until the first one is measured."""
 
 
+class CostEstimate(StatusModel):
+    """What the job will cost in all, what it has cost so far included; made before each start of a run with a price."""
+
+    low: Short
+    """If all goes smoothly."""
+    high: Short
+    """With headroom for what varies, and never more than limits.maxGpuHours lets it cost."""
+    currency: Short
+    """Of the GpuType's price."""
+    training_seconds: int | None = None
+    """Seconds of training that are left, as far as they can be reckoned. Unset: high follows from limits.maxGpuHours alone."""
+    balance_after: Short | None = None
+    """What is left of the Budget at worst: its balance without what other jobs have reserved, less high. Unset: there is no Budget."""
+
+
 class Estimate(StatusModel):
     """What is known before a GPU is asked for."""
 
@@ -49,3 +64,5 @@ class Estimate(StatusModel):
     """Steps and checkpoints; not where the number of rows decides and is not known."""
     checkpoint: CheckpointEstimate | None = None
     """Size and time of a checkpoint; not for models whose files have no headers."""
+    cost: CostEstimate | None = None
+    """What the job will cost; not without a price."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 from finetune_api.constants import GPU_RESOURCE
 from finetune_api.models.base import ApiModel, Quantity, api_field
@@ -38,6 +38,9 @@ class GpuTypeSpec(ApiModel):
         default="USD", schema_default="USD", requirement="L-02"
     )
     """Currency of hourlyRate, three capital letters."""
+    tflops: Annotated[int, Field(ge=1, le=100_000)] | None = api_field(default=None, unit="TFLOPS", requirement="O-01")
+    """Dense 16-bit arithmetic of one GPU, as the data sheet has it: what the length of a training, and so its cost, is estimated
+    from. Unset: neither is."""
     resource_name: Annotated[str, StringConstraints(max_length=253, pattern=RESOURCE_PATTERN)] = api_field(
         default=GPU_RESOURCE, schema_default=GPU_RESOURCE, requirement="L-02"
     )

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from finetune_api.defaults import BASE, SCHEMA
 from finetune_api.models.base import ApiModel, is_list, nested_model
 from finetune_api.models.base_model import BaseModelSpec
+from finetune_api.models.budget import BudgetSpec
 from finetune_api.models.dataset import DatasetSpec
 from finetune_api.models.gpu_type import GpuTypeSpec
 from finetune_api.models.spec import FineTuneJobSpec
@@ -24,6 +25,7 @@ from finetune_api.models.training_method import TrainingMethodSpec
 from finetune_api.problems import Problem, SpecError, problems_of
 from finetune_api.rules import check_job, check_preset
 from finetune_api.rules.base_model import DEFAULTABLE, check_base_model
+from finetune_api.rules.budget import check_budget
 from finetune_api.rules.dataset import check_dataset
 from finetune_api.rules.gpu_type import check_gpu_type
 from finetune_api.rules.training_method import check_method
@@ -140,6 +142,8 @@ DatasetInput = derive(DatasetSpec, "Input", lambda _, info: info.is_required(), 
 """``spec`` of a Dataset."""
 GpuTypeInput = derive(GpuTypeSpec, "Input", lambda _, info: info.is_required(), lambda _: True)
 """``spec`` of a GpuType."""
+BudgetInput = derive(BudgetSpec, "Input", lambda _, info: info.is_required(), lambda _: True)
+"""``spec`` of a Budget."""
 
 
 def schema_problems(model: type[ApiModel], spec: object, root: str = "spec") -> list[Problem]:
@@ -203,6 +207,11 @@ def validate_dataset(spec: object) -> None:
 def validate_gpu_type(spec: object) -> None:
     """Raise :class:`SpecError` with everything that is wrong with the spec of a GpuType."""
     _validate(GpuTypeInput, spec, check_gpu_type)
+
+
+def validate_budget(spec: object) -> None:
+    """Raise :class:`SpecError` with everything that is wrong with the spec of a Budget."""
+    _validate(BudgetInput, spec, check_budget)
 
 
 def _validate(model: type[ApiModel], spec: object, check: Callable[[Mapping[str, Any]], list[Problem]]) -> None:

@@ -17,6 +17,8 @@ class Phase(StrEnum):
 
     PENDING = "Pending"
     VALIDATING = "Validating"
+    AWAITING_APPROVAL = "AwaitingApproval"
+    AWAITING_BALANCE = "AwaitingBalance"
     QUEUED = "Queued"
     STARTING = "Starting"
     TRAINING = "Training"
@@ -54,6 +56,7 @@ class ConditionType(StrEnum):
     EXPORTED = "Exported"
     EXPORT_FAILED = "ExportFailed"
     OPTIMIZED_BACKEND = "OptimizedBackend"
+    BALANCE_SUFFICIENT = "BalanceSufficient"
 
 
 class Condition(StatusModel):
@@ -219,7 +222,7 @@ class HoldStatus(StatusModel):
     """A pause the operator itself decided on; only the request resume ends it."""
 
     reason: Short
-    """Why, in one word: LimitReached."""
+    """Why, in one word: LimitReached, BalanceExhausted."""
     message: Text
     """What was reached, and how to go on."""
     since: Time
@@ -354,7 +357,7 @@ class FineTuneJobStatus(StatusModel):
     identity_digest: Short | None = None
     """Digest of the fields that make this training what it is; fixed by the first run."""
     estimate: Estimate | None = None
-    """What preflight found out."""
+    """What is known beforehand."""
     preflight_digest: Short | None = None
     """Run config digest whose preflight passed."""
     progress: StatusProgress | None = None
@@ -368,7 +371,9 @@ class FineTuneJobStatus(StatusModel):
     pause: PauseStatus | None = None
     """The last pause, stop or cancel."""
     hold: HoldStatus | None = None
-    """Why the operator paused the job by itself (a limit); ended by the request resume."""
+    """Why the operator paused the job by itself (a limit, or the Budget); ended by the request resume."""
+    approved_cost: Short | None = None
+    """Cost that was approved by the request approve (Budget spec.approvalAbove)."""
     failure: FailureStatus | None = None
     """Why the job failed, or why its last run did."""
     artifacts: Artifacts = Artifacts()

@@ -26,6 +26,7 @@
   "PROGRESS_URL" (printf "https://%s.%s.svc" $fullname .Release.Namespace)
   "TLS_SOURCE" (ternary "external" "self" (ne .Values.tls.existingSecret ""))
   "TLS_SECRET" (include "finetune-operator.tlsSecret" .)
+  "BILLING" (.Values.billing | toJson)
   "LEASE_NAME" $fullname
   "LOG_LEVEL" .Values.operator.logLevel
   "GRAFANA_URL" .Values.grafana.url

@@ -6,7 +6,7 @@ from typing import Final
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from finetune_api.constants import LIMIT_REACHED
+from finetune_api.constants import BALANCE_EXHAUSTED, LIMIT_REACHED
 from finetune_api.contract import metrics as m
 from finetune_api.models.status import Phase
 from finetune_monitoring import panels as p
@@ -19,7 +19,8 @@ SMALL: Final = Box(4, 4)
 SMALLER: Final = Box(3, 4)
 THIRD: Final = Box(8)
 HALF: Final = Box(12)
-WAITING: Final = f"{Phase.PENDING}|{Phase.VALIDATING}|{Phase.QUEUED}|{Phase.STARTING}|{Phase.RESUMING}"
+AWAITING: Final = f"{Phase.AWAITING_APPROVAL}|{Phase.AWAITING_BALANCE}"
+WAITING: Final = f"{Phase.PENDING}|{Phase.VALIDATING}|{AWAITING}|{Phase.QUEUED}|{Phase.STARTING}|{Phase.RESUMING}"
 RUNNING: Final = f"{Phase.TRAINING}|{Phase.EVALUATING}|{Phase.EXPORTING}"
 USED: Final = increase(m.JOB_USAGE, IN_NAMESPACES, device="gpu")
 """GPU seconds; the time of jobs on CPU is not among them."""
@@ -32,7 +33,7 @@ def build() -> Dashboard:
     """The dashboard."""
     dashboard = frame("finetune-fleet", "FineTune / Fleet", "All fine-tuning jobs", since="24h", refresh="1m")
     dashboard = dashboard.with_variable(datasource()).with_variable(namespace(many=True)).with_variable(price())
-    for add in (now, waits, gpus, jobs):
+    for add in (now, waits, gpus, budgets, jobs):
         dashboard = add(dashboard)
     return dashboard
 
@@ -50,10 +51,13 @@ def now(dashboard: Dashboard) -> Dashboard:
         dashboard,
         "Jobs",
         p.number(Text("Running", "Training, evaluating or exporting"), SMALLER, "none", count(RUNNING)),
-        p.number(Text("Waiting", "For a check, a queue or pods"), SMALLER, "none", count(WAITING)),
+        p.number(Text("Waiting", "For a check, approval, credit, a queue or pods"), SMALLER, "none", count(WAITING)),
         p.number(Text("Paused", "By their users or by a limit"), SMALLER, "none", count(f"{Phase.PAUSED}|{Phase.STOPPED}")),
         p.number(
-            Text("At their limits", "Paused because spec.limits are used up"), SMALLER, "none", count(Phase.PAUSED, reason=LIMIT_REACHED)
+            Text("At their limits", "Paused because spec.limits or the Budget are used up"),
+            SMALLER,
+            "none",
+            count(Phase.PAUSED, reason=f"{LIMIT_REACHED}|{BALANCE_EXHAUSTED}"),
         ),
         p.alarm(Text("Failed", "Need someone"), SMALL, "none", count(Phase.FAILED), orange=1, red=5),
         p.number(
@@ -145,6 +149,19 @@ def gpus(dashboard: Dashboard) -> Dashboard:
             stacked=True,
         ),
     )
+
+
+def budgets(dashboard: Dashboard) -> Dashboard:
+    """What namespaces may still spend."""
+    panels = []
+    for title, text, metric in (
+        ("Balance", "What is left of the Budgets: credits less settled", m.BUDGET_BALANCE),
+        ("Reserved", "What jobs that run may still use", m.BUDGET_RESERVED),
+        ("Settled", "What jobs have used, deleted ones too", m.BUDGET_SETTLED),
+    ):
+        query = Query(f"max by ({', '.join(m.BUDGET_LABELS)}) ({select(metric, IN_NAMESPACES)})", "{{finetune_namespace}} {{currency}}")
+        panels.append(p.series(Text(title, f"{text}; by namespace, in its currency"), THIRD, "short", query))
+    return row(dashboard, "Budgets", *panels)
 
 
 def jobs(dashboard: Dashboard) -> Dashboard:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from finetune_api.constants import (
+    BUDGET_NAME,
     CLUSTER_PRESET_KIND,
     FINALIZER,
     LABEL_JOB,
@@ -21,6 +22,7 @@ from finetune_operator.cluster.errors import NotFoundError
 from finetune_operator.cluster.namesakes import older_namesake
 from finetune_operator.cluster.resources import (
     BASE_MODELS,
+    BUDGETS,
     CLUSTER_PRESETS,
     CONFIG_MAPS,
     DATASETS,
@@ -41,6 +43,7 @@ from finetune_operator.plan.export import asks_again, export_name, is_exporting,
 from finetune_operator.plan.kueue import LABEL_JOB_UID, QueueEntry
 from finetune_operator.plan.names import run_of
 from finetune_operator.plan.observed import (
+    BudgetObject,
     Found,
     JobObject,
     LastRun,
@@ -114,6 +117,7 @@ async def observe(client: Client, job: JobObject, known: Circumstances) -> Obser
         dataset=await _find(client, DATASETS, job.namespace, chosen_dataset(job.spec, of_preset)) if wants_spec else None,
         namesake=await older_namesake(client, FINETUNE_JOBS, job) if wants_spec else None,
         gpu_type=await _find_gpu_type(client, chosen_gpu_type(job.spec, of_preset), may_read=reads) if wants_spec else None,
+        budget=await find_budget(client, job.namespace) if _has_price(job, of_preset) else None,
         last_run=await _run_made_from(client, job, job.status.run) if wants_last_run else None,
         queue_entry=await _queue_entry(client, workload, job.namespace) if workload is not None and workload.suspended else None,
         namespace_terminating=known.namespace_terminating,
@@ -239,6 +243,20 @@ async def _find(client: Client, resource: Resource, namespace: str | None, name:
     if name is None:
         return None
     return Found(name=name, manifest=await client.get(resource, namespace, name) if may_read else None, may_read=may_read)
+
+
+def _has_price(job: JobObject, of_preset: Mapping[str, Any] | None) -> bool:
+    """Whether the Budget of the namespace may have a say in a job: it runs with a price, or names a GpuType for its next run."""
+    if job.status.phase in FINAL_PHASES or job.deleted_at is not None:
+        return False
+    return job.status.usage.hourly_rate is not None or chosen_gpu_type(job.spec, of_preset) is not None
+
+
+async def find_budget(client: Client, namespace: str) -> BudgetObject | None:
+    """The Budget of a namespace; None: there is none, or it is being deleted."""
+    manifest = await client.get(BUDGETS, namespace, BUDGET_NAME)
+    budget = BudgetObject.from_manifest(manifest) if manifest is not None else None
+    return budget if budget is not None and budget.deleted_at is None else None
 
 
 async def _find_gpu_type(client: Client, name: str | None, *, may_read: bool) -> Found | None:

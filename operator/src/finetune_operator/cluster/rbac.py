@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from finetune_api.constants import (
     BASE_MODEL_PLURAL,
+    BUDGET_PLURAL,
     CLUSTER_PRESET_PLURAL,
     DATASET_PLURAL,
     GPU_TYPE_PLURAL,
@@ -39,6 +40,8 @@ JOB_NAMESPACES: tuple[Right, ...] = (
     Right(GROUP, PRESET_PLURAL, ("get",), "resolve spec.presetRef"),
     Right(GROUP, DATASET_PLURAL, ("get", "list", "watch"), "look at Datasets; resolve spec.dataset.uri: ref:name"),
     Right(GROUP, f"{DATASET_PLURAL}/status", ("patch",), "write what a look found"),
+    Right(GROUP, BUDGET_PLURAL, ("get", "list", "watch"), "what jobs may cost"),
+    Right(GROUP, f"{BUDGET_PLURAL}/status", ("patch",), "write what they have cost, and what is reserved for them"),
     Right("batch", "jobs", ("get", "list", "watch", "create", "delete"), "runs and verbs; never patched"),
     Right("", "pods", ("get", "list", "watch"), "state of the pods; whose token posts progress"),
     Right("", "services", ("get", "list", "create", "delete"), "headless Service of a run"),

@@ -21,7 +21,7 @@ from finetune_operator.plan.rest import between_runs, tidy_finished
 from finetune_operator.plan.specs import Accepted, Refused, judge_spec
 from finetune_operator.plan.status import finish_status
 from finetune_operator.plan.topology import gpus_of
-from finetune_operator.plan.usage import hold_at_limit, limit_message
+from finetune_operator.plan.usage import hold_at_limit, resume_refusal
 from finetune_operator.settings import PlanSettings
 
 
@@ -124,6 +124,11 @@ def _take_request(draft: Draft) -> None:
     elif request.verb == "resume":
         draft.change(hold=None)
         draft.say("ResumeRequested", f"{request.text}: the job goes on.", key=request.text)
+    elif request.verb == "approve":
+        approved = _cost_to_approve(draft)
+        assert approved is not None, "else the request is refused"
+        draft.change(approved_cost=approved)
+        draft.say("Approved", f"{request.text}: the job may cost {approved}.", key=request.text)
     elif request.text not in draft.report.acknowledged:
         return
     else:
@@ -139,7 +144,9 @@ def _refuse_request(draft: Draft, request: Request) -> str:
         case "resume" if draft.status.hold is None:
             return "nothing is paused by a limit; a pause of the spec ends with spec.suspend false and spec.replicas above 0"
         case "resume":
-            return limit_message(draft)
+            return resume_refusal(draft)
+        case "approve":
+            return "" if _cost_to_approve(draft) is not None else "the job does not wait for approval (phase AwaitingApproval)"
         case "checkpoint" if (method := method_of(draft)) is not None:
             return f"TrainingMethod {method} keeps its own checkpoints; it cannot be asked for one"
         case "checkpoint":
@@ -147,3 +154,11 @@ def _refuse_request(draft: Draft, request: Request) -> str:
             return "" if trains else "the job is not training"
         case _:
             return f"unknown verb; write one of {', '.join(f'{verb}/<token>' for verb in VERBS)}"
+
+
+def _cost_to_approve(draft: Draft) -> str | None:
+    """What a job that waits for approval said it may cost; what it may cost now is compared with it when it starts."""
+    estimate = draft.status.estimate
+    if draft.status.phase is not Phase.AWAITING_APPROVAL or estimate is None or estimate.cost is None:
+        return None
+    return estimate.cost.high

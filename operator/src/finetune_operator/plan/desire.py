@@ -42,7 +42,7 @@ class Request(NamedTuple):
     """The whole value: what status.lastHandledRequest records."""
 
 
-VERBS = ("resume", "retry", "checkpoint")
+VERBS = ("resume", "retry", "checkpoint", "approve")
 
 
 def open_request(job: JobObject) -> Request | None:

@@ -13,11 +13,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
-from finetune_api.constants import KIND, LABEL_COMPONENT, LABEL_RUN
+from finetune_api.constants import BUDGET_KIND, KIND, LABEL_COMPONENT, LABEL_RUN
 from finetune_api.contract.env import TRAINER_CONTAINER
 from finetune_api.contract.run_config import RunConfig
+from finetune_api.models.budget import BudgetStatus
 from finetune_api.models.status import FineTuneJobStatus
 from finetune_operator.plan.kueue import LABEL_QUEUE, QueueEntry
 
@@ -86,6 +88,35 @@ class JobObject(OwnObject):
             status=FineTuneJobStatus.model_validate(manifest.get("status") or {}),
             **read_own(manifest),
         )
+
+    @property
+    def has_open_run(self) -> bool:
+        """Whether a run is under way: its end is not recorded."""
+        return bool(self.status.attempts) and self.status.attempts[-1].ended_at is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetObject(OwnObject):
+    """A Budget."""
+
+    kind: str = BUDGET_KIND
+    status: BudgetStatus = field(default_factory=BudgetStatus)
+
+    @classmethod
+    def from_manifest(cls, manifest: Manifest) -> BudgetObject:
+        """Read a Budget; raises :class:`pydantic.ValidationError` for a status no version of this operator wrote."""
+        return cls(status=BudgetStatus.model_validate(manifest.get("status") or {}), **read_own(manifest))
+
+    @property
+    def currency(self) -> str:
+        """Of all its amounts."""
+        return str(self.spec["currency"])
+
+    @property
+    def approval_above(self) -> Decimal | None:
+        """Jobs that may cost more need approval; None: no job does."""
+        written = self.spec.get("approvalAbove")
+        return Decimal(written) if written is not None else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,6 +326,8 @@ class Observed:
     gpu_type: Found | None = None
     namesake: str | None = None
     """An older job with the same displayName."""
+    budget: BudgetObject | None = None
+    """The Budget of the namespace, looked for where the job has a price."""
     last_run: LastRun | None = None
     queue_entry: QueueEntry | None = None
     """Kueue's Workload of the run, looked for while the run's Job is suspended."""

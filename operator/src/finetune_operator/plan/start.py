@@ -14,6 +14,7 @@ from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.ending import fail
 from finetune_operator.plan.estimate import take_estimate, take_verdict
 from finetune_operator.plan.failure import Culprit, find_culprit
+from finetune_operator.plan.gate import may_cost
 from finetune_operator.plan.merge import append_attempt
 from finetune_operator.plan.names import ANNOTATION_DIGEST
 from finetune_operator.plan.observed import COMPONENT_TRAINER, Workload, parse_time
@@ -51,7 +52,7 @@ def start(draft: Draft, verdict: Accepted | Refused | None) -> None:
         draft.wake_in(0)
         return
     config = build_run_config(draft.job, verdict.spec, draft.status.run + 1, draft.settings, verdict.chosen)
-    if _passed_preflight(draft, config):
+    if _passed_preflight(draft, config) and may_cost(draft, config):
         _create(draft, verdict, config)
 
 

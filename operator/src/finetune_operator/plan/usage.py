@@ -8,19 +8,22 @@ pending time has no pods and is in no clock.
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 
-from finetune_api.constants import LIMIT_REACHED
+from finetune_api.constants import BALANCE_EXHAUSTED, LIMIT_REACHED
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.contract.store import UsageSeconds
+from finetune_api.models.budget import BudgetShare
 from finetune_api.models.status import HoldStatus, UsageStatus
-from finetune_api.pricing import charge
+from finetune_api.pricing import SECONDS_PER_HOUR, charge
 from finetune_operator.plan.custom import method_of
 from finetune_operator.plan.desire import Desire
 from finetune_operator.plan.draft import Draft, annotations_of
+from finetune_operator.plan.funds import METERING_SECONDS, free_of
 from finetune_operator.plan.names import ANNOTATION_DEVICES
 from finetune_operator.plan.observed import parse_time
 
-_LONGEST_LOOK_SECONDS = 60.0
+_LONGEST_LOOK_SECONDS = float(METERING_SECONDS)
 """Clocks are extrapolated between two reports; at least this often they are compared again."""
 _USES = ("starting", "productive", "checkpointing", "replayed", "evaluating")
 
@@ -75,18 +78,62 @@ def gpu_seconds(usage: UsageStatus) -> float:
 
 
 def hold_at_limit(draft: Draft) -> None:
-    """Decide on a pause when a limit is reached; else ask to be called again when it may be."""
+    """Decide on a pause when a limit or the job's share of the Budget is reached; else ask to be called again when it may be."""
     if draft.status.hold is not None or draft.status.failure is not None or (draft.attempt is None and draft.desire is not Desire.RUN):
         return
-    left = _seconds_left(draft, _unreported_seconds(draft))
+    unreported = _unreported_seconds(draft)
+    limits = (_seconds_left(draft, unreported), _funded_seconds(draft, unreported))
+    left = min((seconds for seconds in limits if seconds is not None), default=None)
     if left is None or (left > 0 and draft.attempt is None):
         return
     if left > 0:
         draft.wake_in(min(max(left, 1.0), _LONGEST_LOOK_SECONDS))
         return
-    draft.change(hold=HoldStatus(reason=LIMIT_REACHED, message=limit_message(draft), since=draft.now_text))
-    draft.say(LIMIT_REACHED, limit_message(draft), kind="Warning", key=draft.now_text)
+    limit = limit_message(draft)
+    reason, message = (LIMIT_REACHED, limit) if limit else (BALANCE_EXHAUSTED, _balance_message(draft))
+    draft.change(hold=HoldStatus(reason=reason, message=message, since=draft.now_text))
+    draft.say(reason, message, kind="Warning", key=draft.now_text)
     draft.wake_in(0)
+
+
+def resume_refusal(draft: Draft) -> str:
+    """Why a pause of the operator cannot end: a limit that is used up, or a Budget without money; empty if it can."""
+    if limit := limit_message(draft):
+        return limit
+    hold, budget = draft.status.hold, draft.observed.budget
+    exhausted = hold is not None and hold.reason == BALANCE_EXHAUSTED and budget is not None and free_of(budget) <= 0
+    return _balance_message(draft) if exhausted else ""
+
+
+def _balance_message(draft: Draft) -> str:
+    budget, usage = draft.observed.budget, draft.status.usage
+    assert budget is not None, "only a Budget is exhausted"
+    return (
+        f"The job has cost {usage.cost} {usage.currency}, and Budget {budget.name} has nothing left for it (balance"
+        f" {budget.status.balance}, reserved for jobs {budget.status.reserved}): kubectl finetune topup AMOUNT -n"
+        f" {draft.job.namespace}, then request resume (kubectl finetune resume {draft.job.name})."
+    )
+
+
+def _share(draft: Draft) -> BudgetShare | None:
+    """What the run under way was granted; None: it needed nothing, or began before there was a Budget."""
+    share = draft.observed.budget.status.shares.get(draft.job.uid) if draft.observed.budget is not None else None
+    return share if share is not None and draft.attempt is not None and share.run == draft.status.run else None
+
+
+def _funded_seconds(draft: Draft, unreported: float) -> float | None:
+    """Seconds the pods may still be at work for what the job has of the Budget; None without a share in it.
+
+    Where the Budget has money that nobody has reserved, it gives the job more as soon as it hears what it has used: within a minute.
+    """
+    usage, share = draft.status.usage, _share(draft)
+    if share is None or usage.hourly_rate is None or Decimal(usage.hourly_rate) == 0:
+        return None
+    assert draft.observed.budget is not None, "the share is from there"
+    per_second = Decimal(usage.hourly_rate) * _devices(draft)
+    left = Decimal(share.limit or "0") * SECONDS_PER_HOUR - Decimal(usage.rate_seconds or "0")
+    free = max(Decimal(0), free_of(draft.observed.budget) * SECONDS_PER_HOUR)
+    return float(left / per_second) + min(float(free / per_second), float(METERING_SECONDS)) - unreported
 
 
 def limit_message(draft: Draft) -> str:

@@ -13,6 +13,8 @@ WATCHED = {
     ("finetunejobs", "watch"),
     ("datasets", "list"),
     ("datasets", "watch"),
+    ("budgets", "list"),
+    ("budgets", "watch"),
     ("jobs", "list"),
     ("jobs", "watch"),
     ("pods", "watch"),
@@ -23,9 +25,11 @@ ELSEWHERE = {
     ("services", "get"),
     ("pods", "get"),
     ("configmaps", "patch"),
+    ("budgets/status", "patch"),
     ("workloads", "list"),
 }
-"""Owner references; a creation that broke off (test_crash); the progress endpoint; the publisher of the CA; queues (test_queueing)."""
+"""Owner references; a creation that broke off (test_crash); the progress endpoint; the publisher of the CA; Budgets (test_budgets); queues
+(test_queueing)."""
 
 
 def used(call: Call) -> tuple[str, str]:

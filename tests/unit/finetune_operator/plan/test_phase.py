@@ -18,6 +18,8 @@ def test_final_phases_lead_nowhere(phase: Phase) -> None:
 
 
 READY_TRUE = {
+    Phase.AWAITING_APPROVAL,
+    Phase.AWAITING_BALANCE,
     Phase.QUEUED,
     Phase.TRAINING,
     Phase.EVALUATING,
