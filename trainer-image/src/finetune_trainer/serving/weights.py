@@ -101,7 +101,7 @@ def _result(store: Store, form: Form) -> _Stored:
         raise TrainerError(
             FailureClass.MODEL, f"{store.url(FINAL_PREFIX)} holds no merged model: make one with kubectl finetune export --format merged."
         )
-    return _Stored(merged.prefix, merged.files, True, final.pinned, f"the merged model of step {step}")
+    return _Stored(merged.prefix, merged.files, is_whole=True, pinned=final.pinned, words=f"the merged model of step {step}")
 
 
 def _checkpoint(store: Store, step: int) -> _Stored:
