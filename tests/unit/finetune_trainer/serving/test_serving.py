@@ -22,6 +22,7 @@ from finetune_api.contract.serve import ChatRequest, Form, Health, Question, Row
 from finetune_api.contract.store import Exported, ExportManifest, FinalManifest, Manifest, Pinned, SamplePrompt
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.outputs.merge import load_final, save_merged
+from finetune_trainer.prepare.tokenizer import load_tokenizer
 from finetune_trainer.serving.board import Board
 from finetune_trainer.serving.generation import ModelGenerator, load_generator
 from finetune_trainer.serving.run import run_serve
@@ -189,6 +190,20 @@ def test_each_form_of_the_result_is_loaded_alone(trained: Trained, generator: Mo
     assert trained.load(form=Form.MERGED).chat(request) == generator.chat(request)
     with pytest.raises(TrainerError, match=r"has no checkpoint of step 4; it has 3"):
         trained.find(checkpoint=4)
+
+
+def test_a_prompt_that_was_cut_in_its_answer_ends_where_that_begins(trained: Trained) -> None:
+    """V-03: of rows in which every token is trained, half the text was kept as the prompt."""
+    tokenizer = load_tokenizer(trained.find().directory)
+    tokenizer.chat_template = str(tokenizer.chat_template) + "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    generator = ModelGenerator(None, tokenizer, load_dataset(trained.config(), trained.store))
+    question = "<|im_start|>user\nwhy?<|im_end|>\n<|im_start|>assistant\n"
+    cut = SamplePrompt(split="train", prompt=f"{question}because", expected=" so")
+    whole = SamplePrompt(split="train", prompt=question, expected="because so")
+    later = SamplePrompt(split="train", prompt=f"{question}because so<|im_end|>\n<|im_start|>user\nan", expected="d then?")
+    text = SamplePrompt(split="train", prompt="plain", expected="text")
+    assert generator.as_questions([cut, whole, later, text]) == [whole, whole, whole, text]
+    assert trained.load().as_questions([cut]) == [cut]
 
 
 def test_prompts_are_put_as_they_were_trained(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import torch
 from transformers import GenerationConfig
 
 from finetune_api.contract.serve import ChatMessage, ChatRequest, CompletionRequest, Question, Request, RowRequest, ServeConfig
+from finetune_api.contract.store import SamplePrompt
 from finetune_api.defaults import BASE
 from finetune_api.models.sources import Dataset, DataSource
 from finetune_trainer.errors import TrainerError
@@ -76,6 +77,22 @@ class ModelGenerator:
             raise data_error(f"{ROW} has calls or images in its prompt, which cannot be asked here")
         return Question(messages=[ChatMessage.model_validate({key: each[key] for key in ("role", "content")}) for each in asked])
 
+    def as_questions(self, prompts: Sequence[SamplePrompt]) -> list[SamplePrompt]:
+        """Prompts of the data that end where an answer begins.
+
+        Of conversations in which every token is trained, the training keeps the first half of the text as the prompt, wherever that ends.
+        """
+        begins = self._answer_begins()
+        return [_until_answer(each, begins, str(self._tokenizer.eos_token)) for each in prompts] if begins else list(prompts)
+
+    def _answer_begins(self) -> str:
+        """What the chat template writes before an answer; empty where it writes nothing of its own."""
+        if not self._tokenizer.chat_template:
+            return ""
+        turn = [{"role": "user", "content": CONVERSATION}]
+        before = str(self._tokenizer.apply_chat_template(turn, tokenize=False))
+        return self._templated(turn).removeprefix(before) if self._templated(turn).startswith(before) else ""
+
     def _templated(self, messages: object) -> str:
         from jinja2 import TemplateError
 
@@ -120,6 +137,16 @@ class ModelGenerator:
         own = self._model.generation_config.eos_token_id
         named: Sequence[int] = [] if own is None else [own] if isinstance(own, int) else own
         return sorted({int(each) for each in (self._tokenizer.eos_token_id, *named)})
+
+
+def _until_answer(sample: SamplePrompt, begins: str, ends: str) -> SamplePrompt:
+    """The prompt up to its last answer, which moves to what is expected."""
+    place = sample.prompt.rfind(begins)
+    if place < 0:
+        return sample
+    start = place + len(begins)
+    expected = (sample.prompt[start:] + sample.expected).partition(ends)[0]
+    return sample.model_copy(update={"prompt": sample.prompt[:start], "expected": expected})
 
 
 def _read(row: Row, source: DataSource) -> Utterance:

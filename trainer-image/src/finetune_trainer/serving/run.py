@@ -45,7 +45,7 @@ def serve(config: ServeConfig, environment: PodEnvironment) -> Answer:
             if "out of memory" not in str(error):
                 raise
             raise TrainerError(FailureClass.CUDA_OUT_OF_MEMORY, f"The model does not fit on the GPU: {error}") from error
-        board.open(generator, load_prompts(store), weights.words)
-        logger.info("%s answer on port %s", weights.words, config.port)
+        board.open(generator, generator.as_questions(load_prompts(store)), weights.words)
+        logger.info("asked on port %s: %s", config.port, weights.words)
         asked = board.wait_until_idle(config.idle_seconds)
     return Answer(f"Nobody has asked for {config.idle_seconds} s; {asked} questions were answered.", {"answered": asked})
