@@ -44,7 +44,7 @@ def test_the_demo_without_a_cluster(tmp_path: Path) -> None:
 
 def ask_result(directory: Path) -> None:
     """V-01 V-03 V-07: the command that the demo names; the process it starts ends when it is told to."""
-    ask = [
+    ask: list[str | Path] = [
         sys.executable,
         "-m",
         "finetune_cli",

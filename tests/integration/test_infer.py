@@ -28,15 +28,15 @@ def test_the_server_is_taken_once_and_ended_by_its_job_s_name(kubeconfig: Path, 
     unattended("patch", "finetunejob", "asked", "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
     cluster = Access(str(kubeconfig)).connect()
     job, runner = cluster.job(JobRef("asked", unattended.namespace)), JobRunner(cluster)
-    for asked in (Asked(checkpoint=20), Asked(checkpoint=20, gpu=True)):
-        objects = build_server(job, asked, HERE)
+    both = [build_server(job, asked, HERE) for asked in (Asked(checkpoint=20), Asked(checkpoint=20, gpu=True))]
+    for objects in both:
         template = objects.job["spec"]["template"]
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one", **template["metadata"]}, "spec": template["spec"]}
         for document in (objects.job, objects.config_map, pod):
             unattended("create", "--dry-run=server", "--validate=strict", "-f", "-", stdin=json.dumps(document))
         assert runner.start(objects) is True
         assert runner.start(objects) is False
-    name = objects.job["metadata"]["name"]
+    name = both[0].job["metadata"]["name"]
     found = unattended.get("job", name)
     assert found is not None
     assert [owner["uid"] for owner in found["metadata"]["ownerReferences"]] == [job.uid]

@@ -23,7 +23,7 @@ from finetune_cli.terminal import telling
 OptionalName = Annotated[str | None, typer.Argument(help="Name of the FineTuneJob; not needed with --dir.", metavar="[NAME]")]
 Directory = Annotated[Path | None, typer.Option("--dir", help="Directory of a local run instead of a job of a cluster.")]
 WhichForm = Annotated[Form, typer.Option("--form", help="final = as trained; merged = the merged model of the export, alone.")]
-Checkpoint = Annotated[int | None, typer.Option(min=0, help="Step of a checkpoint to ask instead of the result.")]
+Checkpoint = Annotated[int | None, typer.Option(min=1, help="Step of a checkpoint to ask instead of the result.")]
 Gpu = Annotated[bool, typer.Option("--gpu", help="Load it on one GPU. Default: on CPUs.")]
 Image = Annotated[str | None, typer.Option(help="Trainer image. Default: the operator's, with its proxy and CA settings.")]
 WhichPreset = Annotated[
