@@ -96,6 +96,10 @@ class JobRunner:
         pods = self._pods(name, namespace)
         ended = ending(job)
         if ended is not None:
+            if pods and self._ended(pods[-1], "OOMKilled"):
+                raise CliError(
+                    f"job/{name} in namespace {namespace} ran out of memory", advice="Its node has too little for the model; --gpu?"
+                )
             judge(name, ended, self._left(pods[-1]) if pods else None)
             raise CliError(f"job/{name} in namespace {namespace} has ended", advice="The same command starts it again.")
         if not pods:
@@ -216,6 +220,12 @@ class JobRunner:
                     yield plain(line)
         except (ApiException, urllib3.exceptions.HTTPError):
             return  # its last words are in its status; of one that lives the next look goes on
+
+    @staticmethod
+    def _ended(pod: Any, reason: str) -> bool:
+        """Whether the container of a pod ended for a reason."""
+        states = [status.state.terminated for status in pod.status.container_statuses or () if status.name == TRAINER_CONTAINER]
+        return any(state is not None and state.reason == reason for state in states)
 
     @staticmethod
     def _left(pod: Any) -> str | None:

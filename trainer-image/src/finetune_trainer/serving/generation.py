@@ -87,19 +87,20 @@ class ModelGenerator:
 
     def _answer_begins(self) -> str:
         """What the chat template writes before an answer; empty where it writes nothing of its own."""
-        if not self._tokenizer.chat_template:
-            return ""
         turn = [{"role": "user", "content": CONVERSATION}]
-        before = str(self._tokenizer.apply_chat_template(turn, tokenize=False))
-        return self._templated(turn).removeprefix(before) if self._templated(turn).startswith(before) else ""
+        try:
+            before, opened = self._templated(turn, opens_answer=False), self._templated(turn)
+        except TrainerError:
+            return ""
+        return opened.removeprefix(before) if opened.startswith(before) else ""
 
-    def _templated(self, messages: object) -> str:
+    def _templated(self, messages: object, *, opens_answer: bool = True) -> str:
         from jinja2 import TemplateError
 
         if not self._tokenizer.chat_template:
             raise data_error(f"the tokenizer has no chat template, so {CONVERSATION} must be one question of the user")
         try:
-            rendered = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            rendered = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opens_answer)
         except (TemplateError, TypeError, ValueError, KeyError) as error:
             raise data_error(f"the chat template refuses {CONVERSATION}: {error}") from error
         return str(rendered)
@@ -110,12 +111,11 @@ class ModelGenerator:
         context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
         if context is not None and given + request.max_tokens > context:
             raise data_error(
-                f"max_tokens: {request.max_tokens} tokens behind {given} of the prompt are above the model's context of {context}"
+                f"max_tokens: {request.max_tokens} behind {given} tokens of the prompt are above the model's context of {context}; ask for fewer"
             )
         with torch.inference_mode():
-            generated = self._model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=self._settings(request))[
-                0, given:
-            ]
+            whole = self._model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=self._settings(request))
+        generated = whole[0, given:]
         has_ended = bool(len(generated)) and int(generated[-1]) in self._ends()
         text = str(self._tokenizer.decode(generated, skip_special_tokens=True)).strip()
         return Reply(text, "stop" if has_ended else "length", given, len(generated))
@@ -183,5 +183,5 @@ def load_generator(weights: Weights, config: ServeConfig, dataset: Dataset, tell
     model = load_weights(weights.base_dir, weights.directory, "model.uri", **options)
     model.eval()
     directory = weights.directory
-    tokenizer = load_processor(directory).tokenizer if sees else load_tokenizer(directory, runs_code=runs_code)
+    tokenizer = load_processor(directory, runs_code=runs_code).tokenizer if sees else load_tokenizer(directory, runs_code=runs_code)
     return ModelGenerator(model, tokenizer, dataset)
