@@ -111,7 +111,7 @@ class ModelGenerator:
         context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
         if context is not None and given + request.max_tokens > context:
             raise data_error(
-                f"max_tokens: {request.max_tokens} behind {given} tokens of the prompt are above the model's context of {context}; ask for fewer"
+                f"max_tokens: {given} tokens of the prompt and {request.max_tokens} more are above the model's context of {context}"
             )
         with torch.inference_mode():
             whole = self._model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=self._settings(request))
