@@ -14,12 +14,16 @@ import pytest
 from typer.testing import CliRunner
 
 from finetune_api.contract.serve import Preset
+from finetune_api.resolve import resolve
 from finetune_cli import asking
 from finetune_cli.__main__ import app
 from finetune_cli.access import Access
 from finetune_cli.asking import UnreachableError, whole_part
 from finetune_cli.commands.infer import make_manner
 from finetune_cli.errors import CliError
+from finetune_cli.local import serving as local_serving
+from finetune_cli.local.config import build_run_config
+from finetune_cli.local.directory import LocalDirectory
 from finetune_cli.servers import ClusterServer
 from tests.unit.finetune_cli.builders import make_job
 
@@ -245,3 +249,20 @@ def test_a_server_that_went_away_is_said() -> None:
     with pytest.raises(UnreachableError) as caught:
         asking.health_of("http://127.0.0.1:9")
     assert "starts it again" in caught.value.advice
+
+
+def test_a_local_run_is_asked_only_with_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """V-01: no run, no result, a server that ends at once."""
+    with pytest.raises(CliError, match="holds no run"):
+        run("infer", "--dir", str(tmp_path))
+    place = LocalDirectory(tmp_path)
+    spec = resolve({"model": {"uri": "pvc://models/tiny"}, "dataset": {"uri": "pvc://data/rows"}, "resources": {"device": "cpu"}}).spec
+    place.write_config(build_run_config("demo", spec, place, run=1, master_port=29500))
+    place.store.mkdir()
+    with pytest.raises(CliError, match="has no result to ask"):
+        run("infer", "--dir", str(tmp_path), "--prompt", "why?")
+    monkeypatch.setattr(local_serving, "find_trainer", lambda: "false")
+    with pytest.raises(CliError, match="the server ended: it ended with code 1") as caught:
+        run("infer", "--dir", str(tmp_path), "--checkpoint", "20", "--prompt", "why?")
+    assert str(tmp_path / "servers/final-20-cpu/log") in caught.value.advice
+    assert "no server of the run in" in run("infer", "--dir", str(tmp_path), "--stop")[1]
