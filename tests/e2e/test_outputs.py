@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from tests.e2e.conftest import JobFactory
 from tests.support.hub_pod import CODE_DIR, PORT, hub_pod
-from tests.support.platform import Kubectl, Platform, eventually
+from tests.support.platform import Job, Kubectl, Platform, eventually
 
 pytestmark = pytest.mark.e2e
 TOKEN = "may-write"
@@ -61,3 +63,35 @@ def test_a_tiny_job_with_merge_gguf_and_push(run_job: JobFactory, namespace: Kub
     )
     pushed = set(namespace("exec", hub, "--", "python3", "-c", script).split())
     assert {"model.safetensors", "adapter/adapter_model.safetensors", "exported-Q8_0.gguf", "README.md"} <= pushed
+    ask_result(job, namespace, tmp_path)
+
+
+def ask_result(job: Job, namespace: Kubectl, directory: Path) -> None:
+    """V-01 V-03 V-07 V-14: the first question starts a restricted pod, the second is answered by it; it goes with the job."""
+    told = infer(job, namespace, directory, "--sample", "1", "--max-new-tokens", "8")
+    assert "the final adapter of step 3 on s3://finetune/models/tiny-test" in told.stderr
+    assert "Loading" in told.stderr
+    assert "Generating" in told.stderr
+    prompt = ("--prompt", "How do I list pods?", "--max-new-tokens", "8")
+    first, second = (infer(job, namespace, directory, *prompt) for _ in range(2))
+    assert first.stdout == second.stdout
+    assert "Loading" not in second.stderr
+    (server,) = namespace.items("jobs", "finetune.dev/component=serve")
+    assert [owner["name"] for owner in server["metadata"]["ownerReferences"]] == [job.name]
+    history = directory / "history.txt"
+    infer(job, namespace, directory, "--export", str(history))
+    assert history.read_text().count("> How do I list pods?") == 2
+    assert "ended" in infer(job, namespace, directory, "--stop").stderr
+    eventually(lambda: not namespace.items("pods", "finetune.dev/component=serve"), within=60, what="the server's end")
+    assert "the merged model of step 3" in infer(job, namespace, directory, *prompt, "--form", "merged").stderr
+    namespace("delete", "finetunejob", job.name, "--wait=true", "--timeout=120s")
+    eventually(lambda: not namespace.items("jobs", "finetune.dev/component=serve"), within=60, what="no server without its job")
+
+
+def infer(job: Job, namespace: Kubectl, directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run ``kubectl finetune infer`` as a user would, with a history of its own."""
+    command = [sys.executable, "-m", "finetune_cli", "infer", job.name, "-n", namespace.namespace, *words]
+    environment = {**namespace.environment, "XDG_STATE_HOME": str(directory)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done

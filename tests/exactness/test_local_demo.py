@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -38,3 +39,27 @@ def test_the_demo_without_a_cluster(tmp_path: Path) -> None:
     assert list(store.glob("**/final/adapter_model.safetensors"))
     assert store.as_uri() in done.stdout
     assert "Left out" in done.stdout
+    ask_result(tmp_path)
+
+
+def ask_result(directory: Path) -> None:
+    """V-01 V-03 V-07: the command that the demo names; the process it starts ends when it is told to."""
+    ask: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "finetune_cli",
+        "infer",
+        "--dir",
+        directory / OUTPUT / "local",
+        "--sample",
+        "1",
+        "--max-new-tokens",
+        "8",
+        "--stop",
+    ]
+    environment = {**os.environ, "XDG_STATE_HOME": str(directory / "state")}
+    asked = subprocess.run(ask, capture_output=True, text=True, check=False, timeout=600, env=environment)
+    assert asked.returncode == 0, asked.stdout + asked.stderr
+    assert asked.stdout.strip()
+    for said in ("the final adapter of step", "Generating", "the data says:", "final-result-cpu ended"):
+        assert said in asked.stderr

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from finetune_cli.commands import act, budget, check, dataset, evaluate, local, look, model, results
+from finetune_cli.commands import act, budget, check, dataset, evaluate, infer, local, look, model, results
 from finetune_cli.errors import CliError
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         evaluate.evaluate,
     ),
     "Change": (act.pause, act.resume, act.stop, act.cancel, act.retry, act.approve, budget.topup, act.export, act.checkpoint, act.promote),
+    "Try": (infer.infer, infer.chat),
     "Without a cluster": (check.explain, check.validate, check.plan, local.run_local),
 }
 for panel, commands in PANELS.items():

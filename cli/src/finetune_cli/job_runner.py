@@ -12,7 +12,7 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from pydantic import ValidationError
 
-from finetune_api.constants import BASE_MODEL_PLURAL, GROUP, VERSION
+from finetune_api.constants import BASE_MODEL_PLURAL, GROUP, LABEL_COMPONENT, VERSION
 from finetune_api.contract.env import TRAINER_CONTAINER
 from finetune_api.contract.failures import REACTIONS
 from finetune_api.contract.termination import TerminationMessage
@@ -84,6 +84,40 @@ class JobRunner:
                 return judge(name, ended, message)
             time.sleep(POLL_SECONDS)
 
+    def waits_for(self, name: str, namespace: str) -> tuple[str, str]:
+        """The pod of a Job that is to go on, and why it does not run yet (empty: it runs).
+
+        Raises:
+            CliError: the Job has ended, or is gone; the message is its pod's.
+        """
+        job = self._job(name, namespace)
+        if job is None:
+            raise CliError(f"job/{name} in namespace {namespace} was deleted")
+        pods = self._pods(name, namespace)
+        ended = ending(job)
+        if ended is not None:
+            if pods and self._ended(pods[-1], "OOMKilled"):
+                raise CliError(
+                    f"job/{name} in namespace {namespace} ran out of memory", advice="Its node has too little for the model; --gpu?"
+                )
+            judge(name, ended, self._left(pods[-1]) if pods else None)
+            raise CliError(f"job/{name} in namespace {namespace} has ended", advice="The same command starts it again.")
+        if not pods:
+            return "", "its pod is not there yet"
+        pod = pods[-1]
+        return pod.metadata.name, "" if pod.status.phase == "Running" else waiting_reason(pod)
+
+    def remove_owned(self, component: str, owner_uid: str, namespace: str) -> list[str]:
+        """Remove the Jobs of a component that belong to an object, with their pods; returns their names."""
+        listed = self._cluster.call(
+            lambda: self._batch.list_namespaced_job(namespace, label_selector=f"{LABEL_COMPONENT}={component}"),
+            f"listing the Jobs of namespace {namespace}",
+        )
+        owned = [job for job in listed.items if any(owner.uid == owner_uid for owner in job.metadata.owner_references or ())]
+        for job in owned:
+            self._remove(job)
+        return [job.metadata.name for job in owned]
+
     def register(self, manifest: Manifest, *, dry_run: bool = False) -> bool:
         """Create a BaseModel. False: it is there, with the same address.
 
@@ -143,7 +177,7 @@ class JobRunner:
             self._remove(found)
 
     def _remove(self, job: Any) -> None:
-        """Remove an ended Job with its pod and ConfigMap, and wait until they are gone."""
+        """Remove a Job with its pod and ConfigMap, and wait until they are gone."""
         name, namespace = job.metadata.name, job.metadata.namespace
         options = client.V1DeleteOptions(propagation_policy="Foreground", preconditions=client.V1Preconditions(uid=job.metadata.uid))
         try:
@@ -186,6 +220,12 @@ class JobRunner:
                     yield plain(line)
         except (ApiException, urllib3.exceptions.HTTPError):
             return  # its last words are in its status; of one that lives the next look goes on
+
+    @staticmethod
+    def _ended(pod: Any, reason: str) -> bool:
+        """Whether the container of a pod ended for a reason."""
+        states = [status.state.terminated for status in pod.status.container_statuses or () if status.name == TRAINER_CONTAINER]
+        return any(state is not None and state.reason == reason for state in states)
 
     @staticmethod
     def _left(pod: Any) -> str | None:

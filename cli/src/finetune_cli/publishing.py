@@ -12,7 +12,7 @@ from finetune_api.contract.publish import COMPONENT_PUBLISH, PublishConfig
 from finetune_api.models.dataset import DatasetSpec
 from finetune_api.models.output import REPO_PATTERN
 from finetune_cli.errors import CliError
-from finetune_cli.short_jobs import Mount, ShortJob, Surroundings, build_short_job, mount_secret, mount_volume
+from finetune_cli.short_jobs import Mount, ShortJob, Surroundings, build_short_job, mount_secret, mount_sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def build_publication(asked: Publication, here: Surroundings) -> ShortJob:
         contract_version=CONTRACT_VERSION, spec=spec, repo_id=asked.repo_id, private=asked.private, hub_secret=asked.hub_secret
     )
     uris = [uri for uri in (spec.uri, spec.eval_uri) if uri is not None]
-    sees = [mount_secret(env.SECRET_PUSH, asked.hub_secret), *_credentials(spec), *_mounted(uris)]
+    sees = [mount_secret(env.SECRET_PUSH, asked.hub_secret), *_credentials(spec), *mount_sources(uris)]
     subject = asked.repo_id.rpartition("/")[2]
     return build_short_job(COMPONENT_PUBLISH, subject, config, namespace=asked.namespace, sees=sees, here=here)
 
@@ -76,15 +76,3 @@ def _credentials(spec: DatasetSpec) -> list[Mount]:
     hub = spec.secrets.huggingface if spec.secrets is not None else None
     named = {env.SECRET_DATASET: spec.secret_ref, env.SECRET_HUGGINGFACE: hub.secret_ref if hub is not None else None}
     return [mount_secret(directory, secret.name) for directory, secret in named.items() if secret is not None]
-
-
-def _mounted(uris: Iterable[str]) -> list[Mount]:
-    """Claims and ConfigMaps that addresses name, each once."""
-    named = sorted({(match[1], match[2]) for uri in uris if (match := re.match(r"(pvc|configmap)://([^/]+)", uri))})
-    return [_source(number, kind, name) for number, (kind, name) in enumerate(named)]
-
-
-def _source(number: int, kind: str, name: str) -> Mount:
-    if kind == "pvc":
-        return mount_volume(f"source-{number}", f"{env.PVC_DIR}/{name}", {"persistentVolumeClaim": {"claimName": name, "readOnly": True}})
-    return mount_volume(f"source-{number}", f"{env.CONFIGMAP_DIR}/{name}", {"configMap": {"name": name, "optional": True}})

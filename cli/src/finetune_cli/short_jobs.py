@@ -134,6 +134,23 @@ def mount_volume(name: str, path: str, source: Manifest) -> Mount:
     return Mount({"name": name, **source}, {"name": name, "mountPath": path, **({} if "emptyDir" in source else {"readOnly": True})})
 
 
+def mount_cache(claim: str) -> Mount:
+    """A claim with models that earlier pods have fetched, which may be written to, in the place of scratch."""
+    return Mount({"name": "cache", "persistentVolumeClaim": {"claimName": claim}}, {"name": "cache", "mountPath": env.CACHE_DIR})
+
+
+def mount_sources(uris: Iterable[str]) -> list[Mount]:
+    """Claims and ConfigMaps that addresses name, each once."""
+    named = sorted({(match[1], match[2]) for uri in uris if (match := re.match(r"(pvc|configmap)://([^/]+)", uri))})
+    return [_source(number, kind, name) for number, (kind, name) in enumerate(named)]
+
+
+def _source(number: int, kind: str, name: str) -> Mount:
+    if kind == "pvc":
+        return mount_volume(f"source-{number}", f"{env.PVC_DIR}/{name}", {"persistentVolumeClaim": {"claimName": name, "readOnly": True}})
+    return mount_volume(f"source-{number}", f"{env.CONFIGMAP_DIR}/{name}", {"configMap": {"name": name, "optional": True}})
+
+
 def mount_secret(directory: str, name: str) -> Mount:
     """A credential; optional, since a pod that waits for a missing Secret says nothing, while the verb names what is missing."""
     source = {"secret": {"secretName": name, "optional": True, "defaultMode": SECRET_MODE}}
@@ -142,7 +159,8 @@ def mount_secret(directory: str, name: str) -> Mount:
 
 def _pod_spec(verb: str, sees: Sequence[Mount], here: Surroundings) -> Manifest:
     scratch = (("work", env.WORK_DIR), ("tmp", "/tmp"), ("cache", env.CACHE_DIR))  # noqa: S108 - a mount point
-    mounted = [*sees, *(mount_volume(name, path, {"emptyDir": {}}) for name, path in scratch)]
+    seen = {mount["mountPath"] for _, mount in sees}
+    mounted = [*sees, *(mount_volume(name, path, {"emptyDir": {}}) for name, path in scratch if path not in seen)]
     if here.ca_configmap:
         mounted.append(mount_volume("trust", env.CA_BUNDLE_DIR, {"configMap": {"name": here.ca_configmap, "optional": True}}))
     outside = outside_environment(

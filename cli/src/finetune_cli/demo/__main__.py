@@ -46,8 +46,15 @@ def demo(
     if kubeconfig is None:
         local_demo = LocalDemo(scene, shell, console)
         local_demo.play(stages)
+        place = local_demo.place
         finish(
-            stages, console, [f"kubectl-finetune curve --uri {local_demo.place.store.as_uri()}", "make demo-down    # removes all of it"]
+            stages,
+            console,
+            [
+                f"uv run kubectl-finetune infer --dir {place.root} --sample 1    # ask the adapter; chat --dir for a talk",
+                f"uv run kubectl-finetune curve --uri {place.store.as_uri()}",
+                "make demo-down    # removes all of it",
+            ],
         )
         return
     play_on_cluster(ClusterDemo(scene, shell, console), kubeconfig, stages, console, shell)
@@ -81,6 +88,7 @@ def play_on_cluster(cluster_demo: ClusterDemo, kubeconfig: str, stages: Stages, 
             'eval "$(uv run finetune-cluster env)"    # kubectl and helm for this cluster',
             f"kubectl describe finetunejob {name}",
             "kubectl explain finetunejob.spec.training",
+            f"uv run kubectl-finetune infer {name} --sample 1    # ask the adapter; chat for a talk",
             f"uv run kubectl-finetune describe {name}",
             f"uv run kubectl-finetune curve {name}",
             "make demo-down    # removes all of it",

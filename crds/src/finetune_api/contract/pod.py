@@ -13,6 +13,8 @@ SECRET_MODE: Final = 0o440
 """Of the files of a Secret: readable by the pod's fsGroup alone."""
 SHORT_VERB_RESOURCES: Final = {"requests": {"cpu": "100m", "memory": "256Mi"}}
 """Of the container of a verb that neither trains nor loads weights."""
+WEIGHTS_BASE_BYTES: Final = 2 * 2**30
+"""Libraries, tokenizer, one tensor in two precisions."""
 IN_CLUSTER: Final = ("localhost", "127.0.0.1", ".svc", ".cluster.local")
 """Never asked through a proxy."""
 
@@ -61,6 +63,17 @@ def short_container(program: Mapping[str, Any], environment: Sequence[Mapping[st
         "terminationMessagePath": env.TERMINATION_MESSAGE_PATH,
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
+
+
+def memory_of_weights(facts: Mapping[str, str]) -> str:
+    """Memory of a container that holds a model once, as a quantity; ``facts`` are the trainer's (``totalParameters``, ``dtype``).
+
+    A quarter is to spare for work on one layer. Where the size is not known, only the base.
+    """
+    parameters = facts.get("totalParameters", "")
+    width = 4 if facts.get("dtype") == "float32" else 2
+    weights = int(parameters) * width * 5 // 4 if parameters.isdecimal() else 0
+    return f"{(weights + WEIGHTS_BASE_BYTES) // 2**20}Mi"
 
 
 def identity_environment(image: str) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from finetune_api.constants import verb_name
+from finetune_api.contract.pod import memory_of_weights
 from finetune_api.contract.run_config import RunConfig
 from finetune_operator.plan.configmap import build_config_map
 from finetune_operator.plan.decision import CreateVerb
@@ -17,8 +18,6 @@ from finetune_operator.settings import PlanSettings
 
 VERB = "export"
 DEFAULT_CPU = "500m"
-BASE_BYTES = 2 * 2**30
-"""Libraries, tokenizer, one tensor in two precisions."""
 
 
 def build_export(job: JobObject, config: RunConfig, serial: int, facts: Mapping[str, str], settings: PlanSettings) -> CreateVerb:
@@ -41,7 +40,4 @@ def export_resources(config: RunConfig, facts: Mapping[str, str]) -> Manifest:
     requests: Manifest = {"cpu": wanted.cpu or DEFAULT_CPU}
     if wanted.memory is not None:
         return {"requests": {**requests, "memory": wanted.memory}, "limits": {"memory": wanted.memory}}
-    parameters = facts.get("totalParameters", "")
-    width = 4 if facts.get("dtype") == "float32" else 2
-    weights = int(parameters) * width * 5 // 4 if parameters.isdecimal() else 0
-    return {"requests": {**requests, "memory": f"{(weights + BASE_BYTES) // 2**20}Mi"}}
+    return {"requests": {**requests, "memory": memory_of_weights(facts)}}

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 from transformers.utils import logging
@@ -28,7 +29,6 @@ def load_final(base_dir: Path | None, final_dir: Path, *, runs_code: bool = Fals
 
     Raises :class:`TrainerError` (ModelError) when they cannot be loaded, or the base holds quantised weights.
     """
-    logging.disable_progress_bar()
     directory = base_dir or final_dir
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     quantised = config.get("quantization_config")
@@ -38,14 +38,24 @@ def load_final(base_dir: Path | None, final_dir: Path, *, runs_code: bool = Fals
             f"output: the base model is stored quantised ({quantised.get('quant_method')}); no adapter can be merged "
             "into it; name the unquantised model in model.uri, or leave output.merge and output.export.gguf out",
         )
+    return load_weights(base_dir, final_dir, "output", dtype="auto", trust_remote_code=runs_code)
+
+
+def load_weights(base_dir: Path | None, final_dir: Path, what: str, **options: Any) -> PreTrainedModel | PeftModel:
+    """Load an adapter on its base, or a whole model; ``options`` are those of ``from_pretrained``, ``what`` begins the error.
+
+    Raises :class:`TrainerError` (ModelError) when they cannot be loaded.
+    """
+    logging.disable_progress_bar()
+    directory = base_dir or final_dir
     try:
-        model: PreTrainedModel = loader_of(directory).from_pretrained(
-            directory, dtype="auto", local_files_only=True, trust_remote_code=runs_code
-        )
+        model: PreTrainedModel = loader_of(directory).from_pretrained(directory, local_files_only=True, **options)
         return model if base_dir is None else PeftModel.from_pretrained(model, str(final_dir), local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
         reason = str(error).strip().partition("\n")[0][:300]
-        raise TrainerError(FailureClass.MODEL, f"output: the final weights cannot be loaded: {reason}") from error
+        raise TrainerError(FailureClass.MODEL, f"{what}: the final weights cannot be loaded: {reason}") from error
 
 
 def loader_of(directory: Path) -> Any:

@@ -16,6 +16,7 @@ from finetune_api.contract.look import LookConfig
 from finetune_api.contract.publish import PublishConfig
 from finetune_api.contract.pull import PullConfig
 from finetune_api.contract.run_config import RunConfig
+from finetune_api.contract.serve import ServeConfig
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.resolve import ATTACHED
 from finetune_trainer.errors import configuration_error
@@ -27,7 +28,7 @@ from finetune_trainer.store.base import Store
 from finetune_trainer.store.credentials import SecretFiles
 from finetune_trainer.store.opening import open_store
 
-Config = TypeVar("Config", RunConfig, LookConfig, PullConfig, PublishConfig)
+Config = TypeVar("Config", RunConfig, LookConfig, PullConfig, PublishConfig, ServeConfig)
 OTHER_COMMAND_LINE = "use a kubectl finetune of the operator's version, or an --image of this one's."
 GROUP_PORT = 29400
 """Pod 0's supervisor answers the other pods here."""
@@ -111,6 +112,11 @@ def load_pull_config(path: Path) -> PullConfig:
 def load_publish_config(path: Path) -> PublishConfig:
     """Read what a publication is told. Raises TrainerError (ConfigurationError) that names what does not fit."""
     return _read(path, PublishConfig, OTHER_COMMAND_LINE)
+
+
+def load_serve_config(path: Path) -> ServeConfig:
+    """Read what a server is told. Raises TrainerError (ConfigurationError) that names what does not fit."""
+    return _read(path, ServeConfig, OTHER_COMMAND_LINE)
 
 
 def _read(path: Path, document: type[Config], remedy: str) -> Config:

@@ -13,8 +13,13 @@ from datetime import timedelta
 
 from finetune_trainer.supervisor.signals import StopSignals
 
-PROCESS_VERBS = {"worker": "finetune_trainer.worker", "prepare": "finetune_trainer.prepare", "outputs": "finetune_trainer.outputs"}
-"""Verbs that are programs of their own, started by the supervisor or another verb."""
+PROCESS_VERBS = {
+    "worker": "finetune_trainer.worker",
+    "prepare": "finetune_trainer.prepare",
+    "outputs": "finetune_trainer.outputs",
+    "serve": "finetune_trainer.serving",
+}
+"""Verbs that are programs of their own: started by the supervisor or another verb, or in need of torch themselves."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
     inspect.add_argument("--deep", action="store_true", help="also read the checkpoint to resume from and compare its digests")
     verbs.add_parser("export", help="make merged model, GGUF files and a push of the final weights")
     verbs.add_parser("outputs", help="one step of an export (started by export)")
+    verbs.add_parser("serve", help="load what was trained and answer questions over HTTP until nobody asks any more")
     cleanup = verbs.add_parser("cleanup", help="delete everything the job wrote to its store")
     cleanup.add_argument(
         "--older-than", type=parse_age, metavar="AGE", help="only what was last written longer ago, for example 30d; checkpoints go whole"

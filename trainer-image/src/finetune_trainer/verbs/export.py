@@ -12,7 +12,6 @@ import logging
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -20,34 +19,22 @@ from pydantic import TypeAdapter, ValidationError
 from finetune_api.contract import CONTRACT_VERSION
 from finetune_api.contract.failures import EXIT_DONE, FailureClass
 from finetune_api.contract.run_config import RunConfig
-from finetune_api.contract.store import (
-    ANSWERS,
-    EXPORTS,
-    FINAL_PREFIX,
-    MANIFEST,
-    PROMPTS,
-    Exported,
-    ExportManifest,
-    FinalManifest,
-    Pinned,
-    SamplePrompt,
-)
+from finetune_api.contract.store import ANSWERS, EXPORTS, FINAL_PREFIX, PROMPTS, Exported, ExportManifest, SamplePrompt
 from finetune_api.exports import exports_of
 from finetune_api.models.output import GgufType
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.outputs.card import CARD, has_processor, model_card
 from finetune_trainer.outputs.plan import ENV_OUTPUTS_PLAN, OutputsPlan, OutputsResult
-from finetune_trainer.sources.resolve import fetch_model
 from finetune_trainer.store.base import Store
 from finetune_trainer.store.errors import ObjectNotFoundError
 from finetune_trainer.store.transfer import download_files, upload_files
-from finetune_trainer.supervisor.attempt import read_pinned
-from finetune_trainer.supervisor.environment import PodEnvironment, job_secrets, job_store, model_source, source_context
+from finetune_trainer.supervisor.environment import PodEnvironment, job_store
 from finetune_trainer.supervisor.logs import LogArchive
 from finetune_trainer.supervisor.worker_env import available_cpus, process_environment
 from finetune_trainer.supervisor.workers import Process
 from finetune_trainer.verbs.answer import Answer, run_verb
 from finetune_trainer.verbs.push import Pushed, push
+from finetune_trainer.verbs.results import Final, complete_exports, fetch_base, find_final
 
 logger = logging.getLogger(__name__)
 MERGED, GGUF = "merged", "gguf"
@@ -57,16 +44,6 @@ PROMPT_LIST = TypeAdapter(list[SamplePrompt])
 def run_export(environment: PodEnvironment) -> int:
     """Export and answer; returns the exit code."""
     return run_verb(environment, lambda config: Exporter(config, environment, job_store(config, environment)).run())
-
-
-@dataclass(frozen=True)
-class Final:
-    """The trained result in the store."""
-
-    manifest: FinalManifest
-    digest: str
-    """sha256 of its manifest."""
-    pinned: Pinned
 
 
 class Exporter:
@@ -81,8 +58,8 @@ class Exporter:
     def run(self) -> Answer:
         """Make what is missing, keep it, push it."""
         wanted = exports_of(self._config.spec)
-        final = self._find_final()
-        done = self._complete(final)
+        final = find_final(self._store, "export")
+        done = complete_exports(self._store, final)
         missing = [kind for kind in self._gguf_types(wanted) if not any(each.name == kind for each in done)]
         needs_merged = MERGED in wanted and not any(each.type == MERGED for each in done)
         if missing or needs_merged:
@@ -96,22 +73,6 @@ class Exporter:
         return self._answer(kept, pushed)
 
     # --- what there is ---
-
-    def _find_final(self) -> Final:
-        try:
-            raw = self._store.get(f"{FINAL_PREFIX}/{MANIFEST}")
-        except ObjectNotFoundError as error:
-            raise TrainerError(FailureClass.MODEL, f"{self._store.url(FINAL_PREFIX)} holds no final weights to export.") from error
-        pinned = read_pinned(self._store) or Pinned(contract_version=CONTRACT_VERSION)
-        return Final(FinalManifest.model_validate_json(raw), hashlib.sha256(raw).hexdigest(), pinned)
-
-    def _complete(self, final: Final) -> list[Exported]:
-        """What earlier tries left of these very weights."""
-        try:
-            manifest = ExportManifest.model_validate_json(self._store.get(EXPORTS))
-        except (ObjectNotFoundError, ValidationError):
-            return []
-        return manifest.exported if manifest.source == final.digest else []
 
     def _gguf_types(self, wanted: Sequence[str]) -> list[GgufType]:
         return list(self._output.export.gguf.quant) if GGUF in wanted else []
@@ -128,7 +89,7 @@ class Exporter:
         plan = OutputsPlan(
             step="make",
             name=self._config.job.name,
-            base_dir=None if is_whole else self._fetch_base(final.pinned),
+            base_dir=None if is_whole else fetch_base(self._config, self._environment, final.pinned),
             final_dir=self._final_dir,
             model_dir=self._final_dir if is_whole else self._merged_dir,
             gguf_dir=self._gguf_dir,
@@ -167,23 +128,6 @@ class Exporter:
         self._store.put(EXPORTS, manifest.to_json().encode())
         logger.info("%s %s is complete in the store", made.type, made.name)
         return kept
-
-    def _fetch_base(self, pinned: Pinned) -> Path:
-        """The base model of the revision that was trained on."""
-        model = self._config.spec.model
-        fetched = fetch_model(
-            model_source(self._config.spec, job_secrets(self._config, self._environment)),
-            source_context(self._config, self._environment),
-            pinned=pinned.model_revision,
-            needs_tokenizer=model.tokenizer is None,
-        )
-        if pinned.model_revision is not None and fetched.revision != pinned.model_revision:
-            raise TrainerError(
-                FailureClass.MODEL,
-                f"model.uri {model.uri}: it has changed since the training ({pinned.model_revision[:12]} then, "
-                f"{fetched.revision[:12]} now); put the trained revision back.",
-            )
-        return fetched.directory
 
     def _prompts(self) -> list[SamplePrompt]:
         """As many prompts of each split as asked for; none where the training left none."""

@@ -58,6 +58,18 @@ def convert(row: Row, layout: Layout, method: str) -> Row:
     return Row(row.where, {**_demonstration(row, layout), **beside})
 
 
+def read_prompt(row: Row, layout: Layout) -> Utterance:
+    """What a row asks, whatever method it is for; its answers need not be there.
+
+    Raises :class:`TrainerError` (DataError) when it asks nothing.
+    """
+    if layout.format == "openai-dpo" or (layout.format == "preference" and layout.prompt not in row.fields):
+        canonical = _preference(row, layout)["prompt"]
+        assert isinstance(canonical, str | list), "prompts are texts or messages"
+        return canonical
+    return _plain(_read(row, layout, has_answer=False).prompt)
+
+
 def _tools(row: Row, layout: Layout) -> object:
     if layout.format != "openai-dpo":
         return tools(row)
