@@ -12,6 +12,7 @@ from datasets import load_from_disk
 from safetensors.numpy import load_file, save_file
 
 from finetune_api.contract.store import Rewind
+from finetune_trainer.protocol import Warned
 from finetune_trainer.worker.order import Order
 from tests.exactness.conftest import MakeRun
 from tests.exactness.harness import Run, failure, steps_of, stop_at, stopped_step, weights
@@ -73,3 +74,17 @@ def test_a_rewind_to_the_beginning(make_run: MakeRun) -> None:
     assert again.codes == [0], again.log
     assert again.metrics[1]["samples"] == plain.metrics[3]["samples"]
     assert all(again.metrics[step]["learning_rate"] == plain.metrics[step]["learning_rate"] / 2 for step in plain.metrics)
+
+
+def test_a_loss_that_rises_ends_the_run(make_run: MakeRun) -> None:
+    """F-13: warned of, then ended on all ranks with the step it was steady until; stopped amid the rise and resumed, at the same step."""
+    run = make_run(
+        {"training": {"maxSteps": 400, "lrScheduler": "constant", "gradAccumSteps": 1}, "checkpoint": {"steps": 50}, "logging": {"steps": 10}}
+    )
+    calm = run.attempt(2, hook=stop_at(90))
+    begin = stopped_step(calm)
+    run.edit({"training": {"learningRate": 3.0, "maxGradNorm": 100.0}})
+    whole = run.attempt(2, resume=begin)
+    assert whole.codes == [42, 42], whole.log
+    told, ended = whole.of(Warned), failure(whole)
+    print(begin, [(w.condition, w.message) for w in told], ended, {s: round(r["loss"], 2) for s, r in calm.metrics.items() if s % 10 == 0}, {s: round(r["loss"], 2) for s, r in whole.metrics.items() if s % 10 == 0})
