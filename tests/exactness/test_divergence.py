@@ -83,7 +83,7 @@ def test_a_loss_that_rises_ends_the_run(make_run: MakeRun) -> None:
     )
     calm = run.attempt(2, hook=stop_at(90))
     begin = stopped_step(calm)
-    run.edit({"training": {"learningRate": 3.0, "maxGradNorm": 100.0}})
+    run.edit({"training": {"learningRate": 0.1, "maxGradNorm": 10}})
     whole = run.attempt(2, resume=begin)
     assert whole.codes == [42, 42], whole.log
     told, ended = whole.of(Warned), failure(whole)

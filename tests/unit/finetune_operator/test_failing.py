@@ -416,6 +416,15 @@ async def test_whether_the_image_can_train_is_a_condition(cluster: FakeCluster, 
     assert cluster.condition("EnvironmentReady") == (str(is_ready), said["reason"])
 
 
+async def test_whether_the_token_is_one_is_a_condition(cluster: FakeCluster) -> None:
+    """X-03: TokenValid."""
+    said = {"status": "True", "reason": "Checked", "message": "The key HF_TOKEN of Secret hub is a token of tester."}
+    cluster.verb_exit["preflight"] = TerminationMessage(contract_version=1, run=1, pod=0, exit_code=0, result={"token": said})
+    cluster.create({"resources": {"device": "gpu"}})
+    await cluster.until(lambda: cluster.phase == "Training", train=1)
+    assert cluster.condition("TokenValid") == ("True", "Checked")
+
+
 async def test_a_preflight_without_an_answer_does_not_keep_a_job_from_training(cluster: FakeCluster) -> None:
     cluster.verb_exit["preflight"] = TerminationMessage(contract_version=1, run=1, pod=0, exit_code=EXIT_UNKNOWN)
     cluster.create({"resources": {"device": "gpu"}})

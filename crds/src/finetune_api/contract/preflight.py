@@ -17,6 +17,15 @@ class EnvironmentFacts(ContractModel):
     """Versions, or what is missing and the remedy."""
 
 
+class TokenFacts(ContractModel):
+    """Whether the hub takes the job's token for one."""
+
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    """One word for the condition TokenValid."""
+    message: str
+
+
 class DatasetFacts(ContractModel):
     """What the dataset looks like, before anything is trained on it. Rows count as they would be trained."""
 
@@ -95,6 +104,7 @@ class PreflightResult(ContractModel):
     """Facts for ``status.estimate`` and the conditions."""
 
     environment: EnvironmentFacts | None = None
+    token: TokenFacts | None = None
     dataset: DatasetFacts | None = None
     memory: MemoryFacts | None = None
     training: TrainingFacts | None = None

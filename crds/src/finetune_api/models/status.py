@@ -46,6 +46,7 @@ class ConditionType(StrEnum):
     STALLED = "Stalled"
     VALID = "Valid"
     ENVIRONMENT_READY = "EnvironmentReady"
+    TOKEN_VALID = "TokenValid"
     ADMITTED = "Admitted"
     SUSPENDED = "Suspended"
     CHECKPOINT_READY = "CheckpointReady"

@@ -45,6 +45,7 @@ from finetune_trainer.verbs.findings import Findings
 from finetune_trainer.verbs.length_check import check_length
 from finetune_trainer.verbs.memory_check import check_memory, model_shape
 from finetune_trainer.verbs.push import check_push
+from finetune_trainer.verbs.token_check import check_token
 from finetune_trainer.verbs.upload_check import check_upload
 from finetune_trainer.vision import model_type
 
@@ -93,6 +94,7 @@ def examine(config: RunConfig, environment: PodEnvironment) -> Answer:
     found = Findings()
     checks.run("environment", lambda: check_environment(config, found))
     checks.run("secrets", lambda: check_secrets(config, secrets))
+    checks.run("token", lambda: check_token(config, context, found))
     is_stored = checks.run("store", lambda: check_store(store))
     if checks.run("model", lambda: check_model_sources(config, secrets, context)) and is_stored:
         checks.run("memory", lambda: check_memory(config, secrets, context, store, found))
