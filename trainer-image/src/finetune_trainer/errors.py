@@ -8,9 +8,7 @@ from finetune_api.contract.failures import REACTIONS, FailureClass
 class TrainerError(Exception):
     """Ends the trainer with a class and one sentence that names the field, the value and the fix."""
 
-    def __init__(
-        self, failure_class: FailureClass, message: str, *, step: int | None = None, steady_until: int | None = None
-    ) -> None:
+    def __init__(self, failure_class: FailureClass, message: str, *, step: int | None = None, steady_until: int | None = None) -> None:
         """``step`` is the optimizer step it happened at, where that matters; ``steady_until`` the last one before the trouble began,
         where that was earlier."""
         super().__init__(message)

@@ -68,6 +68,9 @@ class MemoryFacts(ContractModel):
     """Their sum."""
     gpu_bytes: int | None = None
     """Memory of the GPU (resources.gpuMemory)."""
+    pod_bytes: int | None = None
+    """Main memory one pod needs with a strategy that keeps state there (zero2_offload, zero3_offload); requested of each pod where
+    resources.memory is not set."""
     reason: str
     """Why it will be trained in this way."""
 
@@ -85,6 +88,8 @@ class TrainingFacts(ContractModel):
     """Size of one checkpoint to resume from: what is trained and the optimizer's state. None: the model could not be looked at."""
     kept_bytes: int | None = None
     """Size of all that checkpoint.keepLast keeps to resume from, on a pod's disk and in the store."""
+    disk_bytes: int | None = None
+    """Disk one pod needs at least: checkpoints, one being written among them, and weights, unless they are mounted or on cache.claimName."""
 
 
 class CheckpointFacts(ContractModel):

@@ -37,6 +37,7 @@ def test_all_in_order(verb_pod: VerbPod) -> None:
         "method",
         "data",
         "length",
+        "disk",
         "upload",
     ]
     assert list(LocalStore(verb_pod.directory / "store").list()) == []
