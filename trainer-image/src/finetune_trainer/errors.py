@@ -9,8 +9,10 @@ class TrainerError(Exception):
     """Ends the trainer with a class and one sentence that names the field, the value and the fix."""
 
     def __init__(self, failure_class: FailureClass, message: str, *, step: int | None = None, steady_until: int | None = None) -> None:
-        """``step`` is the optimizer step it happened at, where that matters; ``steady_until`` the last one before the trouble began,
-        where that was earlier."""
+        """Take class and sentence, and where it matters the optimizer step.
+
+        ``steady_until`` is the last step before the trouble began, where that was earlier than ``step``.
+        """
         super().__init__(message)
         self.failure_class = failure_class
         self.message = message

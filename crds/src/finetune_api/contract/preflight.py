@@ -89,7 +89,8 @@ class TrainingFacts(ContractModel):
     kept_bytes: int | None = None
     """Size of all that checkpoint.keepLast keeps to resume from, on a pod's disk and in the store."""
     disk_bytes: int | None = None
-    """Disk one pod needs at least: checkpoints, one being written among them, and weights, unless they are mounted or on cache.claimName."""
+    """Disk one pod needs at least: checkpoints, the one that is written among them, and weights, unless they are mounted or on
+    cache.claimName."""
 
 
 class CheckpointFacts(ContractModel):

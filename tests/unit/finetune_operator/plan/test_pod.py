@@ -201,7 +201,8 @@ def test_a_pod_waits_no_longer_than_asked_for_a_dead_node() -> None:
 
 def test_what_the_job_asks_of_the_node() -> None:
     spec = {
-        "device": "gpu", "gpusPerReplica": 2, "cpu": "8", "memory": "64Gi", "ephemeralStorage": "90Gi", "nodeSelector": {"gpu": "h200"}, "priorityClassName": "high",
+        "device": "gpu", "gpusPerReplica": 2, "cpu": "8", "memory": "64Gi", "ephemeralStorage": "90Gi", "nodeSelector": {"gpu": "h200"},
+        "priorityClassName": "high",
         "runtimeClassName": "nvidia", "image": "my/trainer:1",
     }  # fmt: skip
     pod = pod_spec({"resources": spec})

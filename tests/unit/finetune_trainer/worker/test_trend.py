@@ -97,7 +97,7 @@ TWO_KINDS = "two kinds of data, one step each", "two kinds of data, mostly the h
 def test_no_ordinary_course_is_taken_for_a_divergence(name: str) -> None:
     """Five runs of 5,000 steps of each: a false alarm would end a week's work."""
     for seed in range(5):
-        trends = follow(CURVES[name](np.random.default_rng(seed), np.arange(5_000)))
+        trends = follow(CURVES[name](np.random.default_rng(seed), np.arange(5_000.0)))
         assert first_step(trends, lambda trend: trend.has_diverged) is None
         assert name in TWO_KINDS or first_step(trends, lambda trend: trend.has_risen) is None
 

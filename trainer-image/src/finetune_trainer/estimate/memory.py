@@ -100,7 +100,7 @@ def checkpoint_bytes(spec: FineTuneJobSpec, model: ModelShape, plan: Plan) -> in
 
 
 def pod_bytes(spec: FineTuneJobSpec, *, strategy: Strategy, parameters: int, trainable: int, ranks: int, processes: int) -> int | None:
-    """Bytes of main memory that a pod of ``processes`` ranks needs for what its strategy keeps there (M-04); None where it keeps nothing."""
+    """Bytes of main memory that a pod of ``processes`` ranks needs for what its strategy keeps there (M-04); None: it keeps nothing."""
     if not strategy.endswith("_offload"):
         return None
     state = OFFLOADED_STATE * trainable

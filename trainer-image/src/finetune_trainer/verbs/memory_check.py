@@ -25,7 +25,6 @@ from finetune_trainer.supervisor.attempt import read_pinned
 from finetune_trainer.supervisor.environment import Secrets, attached_source, model_source
 from finetune_trainer.verbs.findings import Findings
 
-
 MEMORY_CONDITION: Final = "MemoryTooSmall"
 
 
@@ -97,8 +96,8 @@ def _main_memory_warning(spec: FineTuneJobSpec, verdict: Verdict, needed: int | 
         return {}
     least = math.ceil(needed / GIB)
     return {
-        MEMORY_CONDITION: f"resources.memory {written}: strategy {verdict.strategy} keeps optimizer state in main memory, and a pod will need "
-        f"about {least} GiB of it: set it to {least}Gi or more, leave it unset (then that much is requested), or use more replicas."
+        MEMORY_CONDITION: f"resources.memory {written}: strategy {verdict.strategy} keeps optimizer state in main memory, and a pod "
+        f"will need about {least} GiB of it: set it to {least}Gi or more, leave it unset (then that much is requested), or use more replicas."
     }
 
 
