@@ -48,8 +48,8 @@ def check_disk(config: RunConfig, secrets: Secrets, context: SourceContext, foun
     least = math.ceil(needed / GIB)
     return {
         DISK_CONDITION: f"resources.ephemeralStorage {asked}: a pod will need at least {needed / GIB:.1f} GiB of disk, "
-        f"{checkpoints / GIB:.1f} for {copies} checkpoints (checkpoint.keepLast {spec.checkpoint.keep_last}, and the one that is written) and {fetched / GIB:.1f} "
-        f"for weights: set it to more than {least}Gi, lower checkpoint.keepLast, or use cache.claimName."
+        f"{checkpoints / GIB:.1f} for {copies} checkpoints (checkpoint.keepLast {spec.checkpoint.keep_last}, and the one that is written) "
+        f"and {fetched / GIB:.1f} for weights: set it to more than {least}Gi, lower checkpoint.keepLast, or use cache.claimName."
     }
 
 

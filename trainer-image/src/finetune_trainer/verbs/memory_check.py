@@ -96,8 +96,8 @@ def _main_memory_warning(spec: FineTuneJobSpec, verdict: Verdict, needed: int | 
         return {}
     least = math.ceil(needed / GIB)
     return {
-        MEMORY_CONDITION: f"resources.memory {written}: strategy {verdict.strategy} keeps optimizer state in main memory, and a pod "
-        f"will need about {least} GiB of it: set it to {least}Gi or more, leave it unset (then that much is requested), or use more replicas."
+        MEMORY_CONDITION: f"resources.memory {written}: strategy {verdict.strategy} keeps optimizer state in main memory, and a pod will "
+        f"need about {least} GiB of it: set it to {least}Gi or more, leave it unset (then that much is requested), or use more replicas."
     }
 
 
