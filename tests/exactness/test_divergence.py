@@ -11,8 +11,12 @@ import pytest
 from datasets import load_from_disk
 from safetensors.numpy import load_file, save_file
 
+from finetune_api.contract.failures import FailureClass
 from finetune_api.contract.store import Rewind
+from finetune_trainer.protocol import Warned
+from finetune_trainer.worker.checkpoint import STATE_FILE, CommonState
 from finetune_trainer.worker.order import Order
+from finetune_trainer.worker.trend import BLOCK, CONDITION, Trend
 from tests.exactness.conftest import MakeRun
 from tests.exactness.harness import Run, failure, steps_of, stop_at, stopped_step, weights
 
@@ -73,3 +77,31 @@ def test_a_rewind_to_the_beginning(make_run: MakeRun) -> None:
     assert again.codes == [0], again.log
     assert again.metrics[1]["samples"] == plain.metrics[3]["samples"]
     assert all(again.metrics[step]["learning_rate"] == plain.metrics[step]["learning_rate"] / 2 for step in plain.metrics)
+
+
+def about_to_diverge(checkpoint: Path, *, steps: int) -> None:
+    """Let the record of a checkpoint be that of a loss which rose long ago, ``steps`` steps before that is clear."""
+    file = checkpoint / STATE_FILE
+    state = CommonState.model_validate_json(file.read_text())
+    trend = Trend(losses=[5.0] * (BLOCK - steps), best=0.1, high=[5.0, 5.0], steady_until=1)
+    file.write_text(state.model_copy(update={"trend": trend}).to_json())
+
+
+def test_a_loss_that_has_risen_ends_the_run(make_run: MakeRun) -> None:
+    """F-13: told, and ended on both ranks at one step; stopped before it and resumed, at the same; an edited rate gets its chance."""
+    run = make_run({"training": {"gradAccumSteps": 1}, "logging": {"steps": 10}})
+    begin = stopped_step(calm := run.attempt(2, hook=stop_at(3)))
+    about_to_diverge(calm.checkpoints[begin], steps=4)
+    stopped = run.attempt(2, resume=begin, hook=stop_at(begin + 1))
+    (told,) = stopped.of(Warned)
+    assert told.condition == CONDITION
+    assert "steady until step 1: lower training.learningRate (0.002; usual with adapter.type lora are 0.0001 to 0.0005)" in told.message
+    assert set(stopped.manifests) == {stopped_step(stopped)}
+    ended = run.attempt(2, resume=stopped_step(stopped))
+    assert ended.codes == [42, 42], ended.log
+    failed = failure(ended)
+    # Losses are read where they are logged, at step 10; what is said is the step at which the block was full.
+    assert (failed.failure_class, failed.step, failed.steady_until) == (FailureClass.LOSS_DIVERGED, begin + 4, 1)
+    assert max(ended.metrics) == 10
+    run.edit({"training": {"learningRate": 1e-4}})
+    assert run.attempt(2, resume=stopped_step(stopped)).codes == [0, 0]

@@ -234,6 +234,7 @@ def save(link: Link, group: Group, output: Path, steps: tuple[int, int], ranks: 
             directory=str(directory),
             trigger=trigger,
             metrics={"loss": 1.0 / step},
+            **steady(),
         )
         link.wait_for("staged")
     group.highest(0)
@@ -244,13 +245,18 @@ def hang() -> None:
     threading.Event().wait()
 
 
+def steady() -> dict[str, int]:
+    """Up to which step the loss was, where it rises."""
+    return {"steady_until": int(os.environ["FAKE_STEADY_UNTIL"])} if "FAKE_STEADY_UNTIL" in os.environ else {}
+
+
 def fail(link: Link, code: int, step: int) -> int:
     """End as a failing rank does."""
     sys.stdout.write(f"rank {os.environ['RANK']} fails\n")
     sys.stdout.flush()
     if code < 0:
         os.kill(os.getpid(), -code)
-    link.send("failed", failure_class="LossDiverged" if code == 42 else "Unknown", message="the loss became NaN", step=step)
+    link.send("failed", failure_class="LossDiverged" if code == 42 else "Unknown", message="the loss became NaN", step=step, **steady())
     return code
 
 

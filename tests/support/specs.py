@@ -153,6 +153,7 @@ _TEXTS = {
     "resources.gpuMemory": "80Gi",
     "resources.memory": "16Gi",
     "resources.sharedMemory": "1Gi",
+    "resources.ephemeralStorage": "50Gi",
     "cache.sizeLimit": "10Gi",
     "output.export.cpu": "500m",
     "output.export.memory": "16Gi",

@@ -137,8 +137,8 @@ def job_alerts() -> tuple[Alert, ...]:
         ),
         Alert(
             "FineTuneLossNotANumber", f"{by_job(m.JOB_PHASE, '', phase=Phase.FAILED.value, reason=diverged)} == 1", "0m", Severity.WARNING,
-            f"The loss of fine-tuning job {JOB} became NaN or infinite",
-            f"{JOB} was ended because its loss is no number any more. The last good checkpoint is kept.",
+            f"Fine-tuning job {JOB} diverged",
+            f"{JOB} was ended because its loss became NaN or infinite, or rose far above its best. Checkpoints from before that are kept.",
         ),
         Alert(
             "FineTuneOverfitting", f"{by_job(m.JOB_WARNING, '', condition=OVERFITTING)} == 1", "0m", Severity.INFO,

@@ -401,6 +401,23 @@ async def test_the_memory_a_preflight_estimated_is_in_the_status(cluster: FakeCl
     assert decided == (["4-bit base"] if fits else [])
 
 
+@pytest.mark.parametrize(("written", "asked"), [(None, {"memory": "51200Mi"}), ("32Gi", {"memory": "32Gi"})])
+async def test_main_memory_for_an_offload_is_requested(cluster: FakeCluster, written: str | None, asked: dict[str, str]) -> None:
+    """M-04: what preflight found, as a request without a limit, unless the job says otherwise itself."""
+    memory = MEMORY | {"strategy": "zero2_offload", "podBytes": 50 * 2**30}
+    cluster.verb_exit["preflight"] = TerminationMessage(contract_version=1, run=1, pod=0, exit_code=0, result={"memory": memory})
+    cluster.create({"resources": {"device": "gpu", "memory": written}, "distributed": {"strategy": "zero2_offload"}, "replicas": 2})
+    await cluster.until(lambda: cluster.phase in ("Starting", "Training"))
+    (job,) = cluster.jobs("trainer")
+    resources = job["spec"]["template"]["spec"]["containers"][0]["resources"]
+    assert resources["requests"] == asked
+    assert resources["limits"] == {"nvidia.com/gpu": "1", **({"memory": written} if written is not None else {})}
+    estimate = cluster.status.estimate
+    assert estimate is not None
+    assert estimate.memory is not None
+    assert estimate.memory.pod_bytes == 50 * 2**30
+
+
 @pytest.mark.parametrize("is_ready", [True, False])
 async def test_whether_the_image_can_train_is_a_condition(cluster: FakeCluster, is_ready: bool) -> None:
     """Z-01: EnvironmentReady, of a job that may start and of one that may not."""
@@ -414,6 +431,15 @@ async def test_whether_the_image_can_train_is_a_condition(cluster: FakeCluster, 
     await cluster.until(lambda: cluster.phase in ("Training", "Failed"), train=1)
     assert (cluster.phase == "Failed") is not is_ready
     assert cluster.condition("EnvironmentReady") == (str(is_ready), said["reason"])
+
+
+async def test_whether_the_token_is_one_is_a_condition(cluster: FakeCluster) -> None:
+    """X-03: TokenValid."""
+    said = {"status": "True", "reason": "Checked", "message": "The key HF_TOKEN of Secret hub is a token of tester."}
+    cluster.verb_exit["preflight"] = TerminationMessage(contract_version=1, run=1, pod=0, exit_code=0, result={"token": said})
+    cluster.create({"resources": {"device": "gpu"}})
+    await cluster.until(lambda: cluster.phase == "Training", train=1)
+    assert cluster.condition("TokenValid") == ("True", "Checked")
 
 
 async def test_a_preflight_without_an_answer_does_not_keep_a_job_from_training(cluster: FakeCluster) -> None:

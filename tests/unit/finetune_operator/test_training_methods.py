@@ -177,12 +177,20 @@ async def test_ranks_find_each_other(cluster: FakeCluster) -> None:
 
 
 async def test_credentials_are_named_never_shown(cluster: FakeCluster) -> None:
-    """X: the operator reads no Secret; the program finds the store's keys under the names S3 libraries read."""
+    """X-01: the operator reads no Secret; the program finds keys and token under the names libraries read."""
     await training(cluster, secrets={"huggingface": {"secretRef": {"name": "hub"}}})
     told = variables(cluster)
     assert told["AWS_ACCESS_KEY_ID"] == {"secretKeyRef": {"name": "finetune-storage", "key": "AWS_ACCESS_KEY_ID", "optional": True}}
     assert told["HF_TOKEN_PATH"] == "/var/run/finetune/secrets/huggingface/HF_TOKEN"
+    of_secret = {"secretKeyRef": {"name": "hub", "key": "HF_TOKEN", "optional": True}}
+    assert (told["HF_TOKEN"], told["HUGGINGFACE_HUB_TOKEN"]) == (of_secret, of_secret)
     assert told["FINETUNE_OUTPUT_URI"].startswith("s3://finetune/default/demo/")
+
+
+async def test_a_token_is_passed_on_only_where_the_job_names_one(cluster: FakeCluster) -> None:
+    """X-01: opt-in."""
+    await training(cluster)
+    assert not {"HF_TOKEN", "HUGGINGFACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_ENDPOINT"} & variables(cluster).keys()
 
 
 async def test_an_output_claim_outlives_the_pods(cluster: FakeCluster) -> None:

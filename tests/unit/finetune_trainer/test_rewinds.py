@@ -48,5 +48,7 @@ def test_no_rows_of_a_divergence_are_trained_again(first: int, width: int, secon
 
 
 def test_people_are_told() -> None:
-    assert describe(ONCE) == ("Step 38 was not finite: went back to step 30, left out the rows of 8 steps, learning rate x 0.5 (1 of 2).")
+    assert describe(ONCE) == (
+        "The training diverged by step 38: went back to step 30, left out the rows of 8 steps, learning rate x 0.5 (1 of 2)."
+    )
     assert describe([]) == ""

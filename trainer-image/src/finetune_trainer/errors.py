@@ -8,12 +8,16 @@ from finetune_api.contract.failures import REACTIONS, FailureClass
 class TrainerError(Exception):
     """Ends the trainer with a class and one sentence that names the field, the value and the fix."""
 
-    def __init__(self, failure_class: FailureClass, message: str, *, step: int | None = None) -> None:
-        """``step`` is the optimizer step it happened at, where that matters."""
+    def __init__(self, failure_class: FailureClass, message: str, *, step: int | None = None, steady_until: int | None = None) -> None:
+        """Take class and sentence, and where it matters the optimizer step.
+
+        ``steady_until`` is the last step before the trouble began, where that was earlier than ``step``.
+        """
         super().__init__(message)
         self.failure_class = failure_class
         self.message = message
         self.step = step
+        self.steady_until = steady_until
 
     @property
     def exit_code(self) -> int:

@@ -262,6 +262,8 @@ class Saved(ContractModel):
     early_stopping: EarlyStoppingState = EarlyStoppingState()
     evaluation_due: bool = False
     metrics: dict[str, float] = {}
+    steady_until: int | None = None
+    """As in the manifest."""
     usage: UsageSeconds = UsageSeconds()
     """Summed over all attempts."""
     seconds: float = 0.0
@@ -296,6 +298,8 @@ class Failed(ContractModel):
     failure_class: FailureClass
     message: str
     step: int | None = None
+    steady_until: int | None = None
+    """Checkpoints after this step are not worth going back to; None: the last one is."""
 
 
 # --- supervisor -> worker ---

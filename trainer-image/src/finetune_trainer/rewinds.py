@@ -32,7 +32,7 @@ def after_divergence(rewinds: Sequence[Rewind], *, step: int, diverged_step: int
 def describe(rewinds: Sequence[Rewind]) -> str:
     """Say what was done about each divergence; empty without any."""
     return " ".join(
-        f"Step {rewind.diverged_step} was not finite: went back to step {rewind.step}, left out the rows of {rewind.skipped} steps, "
-        f"learning rate x {rewind.rate_factor:g} ({number} of {MAX_REWINDS})."
+        f"The training diverged by step {rewind.diverged_step}: went back to step {rewind.step}, left out the rows of "
+        f"{rewind.skipped} steps, learning rate x {rewind.rate_factor:g} ({number} of {MAX_REWINDS})."
         for number, rewind in enumerate(rewinds, start=1)
     )

@@ -78,8 +78,9 @@ REACTIONS: dict[FailureClass, Reaction] = {
     FailureClass.LOSS_DIVERGED: Reaction(
         EXIT_USER_ERROR,
         Retry.NEVER,
-        "The loss became NaN or infinite: lower training.learningRate, lengthen the warm-up, or look at the data around the named step. "
-        "The last good checkpoint is kept.",
+        "The loss became NaN or infinite, or rose far above its best: lower training.learningRate (usual are 0.0001 to 0.0005 for LoRA, "
+        "0.00001 to 0.00005 for full, 0.0001 to 0.001 for pretrain), lengthen the warm-up, or look at the data around the named step. "
+        "Checkpoints from before it are kept.",
     ),
     FailureClass.DATA: Reaction(EXIT_USER_ERROR, Retry.NEVER, "Mend the named row or column of the dataset, then create the job anew."),
     FailureClass.MODEL: Reaction(

@@ -17,6 +17,15 @@ class EnvironmentFacts(ContractModel):
     """Versions, or what is missing and the remedy."""
 
 
+class TokenFacts(ContractModel):
+    """Whether the hub takes the job's token for one."""
+
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    """One word for the condition TokenValid."""
+    message: str
+
+
 class DatasetFacts(ContractModel):
     """What the dataset looks like, before anything is trained on it. Rows count as they would be trained."""
 
@@ -59,6 +68,9 @@ class MemoryFacts(ContractModel):
     """Their sum."""
     gpu_bytes: int | None = None
     """Memory of the GPU (resources.gpuMemory)."""
+    pod_bytes: int | None = None
+    """Main memory one pod needs with a strategy that keeps state there (zero2_offload, zero3_offload); requested of each pod where
+    resources.memory is not set."""
     reason: str
     """Why it will be trained in this way."""
 
@@ -76,6 +88,9 @@ class TrainingFacts(ContractModel):
     """Size of one checkpoint to resume from: what is trained and the optimizer's state. None: the model could not be looked at."""
     kept_bytes: int | None = None
     """Size of all that checkpoint.keepLast keeps to resume from, on a pod's disk and in the store."""
+    disk_bytes: int | None = None
+    """Disk one pod needs at least: checkpoints, the one that is written among them, and weights, unless they are mounted or on
+    cache.claimName."""
 
 
 class CheckpointFacts(ContractModel):
@@ -95,6 +110,7 @@ class PreflightResult(ContractModel):
     """Facts for ``status.estimate`` and the conditions."""
 
     environment: EnvironmentFacts | None = None
+    token: TokenFacts | None = None
     dataset: DatasetFacts | None = None
     memory: MemoryFacts | None = None
     training: TrainingFacts | None = None

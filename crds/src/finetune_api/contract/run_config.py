@@ -108,5 +108,7 @@ class RunConfig(ContractModel):
     """Set when the job chose its model from the catalogue. For the operator; ``spec.model.uri`` is the address."""
     dataset: ChosenDataset | None = None
     """Set when the job chose a Dataset, likewise."""
+    pod_bytes: int | None = None
+    """Main memory requested of each pod where the job says nothing: what preflight found its strategy to need. For the operator."""
     gpu_type: ChosenGpuType | None = None
     """Set when the job chose a GpuType. For the operator; the memory is in ``spec.resources.gpuMemory``."""

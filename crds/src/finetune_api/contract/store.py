@@ -185,7 +185,7 @@ class Rewind(ContractModel):
     step: int
     """Optimizer step gone back to; both changes hold for all steps after it."""
     diverged_step: int
-    """Where loss, gradient or weights were no longer finite."""
+    """Where loss, gradient or weights were no longer finite, or it was clear that the loss had risen."""
     skipped: int
     """Optimizer steps' worth of rows that are left out."""
     rate_factor: float = 0.5
@@ -219,6 +219,8 @@ class Manifest(ContractModel):
     """An evaluation fell on this step and was skipped because of a stop: run it first on resume."""
     metrics: dict[str, float] = {}
     """Last loss, eval_loss, ... at this step."""
+    steady_until: int | None = None
+    """Last step up to which the training loss is known not to have begun to rise; None where that is not judged."""
     usage: UsageSeconds = UsageSeconds()
     rewinds: list[Rewind] = []
     """In force when it was written, oldest first: a resumed run needs them to train the same rows at the same rates."""

@@ -38,8 +38,9 @@ class Retry(ApiModel):
     backoff_seconds: int = api_field(ge=1, le=3600, unit="seconds", schema_default=10, requirement="OP-11")
     """Wait before the first restart; doubles each time, at most 5 minutes."""
     on_divergence: Literal["fail", "rewind"] = api_field(schema_default="fail", requirement="F-13")
-    """When loss, gradient or weights are no longer finite: fail ends the job with class LossDiverged. rewind goes back to the last
-    checkpoint, leaves out the rows trained since and halves the learning rate, at most twice; it is said in the condition LossRewound."""
+    """When loss, gradient or weights are no longer finite, or the loss of sft or pretrain stays above twice its best level and by more
+    than 3 for 150 steps and does not fall: fail ends the job with class LossDiverged. rewind goes back to the last checkpoint from before
+    that, leaves out the rows trained since and halves the learning rate, at most twice; it is said in the condition LossRewound."""
     on_stall: Literal["report", "restart"] = api_field(schema_default="restart", requirement="OP-11")
     """When a rank makes no headway for too long: report writes every rank's stack to the log and sets the condition TrainingStalled,
     restart also ends the run with class Stalled, so that the next one goes on from the last checkpoint."""

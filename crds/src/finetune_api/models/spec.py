@@ -227,7 +227,11 @@ class Resources(ApiModel):
     cpu: Quantity | None = api_field(default=None, requirement="L-16")
     """CPU request of each pod."""
     memory: Quantity | None = api_field(default=None, requirement="Z-04")
-    """Memory request and limit of each pod."""
+    """Memory request and limit of each pod. Unset: with distributed.strategy zero2_offload and zero3_offload on gpu, what preflight finds
+    them to need (status.estimate.memory.podBytes) is requested, without a limit."""
+    ephemeral_storage: Quantity | None = api_field(default=None, tier=ADVANCED, requirement="J-06")
+    """Local disk of each pod, request and limit: checkpoints, and models and rows where cache.claimName is unset. Preflight says when it
+    is too small. Unset: no limit but the node's."""
     shared_memory: Quantity | None = api_field(default=None, requirement="E-26")
     """Size limit of /dev/shm. Unset: half of the node's memory."""
     image: str | None = api_field(default=None, max_length=512, requirement="L-11")

@@ -48,6 +48,7 @@ class ConditionType(StrEnum):
     STALLED = "Stalled"
     VALID = "Valid"
     ENVIRONMENT_READY = "EnvironmentReady"
+    TOKEN_VALID = "TokenValid"
     ADMITTED = "Admitted"
     SUSPENDED = "Suspended"
     CHECKPOINT_READY = "CheckpointReady"

@@ -33,6 +33,7 @@ def custom_environment(config: RunConfig, settings: PlanSettings) -> list[Manife
     method = chosen(config)[0].spec
     entries = [
         *_plain(_own(config)),
+        *_hub(config),
         *_rank_group(config),
         *_store(config, settings),
         *_plain(job_variables(config.spec)),
@@ -70,6 +71,15 @@ def _own(config: RunConfig) -> dict[str, str]:
     if config.offline:
         values["HF_HUB_OFFLINE"] = "1"
     return values
+
+
+def _hub(config: RunConfig) -> Iterator[Manifest]:
+    """The token under the names programs read, and the hub's address: of the job's Secret, and only where it names one (X-01)."""
+    if (named := config.spec.secrets.huggingface) is None:
+        return
+    keys = {"HF_TOKEN": env.HF_TOKEN_KEY, "HUGGINGFACE_HUB_TOKEN": env.HF_TOKEN_KEY, "HF_ENDPOINT": env.HF_ENDPOINT_KEY}
+    for name, key in keys.items():
+        yield {"name": name, "valueFrom": {"secretKeyRef": {"name": named.secret_ref.name, "key": key, "optional": True}}}
 
 
 def _rank_group(config: RunConfig) -> list[Manifest]:

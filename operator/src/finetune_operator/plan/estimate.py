@@ -20,7 +20,7 @@ MAX_REASON = 1024
 
 
 def take_estimate(draft: Draft, workload: Workload) -> PreflightResult | None:
-    """Take over the facts a preflight found, passed or not, and whether the image can train.
+    """Take over the facts a preflight found, passed or not, whether the image can train, and whether the token is one.
 
     One whose answer is lost or not readable leaves the status as it is.
     """
@@ -33,6 +33,8 @@ def take_estimate(draft: Draft, workload: Workload) -> PreflightResult | None:
         return None
     if (said := result.environment) is not None:
         draft.condition(ConditionType.ENVIRONMENT_READY, "True" if said.is_ready else "False", said.reason, said.message)
+    if (token := result.token) is not None:
+        draft.condition(ConditionType.TOKEN_VALID, token.status, token.reason, token.message)
     found: dict[str, object] = {}
     if result.dataset is not None:
         found["dataset"] = DatasetEstimate.model_validate(result.dataset.model_dump() | {"format": result.dataset.format[:256]})

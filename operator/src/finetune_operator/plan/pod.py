@@ -26,6 +26,7 @@ from finetune_operator.plan.placement import (
 from finetune_operator.plan.volumes import Mounted, build_volumes
 from finetune_operator.settings import PlanSettings
 
+MIB = 2**20
 _NODE_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 
@@ -116,6 +117,10 @@ def _resources(config: RunConfig) -> Manifest:
         requests["cpu"] = resources.cpu
     if resources.memory:
         requests["memory"] = limits["memory"] = resources.memory
+    elif config.pod_bytes is not None:
+        requests["memory"] = f"{-(-config.pod_bytes // MIB)}Mi"  # no limit: an estimate must not end a pod
+    if resources.ephemeral_storage:
+        requests["ephemeral-storage"] = limits["ephemeral-storage"] = resources.ephemeral_storage
     if resources.device == "gpu" and not gpus_are_claimed(resources):
         gpu_type = gpu_type_of(config)
         limits[gpu_type.resource_name if gpu_type is not None else GPU_RESOURCE] = str(resources.gpus_per_replica)

@@ -80,6 +80,8 @@ def preflight_digest(config: RunConfig, image: str) -> str:
     document = config.model_dump(mode="json", by_alias=True, exclude_none=True)
     spec = {name: value for name, value in document["spec"].items() if name not in _NOT_CHECKED_BEFOREHAND}
     checked = {"spec": spec, "store": document["store"], "image": config.spec.resources.image or image}
-    if config.spec.resources.gpu_memory is not None:  # then preflight judges whether it fits, which ranks and strategy decide on
-        checked |= {"ranks": config.topology.world_size, "strategy": config.spec.distributed.strategy}
+    strategy = config.spec.distributed.strategy
+    # Whether it fits the GPU, and what a pod needs of main memory, depends on ranks and strategy.
+    if config.spec.resources.gpu_memory is not None or strategy.endswith("_offload"):
+        checked |= {"ranks": config.topology.world_size, "strategy": strategy}
     return digest(checked)

@@ -53,7 +53,7 @@ def start(draft: Draft, verdict: Accepted | Refused | None) -> None:
         return
     config = build_run_config(draft.job, verdict.spec, draft.status.run + 1, draft.settings, verdict.chosen)
     if _passed_preflight(draft, config) and may_cost(draft, config):
-        _create(draft, verdict, config)
+        _create(draft, verdict, _with_main_memory(draft, config))
 
 
 def _backing_off(draft: Draft) -> bool:
@@ -102,6 +102,13 @@ def _passed_preflight(draft: Draft, config: RunConfig) -> bool:
             fail(draft, hopeless)
             delete_verb(draft, workload)
     return False
+
+
+def _with_main_memory(draft: Draft, config: RunConfig) -> RunConfig:
+    """Add the main memory that preflight found the job's strategy to need (M-04)."""
+    estimate = draft.status.estimate
+    known = estimate.memory.pod_bytes if estimate is not None and estimate.memory is not None else None
+    return config.model_copy(update={"pod_bytes": known}) if config.topology.device == "gpu" and config.custom is None else config
 
 
 def _preflight_failed(draft: Draft, workload: Workload, digest: str) -> None:

@@ -201,13 +201,17 @@ def test_a_pod_waits_no_longer_than_asked_for_a_dead_node() -> None:
 
 def test_what_the_job_asks_of_the_node() -> None:
     spec = {
-        "device": "gpu", "gpusPerReplica": 2, "cpu": "8", "memory": "64Gi", "nodeSelector": {"gpu": "h200"}, "priorityClassName": "high",
+        "device": "gpu", "gpusPerReplica": 2, "cpu": "8", "memory": "64Gi", "ephemeralStorage": "90Gi", "nodeSelector": {"gpu": "h200"},
+        "priorityClassName": "high",
         "runtimeClassName": "nvidia", "image": "my/trainer:1",
     }  # fmt: skip
     pod = pod_spec({"resources": spec})
     assert (pod["nodeSelector"], pod["priorityClassName"], pod["runtimeClassName"]) == ({"gpu": "h200"}, "high", "nvidia")
     only = pod["containers"][0]
-    assert only["resources"] == {"requests": {"cpu": "8", "memory": "64Gi"}, "limits": {"memory": "64Gi", "nvidia.com/gpu": "2"}}
+    assert only["resources"] == {
+        "requests": {"cpu": "8", "memory": "64Gi", "ephemeral-storage": "90Gi"},
+        "limits": {"memory": "64Gi", "ephemeral-storage": "90Gi", "nvidia.com/gpu": "2"},
+    }
     assert (only["image"], only["args"], "command" in only) == ("my/trainer:1", ["train"], False)
     assert pod["terminationGracePeriodSeconds"] == 120
 

@@ -59,3 +59,21 @@ def test_a_rewound_run_that_is_interrupted_keeps_its_rewinds(cluster: Cluster, o
     (anew,) = cluster.start_run({**REWIND, "checkpoint": {"resumeFrom": "none"}}, FAKE_STEPS="2")
     assert anew.wait() == 0, anew.output()
     assert "skips" not in anew.output()
+
+
+def test_back_to_before_a_loss_began_to_rise(cluster: Cluster, operator: ProgressServer) -> None:
+    """F-13: not to the last checkpoint, whose weights are finite and bad; what would be gone back to outlives keepLast."""
+    keeps_one = {"checkpoint": {"keepLast": 1}}
+    (pod,) = cluster.start_run(REWIND | keeps_one, FAKE_STEPS="400", FAKE_EXIT="0:18:42", FAKE_STEADY_UNTIL="8")
+    assert pod.wait(90) == 42, pod.output()
+    assert pod.message.will_rewind
+    resumable = [found.step for found in read_ledger(cluster.store).checkpoints if found.manifest.resumable]
+    assert resumable == [5, 15]
+    (early,) = cluster.start_run(REWIND | keeps_one, FAKE_STEPS="400", FAKE_EXIT="0:7:1")
+    assert early.wait(90) == 1
+    (again,) = cluster.start_run(REWIND | keeps_one, FAKE_STEPS="12")
+    assert again.wait(90) == 0, again.output()
+    for later in (early, again):
+        assert "rank 0 begins at step 5" in later.output()
+        assert "rank 0 skips 13 after step 5" in later.output()
+    assert "diverged by step 18: went back to step 5" in operator.last["warnings"]["LossRewound"]

@@ -80,6 +80,32 @@ def test_what_has_run_is_not_judged_again(llama: VerbPod) -> None:
     assert "QuantizationDecided" not in warnings(llama)
 
 
+FULL_OFFLOAD = {"adapter": {"type": "full"}, "replicas": 2, "distributed": {"strategy": "zero3_offload"}}
+
+
+def test_main_memory_that_an_offload_needs(llama: VerbPod) -> None:
+    """M-04: float32 weight, gradient and two moments of what is trained, and with ZeRO 3 the weights; half of it on each of two pods."""
+    assert examine(llama, "80Gi", FULL_OFFLOAD) == 0, llama.message.message
+    found = facts(llama)
+    assert found.pod_bytes == round(1.5 * 18 * LLAMA_8B.parameters / 2) + 3 * 2**30
+    assert "about 104.0 GiB of main memory per pod for what zero3_offload keeps there" in found.reason
+    assert "MemoryTooSmall" not in warnings(llama)
+    assert examine(llama, "80Gi", {**FULL_OFFLOAD, "distributed": {"strategy": "zero2"}, "adapter": {"type": "lora"}}) == 0
+    assert facts(llama).pod_bytes is None
+
+
+@pytest.mark.parametrize(("memory", "is_told"), [("64Gi", True), ("103Gi", True), ("105Gi", False)])
+def test_main_memory_that_is_too_small_is_told(llama: VerbPod, memory: str, is_told: bool) -> None:
+    """M-04: before the kernel ends the pod; field, value, need and ways out."""
+    changes = {**FULL_OFFLOAD, "resources": {"device": "gpu", "gpuMemory": "80Gi", "memory": memory}}
+    assert examine(llama, None, changes) == 0, llama.message.message
+    said = warnings(llama).get("MemoryTooSmall", "")
+    assert bool(said) is is_told
+    if is_told:
+        assert said.startswith(f"resources.memory {memory}: strategy zero3_offload keeps optimizer state in main memory")
+        assert "set it to 104Gi or more, leave it unset" in said
+
+
 def test_a_model_without_sizes_is_not_estimated(verb_pod: VerbPod) -> None:
     assert examine(verb_pod, "80Gi") == 0, verb_pod.message.message
     assert PreflightResult.model_validate(verb_pod.message.result).memory is None

@@ -15,6 +15,7 @@ from finetune_trainer.store.local import LocalStore
 from finetune_trainer.verbs.preflight import run_preflight
 from tests.support.hub import running_hub
 from tests.support.minio import MinioServer
+from tests.support.models import model_files
 from tests.support.ports import free_port
 from tests.unit.finetune_trainer.verbs.conftest import VerbPod
 
@@ -29,12 +30,14 @@ def test_all_in_order(verb_pod: VerbPod) -> None:
     assert [check["check"] for check in checks(verb_pod) if check["ok"]] == [
         "environment",
         "secrets",
+        "token",
         "store",
         "model",
         "memory",
         "method",
         "data",
         "length",
+        "disk",
         "upload",
     ]
     assert list(LocalStore(verb_pod.directory / "store").list()) == []
@@ -150,3 +153,55 @@ def test_dataset_secret_is_used_for_the_data(minio: MinioServer, bucket: str, tm
     expect(pod, changes, FailureClass.STORAGE_AUTH, "Secret data-secret")
     minio.write_secret(tmp_path / "secrets/dataset")
     assert run_preflight(pod.environment(changes)) == 0
+
+
+READS = {"model": {"uri": "hf://acme/tiny"}, "secrets": {"huggingface": {"secretRef": {"name": "hub-token"}}}}
+
+
+@pytest.mark.parametrize(
+    ("token", "changes", "status"),
+    [
+        ("reads", {}, "True"),
+        ("expired", {}, "False"),
+        ("expired", {"model": {"uri": "pvc://models/tiny"}}, None),
+    ],
+    ids=["a token", "no token any more", "nothing of a hub is read"],
+)
+def test_a_token_that_only_reads_is_checked(verb_pod: VerbPod, token: str, changes: dict[str, Any], status: str | None) -> None:
+    """X-03: also for public files, which a hub refuses to who shows a wrong token; named by field, Secret and key."""
+    secret = verb_pod.directory / "secrets/huggingface"
+    secret.mkdir(parents=True)
+    with running_hub() as hub:
+        (secret / "HF_ENDPOINT").write_text(hub.endpoint)
+        (secret / "HF_TOKEN").write_text(token)
+        hub.readers.add("reads")
+        hub.add("models", "acme/tiny", model_files())
+        code = run_preflight(verb_pod.environment(READS | changes))
+        asked = hub.requests.count("GET /api/whoami-v2")
+    message = verb_pod.message
+    assert message.result is not None
+    told = PreflightResult.model_validate(message.result).token
+    assert (told.status if told is not None else None) == status
+    assert asked == (0 if status is None else 1)
+    if status == "False":
+        assert message.failure_class == FailureClass.HUGGING_FACE_AUTH
+        assert "secrets.huggingface.secretRef: the key HF_TOKEN of Secret hub-token is not a valid token" in message.message
+    else:
+        assert code == 0
+
+
+def test_a_hub_that_knows_no_tokens_refuses_nothing(verb_pod: VerbPod) -> None:
+    """X-03: mirrors and proxies answer 404 or fail."""
+    secret = verb_pod.directory / "secrets/huggingface"
+    secret.mkdir(parents=True)
+    with running_hub() as hub:
+        (secret / "HF_ENDPOINT").write_text(hub.endpoint)
+        (secret / "HF_TOKEN").write_text("any")
+        hub.add("models", "acme/tiny", model_files())
+        hub.failures = 1
+        assert run_preflight(verb_pod.environment(READS)) == 0
+    assert verb_pod.message.result is not None
+    told = PreflightResult.model_validate(verb_pod.message.result).token
+    assert told is not None
+    assert (told.status, told.reason) == ("Unknown", "NotSaid")
+    assert "answers 503" in told.message

@@ -30,6 +30,12 @@ where the formula gives 51.5)."""
 HEAD_TOKENS: Final = 4096
 HEAD_VOCABULARY: Final = 32768
 """Tile of the fused head: logits never exist for more tokens and words at once."""
+OFFLOADED_STATE: Final = 16
+"""Bytes of main memory per trained parameter that an offload strategy keeps: float32 weight, gradient and two moments."""
+OFFLOAD_BUFFERS: Final = 1.5
+"""What DeepSpeed needs beside that, pinned buffers among it: the factor of its own estimate."""
+PROCESS_BYTES: Final = 3 * GIB
+"""Main memory of a rank's program with its libraries and loaders."""
 OPTIMIZER_STATES: Final = {"adamw_torch": 2.0, "adamw_8bit": 0.5, "paged_adamw_8bit": 0.0, "adafactor": 0.05, "sgd": 0.0}
 """Values of optimizer state per trained parameter, counted in the format it is trained in; paged ones can leave the GPU."""
 
@@ -91,6 +97,16 @@ def checkpoint_bytes(spec: FineTuneJobSpec, model: ModelShape, plan: Plan) -> in
     saved = plan.trainable if spec.adapter.type == "lora" else model.parameters
     state = QUANTIZED_STATE if optimizer.endswith("_8bit") else OPTIMIZER_STATES[optimizer] * (4 if plan.has_master else width)
     return round(saved * width + plan.trainable * (state + (4 if plan.has_master else 0)))
+
+
+def pod_bytes(spec: FineTuneJobSpec, *, strategy: Strategy, parameters: int, trainable: int, ranks: int, processes: int) -> int | None:
+    """Bytes of main memory that a pod of ``processes`` ranks needs for what its strategy keeps there (M-04); None: it keeps nothing."""
+    if not strategy.endswith("_offload"):
+        return None
+    state = OFFLOADED_STATE * trainable
+    if strategy == "zero3_offload":
+        state += (4 if spec.precision.dtype == "float32" else 2) * parameters
+    return round(OFFLOAD_BUFFERS * state * processes / ranks) + processes * PROCESS_BYTES
 
 
 def estimate_memory(spec: FineTuneJobSpec, model: ModelShape, plan: Plan) -> Footprint:

@@ -53,6 +53,7 @@ class Save:
     early_stopping: EarlyStoppingState = field(default_factory=EarlyStoppingState)
     evaluation_due: bool = False
     metrics: dict[str, float] = field(default_factory=dict)
+    steady_until: int | None = None
     usage: UsageSeconds = field(default_factory=UsageSeconds)
 
     @property
@@ -131,6 +132,7 @@ def commit(store: Store, save: Save, parts: list[Part], facts: RunFacts, *, now:
         early_stopping=save.early_stopping,
         evaluation_due=save.evaluation_due,
         metrics=save.metrics,
+        steady_until=save.steady_until,
         usage=save.usage,
         rewinds=list(facts.rewinds),
     )

@@ -25,6 +25,8 @@ class Heartbeat(ContractModel):
     """In force in this attempt."""
     diverged_step: int | None = None
     """Where this attempt diverged, when the next one is to go back from it."""
+    steady_until: int | None = None
+    """Then no checkpoint after this step is gone back to; None: the last one is good."""
 
     @property
     def reached(self) -> int:

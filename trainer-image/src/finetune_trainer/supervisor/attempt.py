@@ -16,6 +16,7 @@ from finetune_trainer.errors import configuration_error
 from finetune_trainer.store.base import Store
 from finetune_trainer.store.checkpoints import claim_attempt, timestamp
 from finetune_trainer.store.errors import ObjectNotFoundError
+from finetune_trainer.store.heartbeat import newest_heartbeat
 from finetune_trainer.store.ledger import Ledger, read_ledger
 from finetune_trainer.store.resume import LATEST, has_new_wish, plan_resume
 from finetune_trainer.supervisor.environment import PodEnvironment
@@ -57,6 +58,9 @@ def claim_next_attempt(store: Store, config: RunConfig, environment: PodEnvironm
     while True:
         ledger = read_ledger(store)
         candidates = plan_resume(ledger, resume_from=wish, auto_resume=auto_resume)
+        is_wish = has_new_wish(ledger, wish) or (not auto_resume and wish not in (None, LATEST))
+        if config.spec.retry.on_divergence == "rewind" and not is_wish:
+            candidates = _before_a_rise(store, ledger, candidates)
         record = AttemptRecord(
             contract_version=CONTRACT_VERSION,
             attempt=ledger.newest_attempt + 1,
@@ -72,8 +76,15 @@ def claim_next_attempt(store: Store, config: RunConfig, environment: PodEnvironm
         )
         if claim_attempt(store, record):
             logger.info("claimed attempt %s", record.attempt)
-            is_wish = has_new_wish(ledger, wish) or (not auto_resume and wish not in (None, LATEST))
             return Claim(record, ledger, candidates, is_wish=is_wish)
+
+
+def _before_a_rise(store: Store, ledger: Ledger, candidates: tuple[CheckpointRef, ...]) -> tuple[CheckpointRef, ...]:
+    """Leave out the checkpoints that a loss which has diverged had begun to rise before; where a job began elsewhere stays."""
+    last = newest_heartbeat(store, ledger.attempts)
+    if last is None or last.diverged_step is None or last.steady_until is None:
+        return candidates
+    return tuple(ref for ref in candidates if ref.uri is not None or ref.step <= last.steady_until)
 
 
 def read_pinned(store: Store) -> Pinned | None:

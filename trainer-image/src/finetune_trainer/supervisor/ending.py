@@ -226,15 +226,15 @@ class Ending:
     def _diverged(self, outcome: Outcome) -> Outcome:
         """Leave the next attempt word of a divergence it is to go back from (pod 0), and say what follows."""
         session, started = self._session, self._now.started
-        step = next((failure.step for failure in self._now.failures.values() if failure.step is not None), None)
-        if started is None or step is None or session.inputs.spec.retry.on_divergence != "rewind":
+        failure = next((failure for failure in self._now.failures.values() if failure.step is not None), None)
+        if started is None or failure is None or failure.step is None or session.inputs.spec.retry.on_divergence != "rewind":
             return outcome
-        if step <= started.step:
+        if failure.step <= started.step:
             return replace(outcome, message=f"{outcome.message}; nothing was trained since the last checkpoint that could be left out")
         if len(started.plan.rewinds) >= MAX_REWINDS:
             return replace(outcome, message=f"{outcome.message}; the training went back {MAX_REWINDS} times before and does not again")
         if session.is_leader:
-            self._heart.note(diverged_step=step)
+            self._heart.note(diverged_step=failure.step, steady_until=failure.steady_until)
             try:
                 self._heart.beat()
             except TrainerError as error:

@@ -101,7 +101,7 @@ class LeaderStartup:
         course = self._course(attempt, past, point)
         self._board.update(parent=parent, step=step, lost_steps=max(0, course.lost_until_step - step), rewinds=list(course.rewinds))
         self._board.warn(REWOUND_CONDITION, describe(course.rewinds))
-        self._heart.note(lost_until_step=course.lost_until_step, rewinds=list(course.rewinds), diverged_step=None)
+        self._heart.note(lost_until_step=course.lost_until_step, rewinds=list(course.rewinds), diverged_step=None, steady_until=None)
         plan = build_plan(self._inputs, Fetched(weights, rows, point), course, stored or known)
         self._group.publish(may_start=True, lost_until_step=course.lost_until_step, rewinds=list(course.rewinds))
         return Started(plan, parent, step, known, stored, claim.starts_anew)

@@ -217,6 +217,7 @@ class Supervisor:
             ranks=self._inputs.ranks,
             keep_last=spec.checkpoint.keep_last,
             keep_last_remote=spec.checkpoint.keep_last_remote,
+            keeps_steady=spec.retry.on_divergence == "rewind",
         )
         hooks = UploadHooks(self._queue.put, self._attachments_of_save, self._session.skipped, self._heart.reached)
         return Uploader(self._inputs.store, facts, settings, self._board, hooks)

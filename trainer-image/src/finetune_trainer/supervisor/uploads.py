@@ -18,6 +18,7 @@ from finetune_trainer.protocol import Saved
 from finetune_trainer.store.base import Store
 from finetune_trainer.store.checkpoints import RunFacts, Save, SupersededError, commit, read_parts, upload_part
 from finetune_trainer.store.ledger import Ledger, read_ledger
+from finetune_trainer.store.resume import lineage
 from finetune_trainer.store.rotation import apply_rotation, leftovers, plan_local_rotation, plan_rotation
 from finetune_trainer.store.slots import UploadQueue
 from finetune_trainer.store.staging import owned_files, stage
@@ -52,6 +53,8 @@ class UploadSettings:
     """Ranks of this pod."""
     keep_last: int
     keep_last_remote: int
+    keeps_steady: bool = False
+    """Keep what a loss that rises would be gone back to."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +206,8 @@ class Uploader:
         try:
             ledger = read_ledger(self._store)
             protected |= set(last_pause(ledger))
+            if self._settings.keeps_steady:
+                protected |= set(last_steady(ledger, newest))
             plan = plan_rotation(
                 [(found.ref, found.manifest.resumable) for found in ledger.checkpoints],
                 keep_last=self._settings.keep_last,
@@ -228,6 +233,12 @@ class Uploader:
         self._hooks.on_skipped(save.step)
 
 
+def last_steady(ledger: Ledger, newest: Manifest) -> list[CheckpointRef]:
+    """The newest checkpoint from before a rise of the loss, should there be one."""
+    until = newest.steady_until
+    return [ref for ref in lineage(ledger) if until is not None and ref.step <= until][:1]
+
+
 def last_pause(ledger: Ledger) -> list[CheckpointRef]:
     """The checkpoint that the last pause made, if there was one: people look for it (R-05)."""
     return [found.ref for found in ledger.checkpoints if found.manifest.trigger == "pause"][-1:]
@@ -247,5 +258,6 @@ def save_of(saved: Saved, staged: Path, files: list[str]) -> Save:
         early_stopping=saved.early_stopping,
         evaluation_due=saved.evaluation_due,
         metrics=saved.metrics,
+        steady_until=saved.steady_until,
         usage=saved.usage,
     )

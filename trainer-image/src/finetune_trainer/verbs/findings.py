@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from finetune_api.contract.preflight import CheckpointFacts, DatasetFacts, EnvironmentFacts, MemoryFacts, TrainingFacts
+from finetune_api.contract.preflight import CheckpointFacts, DatasetFacts, EnvironmentFacts, MemoryFacts, TokenFacts, TrainingFacts
 from finetune_trainer.estimate.decision import Verdict
 
 
@@ -15,6 +15,7 @@ class Findings:
     columns: list[str] = field(default_factory=list)
     """Of the first row."""
     environment: EnvironmentFacts | None = None
+    token: TokenFacts | None = None
     dataset: DatasetFacts | None = None
     memory: MemoryFacts | None = None
     verdict: Verdict | None = None
@@ -26,6 +27,7 @@ class Findings:
         """The facts as they are told."""
         told = {
             "environment": self.environment,
+            "token": self.token,
             "dataset": self.dataset,
             "memory": self.memory,
             "training": self.training,

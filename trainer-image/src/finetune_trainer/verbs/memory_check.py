@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
+from typing import Final
 
 from finetune_api.contract.preflight import MemoryFacts
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.contract.store import Pinned
 from finetune_api.models.spec import FineTuneJobSpec
+from finetune_api.quantities import number_of
 from finetune_trainer.errors import configuration_error
 from finetune_trainer.estimate.decision import DECIDED_CONDITION, Verdict, decide, refusal
 from finetune_trainer.estimate.gpu import asked_bytes
-from finetune_trainer.estimate.memory import Footprint
+from finetune_trainer.estimate.memory import GIB, Footprint, pod_bytes
 from finetune_trainer.estimate.shape import AdapterShape, ModelShape, adapter_shape, read_shape, shape_of_file
 from finetune_trainer.sources.adapter_directory import ADAPTER_CONFIG
 from finetune_trainer.sources.context import Source, SourceContext
@@ -22,10 +25,13 @@ from finetune_trainer.supervisor.attempt import read_pinned
 from finetune_trainer.supervisor.environment import Secrets, attached_source, model_source
 from finetune_trainer.verbs.findings import Findings
 
+MEMORY_CONDITION: Final = "MemoryTooSmall"
+
 
 def check_memory(config: RunConfig, secrets: Secrets, context: SourceContext, store: Store, found: Findings) -> dict[str, str]:
     """A training must fit the GPU that ``resources.gpuMemory`` names; facts go to ``found``, the choice between ways to the warnings.
 
+    ``resources.memory`` that is too small for what is offloaded is warned of (M-04).
     Nothing is said of models whose files have no headers. What an earlier attempt pinned is not judged again: it has run.
     Raises :class:`TrainerError` (ConfigurationError) with every term when no way fits (N-05).
     """
@@ -40,13 +46,23 @@ def check_memory(config: RunConfig, secrets: Secrets, context: SourceContext, st
     found.verdict = verdict
     if verdict.memory is None:
         return {}
-    found.memory = _facts(verdict, verdict.memory)
+    group = config.topology
+    needed = pod_bytes(
+        spec,
+        strategy=verdict.strategy,
+        parameters=verdict.parameters,
+        trainable=verdict.trainable,
+        ranks=group.world_size,
+        processes=group.processes_per_replica,
+    )
+    found.memory = _facts(verdict, verdict.memory, needed)
+    warnings = _main_memory_warning(config.spec, verdict, needed)
     if is_pinned or verdict.fits is None:
-        return {}
+        return warnings
     if not verdict.fits:
         raise configuration_error(refusal(verdict))
     is_chosen = spec.quantization.mode == "auto" and spec.adapter.type == "lora"
-    return {DECIDED_CONDITION: verdict.reason} if is_chosen else {}
+    return {**warnings, **({DECIDED_CONDITION: found.memory.reason} if is_chosen else {})}
 
 
 def model_shape(config: RunConfig, secrets: Secrets, context: SourceContext) -> ModelShape | None:
@@ -73,7 +89,20 @@ def _as_pinned(spec: FineTuneJobSpec, pinned: Pinned) -> FineTuneJobSpec:
     return spec.model_copy(update={"distributed": distributed, "quantization": quantization})
 
 
-def _facts(verdict: Verdict, memory: Footprint) -> MemoryFacts:
+def _main_memory_warning(spec: FineTuneJobSpec, verdict: Verdict, needed: int | None) -> dict[str, str]:
+    """Warn of ``resources.memory`` that what is offloaded does not fit into; the kernel would end the pod."""
+    written = spec.resources.memory
+    if needed is None or written is None or number_of(written) >= needed:
+        return {}
+    least = math.ceil(needed / GIB)
+    return {
+        MEMORY_CONDITION: f"resources.memory {written}: strategy {verdict.strategy} keeps optimizer state in main memory, and a pod will "
+        f"need about {least} GiB of it: set it to {least}Gi or more, leave it unset (then that much is requested), or use more replicas."
+    }
+
+
+def _facts(verdict: Verdict, memory: Footprint, needed: int | None) -> MemoryFacts:
+    beside = f"; about {needed / GIB:.1f} GiB of main memory per pod for what {verdict.strategy} keeps there" if needed is not None else ""
     return MemoryFacts(
         parameters=verdict.parameters,
         trainable_parameters=verdict.trainable,
@@ -82,5 +111,6 @@ def _facts(verdict: Verdict, memory: Footprint) -> MemoryFacts:
         terms=memory.terms(),
         total_bytes=memory.total,
         gpu_bytes=verdict.available,
-        reason=verdict.reason,
+        pod_bytes=needed,
+        reason=verdict.reason + beside,
     )

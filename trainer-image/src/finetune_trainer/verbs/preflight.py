@@ -40,11 +40,13 @@ from finetune_trainer.supervisor.environment import (
 from finetune_trainer.supervisor.outcome import Outcome
 from finetune_trainer.verbs.answer import Answer, run_verb
 from finetune_trainer.verbs.data_check import check_data
+from finetune_trainer.verbs.disk_check import check_disk
 from finetune_trainer.verbs.environment_check import check_environment
 from finetune_trainer.verbs.findings import Findings
 from finetune_trainer.verbs.length_check import check_length
 from finetune_trainer.verbs.memory_check import check_memory, model_shape
 from finetune_trainer.verbs.push import check_push
+from finetune_trainer.verbs.token_check import check_token
 from finetune_trainer.verbs.upload_check import check_upload
 from finetune_trainer.vision import model_type
 
@@ -93,12 +95,16 @@ def examine(config: RunConfig, environment: PodEnvironment) -> Answer:
     found = Findings()
     checks.run("environment", lambda: check_environment(config, found))
     checks.run("secrets", lambda: check_secrets(config, secrets))
+    checks.run("token", lambda: check_token(config, context, found))
     is_stored = checks.run("store", lambda: check_store(store))
-    if checks.run("model", lambda: check_model_sources(config, secrets, context)) and is_stored:
+    has_model = checks.run("model", lambda: check_model_sources(config, secrets, context))
+    if has_model and is_stored:
         checks.run("memory", lambda: check_memory(config, secrets, context, store, found))
     checks.run("method", lambda: check_method(config, secrets, context))
     checks.run("data", lambda: check_data(config, secrets, context, environment, found))
     checks.run("length", lambda: check_length(config, found))
+    if has_model:
+        checks.run("disk", lambda: check_disk(config, secrets, context, found))
     if is_stored:
         checks.run("upload", lambda: check_upload(config, store, environment.work_dir, found))
     if exports_of(config.spec):

@@ -59,7 +59,9 @@ def fail(worker: Start, error: BaseException) -> NoReturn:
 
     failure = as_trainer_error(error, worker.config.spec)
     log.error(failure.message, exc_info=error)
-    worker.link.send(Failed(failure_class=failure.failure_class, message=failure.message, step=failure.step))
+    worker.link.send(
+        Failed(failure_class=failure.failure_class, message=failure.message, step=failure.step, steady_until=failure.steady_until)
+    )
     worker.link.close()
     logging.shutdown()
     os._exit(failure.exit_code)

@@ -23,6 +23,7 @@ from finetune_api.contract.store import BestCheckpoint, EarlyStoppingState, Trig
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.protocol import Saved
 from finetune_trainer.worker.orders import Bit
+from finetune_trainer.worker.trend import Trend
 
 if TYPE_CHECKING:
     from finetune_trainer.worker.behind import Writing
@@ -56,6 +57,7 @@ class CommonState(ContractModel):
     early_stopping: EarlyStoppingState = EarlyStoppingState()
     evaluation_due: bool = False
     metrics: dict[str, float] = {}
+    trend: Trend = Trend()
 
 
 def schedule_fields(session: Session) -> dict[str, float | int | str]:
@@ -201,6 +203,7 @@ def _state(session: Session, step: int) -> CommonState:
         early_stopping=progress.ledger.early_stopping,
         evaluation_due=progress.evaluation_due,
         metrics=progress.metrics,
+        trend=progress.trend,
     )
 
 
@@ -225,6 +228,7 @@ def _saved(session: Session, trainer: FineTuneTrainer, directory: Path) -> Saved
         early_stopping=progress.ledger.early_stopping,
         evaluation_due=progress.evaluation_due,
         metrics=progress.metrics,
+        steady_until=progress.trend.steady_until,
         usage=session.stopwatch.usage,
         seconds=0.0,
     )

@@ -12,7 +12,7 @@ from finetune_api.contract.failures import FailureClass
 from finetune_api.contract.store import Trigger
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.protocol import Evaluated, StopAgreed
-from finetune_trainer.worker import checkpoint, overfitting
+from finetune_trainer.worker import checkpoint, overfitting, trend
 from finetune_trainer.worker.decision import decide
 from finetune_trainer.worker.evaluation import Evaluation
 from finetune_trainer.worker.ledger import LOWEST_LOSS
@@ -100,11 +100,12 @@ class Conductor(TrainerCallback):  # type: ignore[misc]  # transformers is not t
         if Bit.WRITTEN in agreed:
             checkpoint.settle(session)
         decision = decide(step, agreed, session.schedule)
-        self._read(
+        records = self._read(
             state,
             is_log_due=step % session.spec.logging.steps == 0 or decision.finish,
             needed=decision.save is not None or decision.evaluate,
         )
+        self._judge(records)
         session.progress.evaluation_due = decision.evaluation_due
         control.should_evaluate = decision.evaluate
         control.should_save = self._can_save(decision.save)
@@ -159,12 +160,15 @@ class Conductor(TrainerCallback):  # type: ignore[misc]  # transformers is not t
             best = session.progress.ledger.best
             session.link.send(Evaluated(step=step, metrics=result.metrics, best=best, seconds=seconds))
 
-    def _read(self, state: TrainerState, *, is_log_due: bool, needed: bool) -> None:
-        """Read the device where a log or a save needs it, close the logging window where a log is due, and report the step."""
+    def _read(self, state: TrainerState, *, is_log_due: bool, needed: bool) -> list[StepRecord]:
+        """Read the device where a log or a save needs it, close the logging window where a log is due, and report the step.
+
+        Returns the steps that were read.
+        """
         records: list[StepRecord] = self.recorder.read() if is_log_due or needed else []
         if not records or not is_log_due:
             self.recorder.report(None, None)
-            return
+            return records
         progress, last = self._session.progress, records[-1]
         loss = sum(progress.window) / len(progress.window)
         progress.window.clear()
@@ -176,6 +180,20 @@ class Conductor(TrainerCallback):  # type: ignore[misc]  # transformers is not t
         shown = {name: value for name, value in {**entry, **last.metrics}.items() if name != "step" and value is not None}
         self._session.track(last.step, {f"train/{name}": value for name, value in shown.items()})
         self.recorder.report(loss, last.grad_norm, last.metrics)
+        return records
+
+    def _judge(self, records: list[StepRecord]) -> None:
+        """Warn of a loss that rises; raises :class:`TrainerError` (LossDiverged), on all ranks alike, when it has clearly diverged."""
+        session, spec = self._session, self._session.spec
+        if not trend.is_judged(spec):
+            return
+        for record in records:
+            session.progress.trend = now = session.progress.trend.after(record.step, record.loss)
+            if now.has_diverged and not spec.dataset.streaming:
+                message = f"training diverged by step {record.step}: {trend.describe(now, spec)}"
+                raise TrainerError(FailureClass.LOSS_DIVERGED, message, step=record.step, steady_until=now.steady_until)
+        if records:
+            session.warn(trend.CONDITION, trend.describe(session.progress.trend, spec))
 
     def _beat(self, state: TrainerState) -> None:
         self._session.heartbeat.beat("Training", state.global_step + self._micro_batches)

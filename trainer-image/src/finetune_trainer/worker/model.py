@@ -65,6 +65,17 @@ def four_bits(formats: Formats, kind: Kind = "text") -> BitsAndBytesConfig:
     )
 
 
+def keep_trainable(model: PreTrainedModel) -> None:
+    """Let no 4-bit layer be packed for inference.
+
+    On CPUs with AVX512-BF16 bitsandbytes does so at the first evaluation, for good: scales are rounded, gradients pass no longer, and
+    matrices whose sizes do not fit are refused.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
 def load_model(
     directory: Path,
     formats: Formats,
@@ -106,6 +117,8 @@ def load_model(
             FailureClass.MODEL,
             f"model.uri: {directory.name} cannot be loaded as a {name} model: {reason}",
         ) from error
+    if formats.is_quantized:
+        keep_trainable(model)
     # Loaded in shares (ZeRO 3) it keeps renamings that its files did not need; undone by a save, they would give names nobody reads.
     conversions = getattr(model, "_weight_conversions", None) or []
     model._weight_conversions = [conversion for conversion in conversions if conversion.was_used()]  # noqa: SLF001  # there is no public way

@@ -48,6 +48,7 @@ def restore_progress(plan: WorkerPlan) -> Progress:
             ledger=Ledger(state.best, state.early_stopping),
             evaluation_due=state.evaluation_due,
             metrics=dict(state.metrics),
+            trend=state.trend,
         )
     if manifest is not None:
         progress.ledger = Ledger(manifest.best, manifest.early_stopping)

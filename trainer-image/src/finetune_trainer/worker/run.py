@@ -221,6 +221,7 @@ def report(session: Session, trainer: FineTuneTrainer, formats: Formats) -> None
     """Report what was resolved, and what an edit changes from the resumed step on (rank 0)."""
     changed = resume.changed_schedule(session)
     if changed:
+        session.progress.trend = session.progress.trend.forgiving()
         session.warn("ScheduleChanged", "from the resumed step on: " + "; ".join(f"{path} {change}" for path, change in changed.items()))
     for condition, text in formats.warnings.items():
         session.warn(condition, text)

@@ -24,6 +24,7 @@ from finetune_trainer.worker.schedule import Schedule
 from finetune_trainer.worker.staging import Staging
 from finetune_trainer.worker.strategies.base import Sharing
 from finetune_trainer.worker.trackers.feed import Feed
+from finetune_trainer.worker.trend import Trend
 from finetune_trainer.worker.usage import Stopwatch
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Progress:
     """The evaluation of the current step was skipped because of a stop."""
     metrics: dict[str, float] = field(default_factory=dict)
     """Last known loss, eval_loss, ..."""
+    trend: Trend = field(default_factory=Trend)
 
 
 @dataclass
