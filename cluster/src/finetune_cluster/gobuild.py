@@ -44,6 +44,7 @@ class GoProgram:
 NODE = GoProgram("node", "about 6 min")
 KUBERNETES = {"1.32": GoProgram("kubernetes-1.32", "about 5 min")}
 """Kubernetes' own programs in versions other than the node's: the oldest that the chart supports."""
+KUBECTL = GoProgram("kubectl", "about 2 min", "k8s.io/kubernetes/cmd/kubectl", module="node")
 REGISTRY = GoProgram("registry", "about 30 s")
 PAUSE = GoProgram("pause", "a few seconds")
 MINIO = GoProgram("minio", "about 3 min")
