@@ -89,9 +89,9 @@ class KindCluster:
             if _NO_IMAGE not in str(error):
                 raise
             raise ClusterError(
-                f"Docker cannot pull the image of kind's node. Name one that it has or can pull in {IMAGE_VARIABLE}, name a cluster of yours in "
-                f"{CONTEXT_VARIABLE}, or take the node that needs no Docker and no image registry ({PROVIDER_VARIABLE}=node; root on Linux). "
-                f"{error}"
+                f"Docker cannot pull the image of kind's node. Name one that it has or can pull in {IMAGE_VARIABLE}, name a cluster of "
+                f"yours in {CONTEXT_VARIABLE}, or take the node that needs neither Docker nor an image registry ({PROVIDER_VARIABLE}=node, "
+                f"as root on Linux). {error}"
             ) from error
 
     def _clusters(self) -> list[str]:
@@ -117,7 +117,7 @@ def chosen_node_image(environment: Mapping[str, str]) -> str:
     """
     if version := environment.get(KUBERNETES_VARIABLE):
         raise ClusterError(
-            f"{KUBERNETES_VARIABLE}={version} is for the node without Docker: set {PROVIDER_VARIABLE}=node too, or leave it out and choose a "
-            f"version of kind's by its image, such as {IMAGE_VARIABLE}=kindest/node:v{version}.0"
+            f"{KUBERNETES_VARIABLE}={version} is for the node without Docker: set {PROVIDER_VARIABLE}=node too, or leave it out and "
+            f"choose a version of kind's by its image, such as {IMAGE_VARIABLE}=kindest/node:v{version}.0"
         )
     return environment.get(IMAGE_VARIABLE, "")
