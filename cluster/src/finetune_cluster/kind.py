@@ -79,7 +79,7 @@ class KindCluster:
         return [f"container {name}" for name in self._nodes()]
 
     def _create(self) -> None:
-        words = ["create", "cluster", "--name", CLUSTER_NAME, "--config", repository_root() / "kind-config.yaml"]
+        words: list[str | Path] = ["create", "cluster", "--name", CLUSTER_NAME, "--config", repository_root() / "kind-config.yaml"]
         words += ["--kubeconfig", self._home.kubeconfig]
         if self._node_image:
             words += ["--image", self._node_image]

@@ -32,9 +32,11 @@ class DockerImages:
             root = repository_root()
             # The recipes mount caches, which the builder of old engines, and of new ones without the buildx plugin, cannot do.
             environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
-            words = ["docker", "build", "--quiet", "--file", root / recipe.containerfile, "--tag", reference, root / recipe.context]
             with step(f"build the {recipe.name} image ({recipe.time_note})"):
-                run(words, env=environment)
+                run(
+                    ["docker", "build", "--quiet", "--file", root / recipe.containerfile, "--tag", reference, root / recipe.context],
+                    env=environment,
+                )
         with step(f"bring the {recipe.name} image to the cluster"):
             self._deliver(reference)
         return reference
