@@ -13,7 +13,7 @@ from finetune_cluster.node.cluster import KUBERNETES_VARIABLE
 from finetune_cluster.progress import step
 from finetune_cluster.provider import CONTEXT_VARIABLE, PROVIDER_VARIABLE, Provider
 from finetune_cluster.repository import repository_root
-from finetune_cluster.shell import CommandError, run
+from finetune_cluster.shell import CommandError, run, succeeds
 from finetune_cluster.tools import KIND, install_tool
 from finetune_cluster.waiting import wait_until
 
@@ -106,6 +106,9 @@ class KindCluster:
     def _load(self, reference: str) -> None:
         if not self.is_running():
             raise NotRunningError(f"{reference} is built, and there is no kind cluster to bring it to; `finetune-cluster up` starts it")
+        # Names follow from contents. kind compares ids, which are of another sort where Docker keeps its images in containerd.
+        if all(succeeds(["docker", "exec", node, "crictl", "inspecti", reference]) for node in self._nodes()):
+            return
         run([self._kind(), "load", "docker-image", "--name", CLUSTER_NAME, reference])
 
 

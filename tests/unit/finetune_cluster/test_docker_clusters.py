@@ -48,7 +48,7 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePrograms:
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     fakes = FakePrograms(folder)
     fakes.add("kubectl", {"get nodes": json.dumps(NODES), "config view": "apiVersion: v1\n"})
-    fakes.add("docker", {"ps --format": f"{NODE}\n"})
+    fakes.add("docker", {"ps --format": f"{NODE}\n"}, failures={"inspecti": "no such image"})
     fakes.add("kind", {"get nodes": f"{NODE}\n"})
     return fakes
 
@@ -113,7 +113,7 @@ def test_images_are_built_by_buildkit_whatever_the_user_has_set(
     fakes: FakePrograms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_BUILDKIT", "0")
-    fakes.add("docker", {"ps --format": f"{NODE}\n"}, failures={"image inspect": "no such image"})
+    fakes.add("docker", {"ps --format": f"{NODE}\n"}, failures={"image inspect": "no such image", "inspecti": "no such image"})
     docker = fakes.folder / "docker"
     docker.write_text(docker.read_text().replace('echo "docker', 'echo "$DOCKER_BUILDKIT docker'))
     reference = KindCluster(Home(tmp_path)).images.ensure(OPERATOR)
@@ -131,6 +131,13 @@ def test_an_image_docker_has_is_only_loaded(fakes: FakePrograms, tmp_path: Path)
     reference = KindCluster(Home(tmp_path)).images.ensure(OPERATOR)
     assert fakes.calls("docker build") == []
     assert fakes.calls("kind load") == [f"kind load docker-image --name finetune {reference}"]
+
+
+def test_an_image_the_node_has_is_not_loaded_again(fakes: FakePrograms, tmp_path: Path) -> None:
+    fakes.add("docker", {"ps --format": f"{NODE}\n"})
+    reference = KindCluster(Home(tmp_path)).images.ensure(OPERATOR)
+    assert fakes.calls("docker exec") == [f"docker exec {NODE} crictl inspecti {reference}"]
+    assert fakes.calls("kind load") == []
 
 
 def test_a_named_cluster_is_read_and_never_written(fakes: FakePrograms, tmp_path: Path) -> None:
