@@ -19,7 +19,7 @@ from finetune_cluster.tools import TOOLS, install_tool
 app = typer.Typer(
     name="finetune-cluster",
     help="A Kubernetes cluster for tests and the demo: a context named in KUBE_CONTEXT, else kind where Docker answers, "
-    "else a single node of processes on this machine (root on Linux). "
+    "else a single node of processes on this machine (root on Linux); FINETUNE_CLUSTER=kind or node asks for one of the two. "
     f"State is kept in ${HOME_VARIABLE} (default ~/.cache/finetune). Exit code 3: no cluster is possible here.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -6,7 +6,7 @@ from typing import Protocol
 from finetune_cluster.context import ContextCluster
 from finetune_cluster.home import Home
 from finetune_cluster.images.store import ImageStore
-from finetune_cluster.kind import KindCluster
+from finetune_cluster.kind import KindCluster, chosen_node_image
 from finetune_cluster.node.cluster import chosen_version
 from finetune_cluster.node.provider import NodeProvider
 from finetune_cluster.provider import Provider, choose_provider, look_at_machine
@@ -50,13 +50,14 @@ def open_cluster(home: Home, environment: Mapping[str, str]) -> Cluster:
     """Find the cluster of this machine and user; nothing is started.
 
     Raises:
-        NoProviderError: no kind of cluster is possible here.
+        NoProviderError: no kind of cluster is possible here, or not the one that was asked for.
+        ClusterError: a variable has a value that the cluster cannot have.
     """
     machine = look_at_machine(environment)
     match choose_provider(machine):
         case Provider.CONTEXT:
             return ContextCluster(home, machine.context, environment)
         case Provider.KIND:
-            return KindCluster(home)
+            return KindCluster(home, chosen_node_image(environment))
         case Provider.NODE:
             return NodeProvider(home, chosen_version(environment))

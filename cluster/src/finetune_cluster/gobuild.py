@@ -44,6 +44,7 @@ class GoProgram:
 NODE = GoProgram("node", "about 6 min")
 KUBERNETES = {"1.32": GoProgram("kubernetes-1.32", "about 5 min")}
 """Kubernetes' own programs in versions other than the node's: the oldest that the chart supports."""
+KUBECTL = GoProgram("kubectl", "about 2 min", "k8s.io/kubernetes/cmd/kubectl", module="node")
 REGISTRY = GoProgram("registry", "about 30 s")
 PAUSE = GoProgram("pause", "a few seconds")
 MINIO = GoProgram("minio", "about 3 min")
@@ -59,10 +60,21 @@ ARGOCD = GoProgram(
 )
 
 
+def require_go() -> str:
+    """Return the version of Go on PATH.
+
+    Raises:
+        ClusterError: there is none.
+    """
+    if shutil.which("go") is None:
+        raise ClusterError("go is not installed or not on PATH; the cluster's programs are built with it (Go 1.26 or newer)")
+    return run(["go", "env", "GOVERSION"]).strip()
+
+
 def build(program: GoProgram, home: Home) -> Path:
     """Build a program unless that was done for the same inputs, and return the file."""
     flags = _link_flags(program.source)
-    key = digest_of([_go_version(), flags], files_below(program.source, ["."]))
+    key = digest_of([require_go(), flags], files_below(program.source, ["."]))
     target = home.builds / f"{program.name}-{key}" / program.name
     with home.locked(f"build-{program.name}"):
         if not target.exists():
@@ -108,12 +120,6 @@ def _link_flags(source: Path) -> str:
         for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version"):
             flags += f" -X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}"
     return flags
-
-
-def _go_version() -> str:
-    if shutil.which("go") is None:
-        raise ClusterError("go is not installed or not on PATH; the cluster's programs are built with it (Go 1.26 or newer)")
-    return run(["go", "env", "GOVERSION"]).strip()
 
 
 def _compile(program: GoProgram, target: Path, flags: str) -> None:

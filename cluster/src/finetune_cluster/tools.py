@@ -17,6 +17,7 @@ from finetune_cluster.gobuild import (
     GoProgram,
     build,
     link_names,
+    require_go,
 )
 from finetune_cluster.home import Home
 from finetune_cluster.progress import step
@@ -83,6 +84,7 @@ def install_tool(tool: Tool, home: Home) -> Path:
 def _install_from_go(tool: GoTool, home: Home) -> Path:
     folder = home.builds / f"tool-{tool.name}-{tool.version}"
     if not (folder / tool.built_name).exists():
+        require_go()
         home.builds.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "CGO_ENABLED": "0", "GOBIN": str(folder)}
         with step(f"build {tool.name} {tool.version} (a few minutes the first time)"):

@@ -44,3 +44,11 @@ def test_an_unknown_name_is_refused_with_the_known_ones(home: Path, command: lis
     assert result.exit_code == ExitCode.FAILED
     assert command[-1] in result.stderr
     assert known in result.stderr
+
+
+@pytest.mark.parametrize("tool", ["kind", "helm"])
+def test_a_tool_that_go_builds_names_go_where_there_is_none(home: Path, monkeypatch: pytest.MonkeyPatch, tool: str) -> None:
+    monkeypatch.setenv("PATH", str(home))
+    result = CliRunner().invoke(app, ["tools", tool])
+    assert result.exit_code == ExitCode.FAILED
+    assert "go is not installed or not on PATH" in result.stderr

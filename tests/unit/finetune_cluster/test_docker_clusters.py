@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from finetune_cluster.context import ContextCluster
-from finetune_cluster.errors import ClusterError
+from finetune_cluster.errors import ClusterError, NotRunningError
 from finetune_cluster.home import Home
 from finetune_cluster.images.recipes import OPERATOR
-from finetune_cluster.kind import KindCluster
+from finetune_cluster.kind import KindCluster, chosen_node_image
 
+NODE = "finetune-control-plane"
 NODES = {
     "items": [
         {
@@ -27,9 +28,10 @@ class FakePrograms:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def add(self, name: str, answers: dict[str, str]) -> None:
-        """Add a program; an answer is chosen by the first key that is part of the arguments."""
-        cases = "".join(f"  *'{key}'*) printf '%s' '{value}';;\n" for key, value in answers.items())
+    def add(self, name: str, answers: dict[str, str], *, failures: dict[str, str] | None = None) -> None:
+        """Add a program; an answer, or an error and exit code 1, is chosen by the first key that is part of the arguments."""
+        cases = "".join(f"  *'{key}'*) printf '%s' '{value}' >&2; exit 1;;\n" for key, value in (failures or {}).items())
+        cases += "".join(f"  *'{key}'*) printf '%s' '{value}';;\n" for key, value in answers.items())
         program = self.folder / name
         program.write_text(f'#!/bin/sh\necho "{name} $*" >> {self.folder}/calls\ncase "$*" in\n{cases}  *) ;;\nesac\n')
         program.chmod(0o755)
@@ -46,8 +48,8 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePrograms:
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     fakes = FakePrograms(folder)
     fakes.add("kubectl", {"get nodes": json.dumps(NODES), "config view": "apiVersion: v1\n"})
-    fakes.add("docker", {})
-    fakes.add("kind", {})
+    fakes.add("docker", {"ps --format": f"{NODE}\n"}, failures={"inspecti": "no such image"})
+    fakes.add("kind", {"get nodes": f"{NODE}\n"})
     return fakes
 
 
@@ -61,19 +63,81 @@ def test_a_kind_cluster_is_made_under_our_name_and_those_of_others_are_left_alon
     assert fakes.calls("kind delete") == ["kind delete cluster --name finetune"]
 
 
-def test_a_kind_cluster_that_exists_is_taken_as_it_is(fakes: FakePrograms, tmp_path: Path) -> None:
-    fakes.add("kind", {"get clusters": "finetune\n", "get kubeconfig": "apiVersion: v1\n"})
+def test_a_kind_cluster_that_exists_is_started_and_else_taken_as_it_is(fakes: FakePrograms, tmp_path: Path) -> None:
+    fakes.add("kind", {"get clusters": "finetune\n", "get kubeconfig": "apiVersion: v1\n", "get nodes": f"{NODE}\n"})
     home = Home(tmp_path / "home")
     home.root.mkdir()
-    KindCluster(home).up(gpus=0)
+    KindCluster(home, "kindest/node:v1.36.3").up(gpus=0)
     assert fakes.calls("kind create") == []
+    assert fakes.calls("docker start") == [f"docker start {NODE}"]
     assert home.kubeconfig.read_text() == "apiVersion: v1\n"
+
+
+def test_a_kind_cluster_whose_node_was_stopped_does_not_run(fakes: FakePrograms, tmp_path: Path) -> None:
+    cluster = KindCluster(Home(tmp_path))
+    assert cluster.is_running()
+    fakes.add("docker", {"ps --format": "other-control-plane\n"})
+    assert not cluster.is_running()
+    assert cluster.describe() == [f"container {NODE}"]
+
+
+def test_the_image_of_the_node_can_be_named(fakes: FakePrograms, tmp_path: Path) -> None:
+    environment = {"FINETUNE_KIND_IMAGE": "registry.example.com/kindest/node:v1.36.3"}
+    KindCluster(Home(tmp_path), chosen_node_image(environment)).up(gpus=0)
+    assert fakes.calls("kind create")[0].endswith(" --image registry.example.com/kindest/node:v1.36.3")
+
+
+def test_a_version_of_the_node_without_docker_is_refused_with_the_two_ways_to_have_it() -> None:
+    with pytest.raises(
+        ClusterError, match=r"FINETUNE_KUBERNETES=1\.32 .* FINETUNE_CLUSTER=node .* FINETUNE_KIND_IMAGE=kindest/node:v1\.32\.0"
+    ):
+        chosen_node_image({"FINETUNE_KUBERNETES": "1.32"})
+
+
+def test_without_an_image_for_its_node_the_error_names_the_ways_out(fakes: FakePrograms, tmp_path: Path) -> None:
+    said = "ERROR: failed to create cluster: failed to pull image kindest/node:v1.37.0: command failed"
+    fakes.add("kind", {}, failures={"create cluster": said})
+    with pytest.raises(ClusterError, match=r"FINETUNE_KIND_IMAGE.*KUBE_CONTEXT.*FINETUNE_CLUSTER=node") as raised:
+        KindCluster(Home(tmp_path)).up(gpus=0)
+    assert said in str(raised.value)
+
+
+def test_another_failure_of_kind_is_told_as_it_is(fakes: FakePrograms, tmp_path: Path) -> None:
+    fakes.add("kind", {}, failures={"create cluster": "ERROR: failed to init node with kubeadm"})
+    with pytest.raises(ClusterError, match="failed to init node with kubeadm") as raised:
+        KindCluster(Home(tmp_path)).up(gpus=0)
+    assert "FINETUNE_KIND_IMAGE" not in str(raised.value)
+
+
+def test_images_are_built_by_buildkit_whatever_the_user_has_set(
+    fakes: FakePrograms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_BUILDKIT", "0")
+    fakes.add("docker", {"ps --format": f"{NODE}\n"}, failures={"image inspect": "no such image", "inspecti": "no such image"})
+    docker = fakes.folder / "docker"
+    docker.write_text(docker.read_text().replace('echo "docker', 'echo "$DOCKER_BUILDKIT docker'))
+    reference = KindCluster(Home(tmp_path)).images.ensure(OPERATOR)
+    assert [call for call in fakes.calls("1 docker build") if call.split().count(reference) == 1]
+
+
+def test_an_image_without_a_cluster_to_bring_it_to_is_an_error_that_says_so(fakes: FakePrograms, tmp_path: Path) -> None:
+    fakes.add("kind", {"get nodes": ""})
+    with pytest.raises(NotRunningError, match="finetune-cluster up"):
+        KindCluster(Home(tmp_path)).images.ensure(OPERATOR)
+    assert fakes.calls("kind load") == []
 
 
 def test_an_image_docker_has_is_only_loaded(fakes: FakePrograms, tmp_path: Path) -> None:
     reference = KindCluster(Home(tmp_path)).images.ensure(OPERATOR)
     assert fakes.calls("docker build") == []
     assert fakes.calls("kind load") == [f"kind load docker-image --name finetune {reference}"]
+
+
+def test_an_image_the_node_has_is_not_loaded_again(fakes: FakePrograms, tmp_path: Path) -> None:
+    fakes.add("docker", {"ps --format": f"{NODE}\n"})
+    reference = KindCluster(Home(tmp_path)).images.ensure(OPERATOR)
+    assert fakes.calls("docker exec") == [f"docker exec {NODE} crictl inspecti {reference}"]
+    assert fakes.calls("kind load") == []
 
 
 def test_a_named_cluster_is_read_and_never_written(fakes: FakePrograms, tmp_path: Path) -> None:

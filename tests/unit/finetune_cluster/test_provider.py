@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import yaml
 
@@ -35,6 +37,27 @@ def test_without_any_provider_the_error_has_its_own_exit_code_and_names_the_way_
     with pytest.raises(NoProviderError, match="local runner") as raised:
         choose_provider(machine)
     assert raised.value.exit_code is ExitCode.NO_PROVIDER
+
+
+@pytest.mark.parametrize("asked_for", ["kind", "node"])
+def test_of_docker_and_the_node_the_user_can_ask_for_one(asked_for: str) -> None:
+    machine = Machine(context="", docker_answers=True, is_linux=True, is_root=True, asked_for=asked_for)
+    assert choose_provider(machine) == asked_for
+    assert choose_provider(dataclasses.replace(machine, context="staging")) is Provider.CONTEXT
+
+
+@pytest.mark.parametrize(("asked_for", "missing"), [("kind", "no Docker engine answers"), ("node", "needs root on Linux")])
+def test_what_was_asked_for_is_not_replaced_by_something_else(asked_for: str, missing: str) -> None:
+    other_is_possible = Machine(
+        context="", docker_answers=asked_for == "node", is_linux=True, is_root=asked_for == "kind", asked_for=asked_for
+    )
+    with pytest.raises(NoProviderError, match=missing):
+        choose_provider(other_is_possible)
+
+
+def test_a_kind_of_cluster_that_there_is_not_is_refused_by_name() -> None:
+    with pytest.raises(ClusterError, match="FINETUNE_CLUSTER=k3s is not one of kind, node"):
+        choose_provider(dataclasses.replace(NOTHING, asked_for="k3s"))
 
 
 def test_a_version_of_kubernetes_is_chosen_or_refused_by_name() -> None:

@@ -7,6 +7,12 @@ from finetune_cluster.images.recipes import MINIO, OPERATOR, RECIPES, TRAINER, R
 from finetune_cluster.repository import repository_root
 
 
+def copied(recipe: Recipe) -> list[str]:
+    """Return what the instructions of a Containerfile copy out of its context."""
+    instructions = [line.split() for line in (repository_root() / recipe.containerfile).read_text().splitlines()]
+    return [source for words in instructions if words[:1] == ["COPY"] and not words[1].startswith("--") for source in words[1:-1]]
+
+
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """Return a copy of everything the images are made of."""
@@ -57,8 +63,14 @@ def test_another_base_image_makes_another_image(clone: Path, recipe: Recipe) -> 
 def test_every_file_a_containerfile_copies_is_an_input(recipe: Recipe) -> None:
     root = repository_root()
     inputs = [(root / name).resolve() for name in recipe.inputs]
-    for words in (line.split() for line in (root / recipe.containerfile).read_text().splitlines()):
-        if words[:1] == ["COPY"] and not words[1].startswith("--"):
-            for source in words[1:-1]:
-                path = (root / recipe.context / source).resolve()
-                assert any(path.is_relative_to(known) or known.is_relative_to(path) for known in inputs), source
+    for source in copied(recipe):
+        path = (root / recipe.context / source).resolve()
+        assert any(path.is_relative_to(known) or known.is_relative_to(path) for known in inputs), source
+
+
+@pytest.mark.parametrize("recipe", [TRAINER, OPERATOR], ids=lambda recipe: recipe.name)
+def test_every_workspace_file_a_containerfile_copies_is_let_into_the_context_by_its_name(recipe: Recipe) -> None:
+    """Docker finds none that only a wildcard lets in: it does not look into a folder that no such name begins with."""
+    let_in = {line.removeprefix("!") for line in (repository_root() / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    files = {file for source in copied(recipe) for file in recipe.inputs if file.startswith(source.rstrip("/"))}
+    assert files <= let_in

@@ -1,5 +1,6 @@
 """Images built by Docker: loaded into a kind cluster, or pushed to a registry that the user's cluster reads."""
 
+import os
 from collections.abc import Callable
 
 from finetune_cluster.images.recipes import Recipe
@@ -29,8 +30,13 @@ class DockerImages:
         reference = self.reference(recipe)
         if not succeeds(["docker", "image", "inspect", reference]):
             root = repository_root()
+            # The recipes mount caches, which the builder of old engines, and of new ones without the buildx plugin, cannot do.
+            environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
             with step(f"build the {recipe.name} image ({recipe.time_note})"):
-                run(["docker", "build", "--quiet", "--file", root / recipe.containerfile, "--tag", reference, root / recipe.context])
+                run(
+                    ["docker", "build", "--quiet", "--file", root / recipe.containerfile, "--tag", reference, root / recipe.context],
+                    env=environment,
+                )
         with step(f"bring the {recipe.name} image to the cluster"):
             self._deliver(reference)
         return reference
