@@ -82,11 +82,31 @@ async def node_lost(cluster: FakeCluster) -> None:
     await cluster.until(lambda: cluster.phase == "Succeeded", train=10)
 
 
+async def applied_from_git_and_by_hand(cluster: FakeCluster) -> None:
+    """Argo CD applies the same manifest again and again; a user scales, and applies: refused, then by force."""
+    git: dict[str, Any] = {"manager": "argocd-controller", "force": True}
+    assert cluster.apply({}, **git).status == 201
+    await cluster.until(lambda: cluster.phase == "Training", train=5)
+    cluster.scale(0)
+    await cluster.until(lambda: cluster.phase == "Paused", train=5)
+    assert cluster.apply({}, **git).status == 200
+    refused = cluster.apply({"replicas": 1})
+    assert (refused.status, refused.body["details"]["causes"][0]["field"]) == (409, ".spec.replicas")
+    await cluster.settle()
+    assert cluster.phase == "Paused", "a manifest without replicas leaves a pause alone"
+    assert cluster.apply({"replicas": 1}, force=True).status == 200
+    await cluster.until(lambda: cluster.phase == "Training", train=5)
+    assert cluster.apply({"suspend": True}, **git).status == 200
+    await cluster.until(lambda: cluster.phase == "Paused", train=5)
+    assert cluster.apply({}, **git).status == 200
+    await cluster.until(lambda: cluster.phase == "Succeeded", train=10)
+
+
 SCENARIOS: dict[str, Scenario] = {
     each.__name__: each
     for each in (
         pause_resume_finish, fail_retry_finish, gpu_with_preflight_cancelled, own_program_paused_finished, deleted_with_its_objects,
-        stopped_resumed, node_lost,
+        stopped_resumed, node_lost, applied_from_git_and_by_hand,
     )
 }  # fmt: skip
 
