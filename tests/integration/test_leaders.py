@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,43 +12,10 @@ from typing import Any
 import pytest
 
 from tests.support.jobs import make_job
+from tests.support.operator_process import Operator
 from tests.support.platform import Kubectl, eventually
 
 NOWHERE = {"finetune.dev/test": "nowhere"}
-
-
-class Operator:
-    """An operator as a process of this machine."""
-
-    def __init__(self, kubectl: Kubectl, identity: str, log: Path, stack: ExitStack) -> None:
-        settings = {
-            "IDENTITY": identity,
-            "NAMESPACE": kubectl.namespace,
-            "WATCH_NAMESPACES": kubectl.namespace,
-            "TRAINER_IMAGE": "none.invalid/trainer",
-            "STORAGE_BUCKET": "finetune",
-            "PROGRESS_URL": "https://127.0.0.1:8443",
-            "PROGRESS_PORT": "0",
-            "HTTP_PORT": "0",
-            "LEASE_SECONDS": "6",
-            "RENEW_DEADLINE_SECONDS": "4",
-            "RETRY_SECONDS": "1",
-        }
-        environment = {**kubectl.environment, **{f"FINETUNE_OPERATOR_{name}": value for name, value in settings.items()}}
-        self.identity, self.log = identity, log
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "finetune_operator", "run"],
-            env=environment,
-            stdout=stack.enter_context(log.open("w")),
-            stderr=subprocess.STDOUT,
-        )
-        stack.callback(self.process.wait)
-        stack.callback(self.end)
-
-    def end(self) -> None:
-        """Kill it, stopped or not."""
-        if self.process.poll() is None:
-            self.process.kill()
 
 
 def holder(kubectl: Kubectl) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -36,6 +36,7 @@ Key = tuple[str, str, str]
 START = datetime(2026, 11, 21, 8, 0, 0, tzinfo=UTC)
 SPEC_RESOURCES = frozenset({"finetunejobs", "datasets", "jobs"})
 """Resources whose generation counts changes of spec and whose status is a subresource."""
+VERBS = {"GET": "get", "POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}
 FOREGROUND = "foregroundDeletion"
 APPLY_PATCH = "application/apply-patch+yaml"
 USER = "kubectl-edit"
@@ -91,6 +92,8 @@ class FakeApi:
     terminating_namespaces: set[str] = field(default_factory=set)
     fault: Callable[[Call, str], Answer | None] | None = None
     """(call, "before" | "after")."""
+    rights: Container[tuple[str, str]] | None = None
+    """(resource with its subresource, verb) of all that the operator may do; None: everything."""
     _version: int = 0
     _uids: int = 0
     _compacted: int = 0
@@ -109,10 +112,21 @@ class FakeApi:
         self.calls.append(call)
         if self.fault is not None and (instead := self.fault(call, "before")) is not None:
             return instead
-        answer = self._answer(method, path, query, duplicate(body), content_type)
+        answer = self._judged(method, path) or self._answer(method, path, query, duplicate(body), content_type)
         if self.fault is not None and (instead := self.fault(call, "after")) is not None:
             return instead
         return Answer(answer.status, answer.headers, duplicate(answer.body))
+
+    def _judged(self, method: str, path: str) -> Answer | None:
+        """A refusal, where the operator's rights do not suffice."""
+        match = _PATH.match(path)
+        if self.rights is None or match is None:
+            return None
+        verb = VERBS[method] if match[3] or method != "GET" else "list"
+        resource = f"{match[2]}/{match[4]}" if match[4] else match[2]
+        if (resource, verb) in self.rights:
+            return None
+        return _failure(403, "Forbidden", f'{resource} is forbidden: User "operator" cannot {verb} resource "{resource}"')
 
     def _answer(self, method: str, path: str, query: Mapping[str, str], body: Any, content_type: str) -> Answer:
         match = _PATH.match(path)

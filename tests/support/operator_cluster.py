@@ -18,6 +18,7 @@ from finetune_api.models.status import FineTuneJobStatus, StatusProgress
 from finetune_operator.cluster.client import MERGE_PATCH, Answer, Client
 from finetune_operator.cluster.events import EventWriter
 from finetune_operator.cluster.observe import JobKey
+from finetune_operator.cluster.rbac import CLUSTER, JOB_NAMESPACES
 from finetune_operator.feed import read_known
 from finetune_operator.plan.commands import commands_of
 from finetune_operator.plan.conditions import format_time
@@ -46,6 +47,8 @@ MINIMAL_SPEC: Mapping[str, Any] = {
     "pausePolicy": {"timeoutSeconds": 600, "ifUnsaved": "Wait", "graceSeconds": 120},
     "retry": {"limit": 3, "backoffSeconds": 10},
 }
+RIGHTS = {(right.resource, verb) for right in (*JOB_NAMESPACES, *CLUSTER) for verb in right.verbs}
+"""What the operator may do, as in a cluster: nothing else is answered."""
 TOTAL_STEPS = 100
 Use = Literal["starting", "productive", "checkpointing", "replayed", "evaluating"]
 
@@ -101,7 +104,7 @@ class FakeCluster:
 
     def __init__(self, settings: PlanSettings = SETTINGS, *, name: str = "demo") -> None:
         self.clock = Clock()
-        self.api = FakeApi(self.clock)
+        self.api = FakeApi(self.clock, rights=RIGHTS)
         self.settings = settings
         self.key = JobKey(NAMESPACE, name)
         self.store = Store()

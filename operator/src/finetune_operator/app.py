@@ -217,8 +217,14 @@ class Operator:
     async def _watch(self, end: asyncio.Event) -> None:
         await self._await_crd()
         listening = asyncio.create_task(self._listen_again(), name="signals")
+        registry = build_registry(
+            self._feed,
+            self._datasets,
+            lambda resource, kind: self._metrics.events.labels(resource, kind).inc(),
+            silence_seconds=self._settings.watch_silence_seconds,
+        )
         await kopf.operator(
-            registry=build_registry(self._feed, self._datasets, lambda resource, kind: self._metrics.events.labels(resource, kind).inc()),
+            registry=registry,
             clusterwide=not self._settings.watch_namespaces,
             namespaces=self._settings.watch_namespaces,
             standalone=True,
