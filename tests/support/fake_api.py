@@ -237,7 +237,9 @@ class FakeApi:
             new["status"] = merge(old.get("status") or {}, patch.get("status") or {})
         elif by.subresource == "scale":
             new["spec"]["replicas"] = patch["spec"]["replicas"]
-            return Answer(200, {}, _scale_of(self._store(key, new, by)))
+            owners = updated(self._owners[key], old, new, by, schema_of(key[0]))
+            owners.pop(by, None)  # of a custom resource, a scale is recorded as nobody's
+            return Answer(200, {}, _scale_of(self._store(key, new, by, owners)))
         else:
             skipped = ("uid", "resourceVersion") + (("status",) if key[0] in SPEC_RESOURCES else ())
             body = {name: value for name, value in patch.items() if name not in skipped}

@@ -344,9 +344,12 @@ def watched(cluster: FakeCluster, watch: Watch, *, resync_seconds: float = 20.0)
         now = cluster.clock.monotonic()
         if not watch.marked and now < min(due, resync):
             return
+        is_resync, before = now >= resync, cluster.fingerprint()
         watch.marked = False
         resync = now + resync_seconds
         await reconcile()
         due = now + cluster.wake if cluster.wake is not None and cluster.wake >= 0 else float("inf")
+        if cluster.wake is None and not (is_resync and cluster.fingerprint() == before):
+            cluster.wake = resync_seconds  # an event may be missing: until a resync finds nothing to do, it goes on
 
     return look_if_told

@@ -35,11 +35,13 @@ def applies(cluster: FakeCluster) -> None:
     assert cluster.manifest["spec"]["replicas"] == 1, "it is b's now"
     assert cluster.apply({}, manager="b").body["spec"]["replicas"] == 1, "given up: the default"
     cluster.scale(0)
-    refused = cluster.apply({"replicas": 2}, manager="a")
-    assert refused.body["details"]["causes"] == [
+    assert cluster.apply({}, manager="b").body["spec"]["replicas"] == 0, "a scale is nobody's"
+    assert cluster.apply({"replicas": 2}, manager="a").status == 200
+    cluster.edit({"replicas": 0})
+    assert cluster.apply({"replicas": 2}, manager="a").body["details"]["causes"] == [
         {
             "reason": "FieldManagerConflict",
-            "message": 'conflict with "kubectl" with subresource "scale" using finetune.dev/v1alpha1',
+            "message": 'conflict with "kubectl-edit" using finetune.dev/v1alpha1',
             "field": ".spec.replicas",
         }
     ]
