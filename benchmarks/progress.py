@@ -154,7 +154,7 @@ async def load(
 
 
 def _is_status_write(key: tuple[str, ...]) -> bool:
-    return key[0] == "finetune_operator_api_requests_total" and "PATCH" in key and PLURAL in key
+    return key[0] == "finetune_operator_api_requests_total" and "patch" in key and f"{PLURAL}/status" in key
 
 
 def main() -> None:

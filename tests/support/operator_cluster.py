@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from finetune_api.constants import API_VERSION, KIND, LABEL_COMPONENT, LABEL_JOB, LABEL_RUN
+from finetune_api.constants import API_VERSION, KIND, LABEL_COMPONENT, LABEL_JOB, LABEL_RUN, PLURAL
 from finetune_api.contract import CONTRACT_VERSION
 from finetune_api.contract.failures import FailureClass
 from finetune_api.contract.progress import CheckpointReport, FineTuneProgress, Finished, ProgressPost, Stopped, TrainerPhase, TrainerStatus
@@ -15,9 +15,10 @@ from finetune_api.contract.run_config import RunConfig
 from finetune_api.contract.store import CheckpointRef, Trigger, UsageSeconds, checkpoint_prefix
 from finetune_api.contract.termination import TerminationMessage
 from finetune_api.models.status import FineTuneJobStatus, StatusProgress
-from finetune_operator.cluster.client import Client
+from finetune_operator.cluster.client import MERGE_PATCH, Answer, Client
 from finetune_operator.cluster.events import EventWriter
 from finetune_operator.cluster.observe import JobKey
+from finetune_operator.cluster.rbac import CLUSTER, JOB_NAMESPACES
 from finetune_operator.feed import read_known
 from finetune_operator.plan.commands import commands_of
 from finetune_operator.plan.conditions import format_time
@@ -26,9 +27,10 @@ from finetune_operator.progress.numbers import patch_of, progress_of
 from finetune_operator.queue import RetryLater
 from finetune_operator.reconcile import Reconciler
 from finetune_operator.settings import PlanSettings
-from tests.support.fake_api import FOREGROUND, Clock, CrashError, FakeApi, Key, Manifest
+from tests.support.fake_api import APPLY_PATCH, FOREGROUND, Clock, CrashError, FakeApi, Key, Manifest
 
 NAMESPACE = "default"
+JOBS_PATH = f"/apis/{API_VERSION}/namespaces/{NAMESPACE}/{PLURAL}"
 SETTINGS = PlanSettings(
     version="1.0.0",
     trainer_image="trainer:test",
@@ -45,6 +47,8 @@ MINIMAL_SPEC: Mapping[str, Any] = {
     "pausePolicy": {"timeoutSeconds": 600, "ifUnsaved": "Wait", "graceSeconds": 120},
     "retry": {"limit": 3, "backoffSeconds": 10},
 }
+RIGHTS = {(right.resource, verb) for right in (*JOB_NAMESPACES, *CLUSTER) for verb in right.verbs}
+"""What the operator may do, as in a cluster: nothing else is answered."""
 TOTAL_STEPS = 100
 Use = Literal["starting", "productive", "checkpointing", "replayed", "evaluating"]
 
@@ -100,7 +104,7 @@ class FakeCluster:
 
     def __init__(self, settings: PlanSettings = SETTINGS, *, name: str = "demo") -> None:
         self.clock = Clock()
-        self.api = FakeApi(self.clock)
+        self.api = FakeApi(self.clock, rights=RIGHTS)
         self.settings = settings
         self.key = JobKey(NAMESPACE, name)
         self.store = Store()
@@ -250,6 +254,19 @@ class FakeCluster:
 
     def edit(self, spec: Mapping[str, Any]) -> None:
         self.api.change("finetunejobs", NAMESPACE, self.key.name, {"spec": dict(spec)})
+
+    def apply(self, spec: Mapping[str, Any], *, manager: str = "kubectl", force: bool = False) -> Answer:
+        """Server-side apply of a manifest that says this and where model and data are, as kubectl, Argo CD and Flux send it."""
+        written = {name: MINIMAL_SPEC[name] for name in ("model", "dataset", "resources")}
+        manifest = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": self.key.name}, "spec": {**written, **spec}}
+        query = {"fieldManager": manager, **({"force": "true"} if force else {})}
+        return self.api.send("PATCH", f"{JOBS_PATH}/{self.key.name}", manifest, content_type=APPLY_PATCH, **query)
+
+    def scale(self, replicas: int) -> None:
+        """Kubectl scale."""
+        path, patch = f"{JOBS_PATH}/{self.key.name}/scale", {"spec": {"replicas": replicas}}
+        answer = self.api.send("PATCH", path, patch, content_type=MERGE_PATCH, fieldManager="kubectl")
+        assert answer.status == 200, answer.body
 
     def annotate(self, **annotations: str | None) -> None:
         self.api.change("finetunejobs", NAMESPACE, self.key.name, {"metadata": {"annotations": annotations}})

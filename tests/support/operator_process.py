@@ -13,7 +13,10 @@ from tests.support.platform import Kubectl
 class Operator:
     """An operator as a process of this machine."""
 
-    def __init__(self, kubectl: Kubectl, identity: str, log: Path, stack: ExitStack) -> None:
+    def __init__(
+        self, kubectl: Kubectl, identity: str, log: Path, stack: ExitStack, *, kubeconfig: Path | None = None, **more: str
+    ) -> None:
+        """Looks after the namespace of ``kubectl``, by ``kubeconfig`` where given; ``more`` settings by their names."""
         settings = {
             "IDENTITY": identity,
             "NAMESPACE": kubectl.namespace,
@@ -26,8 +29,10 @@ class Operator:
             "LEASE_SECONDS": "6",
             "RENEW_DEADLINE_SECONDS": "4",
             "RETRY_SECONDS": "1",
+            **more,
         }
-        environment = {**kubectl.environment, **{f"FINETUNE_OPERATOR_{name}": value for name, value in settings.items()}}
+        reached = {"KUBECONFIG": str(kubeconfig)} if kubeconfig is not None else {}
+        environment = {**kubectl.environment, **reached, **{f"FINETUNE_OPERATOR_{name}": value for name, value in settings.items()}}
         self.identity, self.log = identity, log
         self.process = subprocess.Popen(
             [sys.executable, "-m", "finetune_operator", "run"],

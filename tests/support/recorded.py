@@ -7,18 +7,18 @@ of the other server: it happens in its own time, so only answers that do not dep
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from dataclasses import dataclass
 from typing import Any
 
-from finetune_api.constants import API_VERSION, PLURAL
-from finetune_operator.cluster.client import Answer, Transport
-from tests.support.fake_api import FakeApi, Manifest, duplicate
-from tests.support.operator_cluster import NAMESPACE, FakeCluster
+from finetune_api.constants import PLURAL
+from finetune_operator.cluster.client import JSON, MERGE_PATCH, Answer, Transport
+from tests.support.fake_api import APPLY_PATCH, USER, FakeApi, Manifest, duplicate
+from tests.support.operator_cluster import JOBS_PATH, NAMESPACE, FakeCluster
 
-JOB_PATH = f"/apis/{API_VERSION}/namespaces/{NAMESPACE}/{PLURAL}"
-JSON, MERGE_PATCH = "application/json", "application/merge-patch+json"
+BY_HAND = {"fieldManager": USER}
 GONE_WITHIN_SECONDS = 120.0
 _OBJECT = re.compile(r"/namespaces/[^/]+/(?P<plural>[^/]+)(?:/(?P<name>[^/]+))?")
 
@@ -38,7 +38,23 @@ class Step:
     def told(self) -> str:
         """The answer without what differs from server to server."""
         reason = self.answer.body.get("reason", "") if self.answer.status >= 400 else ""
-        return f"{self.method} {self.path}: {self.answer.status} {reason}".rstrip()
+        told = f"{self.method} {self.path}: {self.answer.status} {reason}".rstrip()
+        return f"{told} {json.dumps(self._applied, sort_keys=True)}" if self.content_type == APPLY_PATCH else told
+
+    @property
+    def _applied(self) -> Any:
+        """What came of an apply: the conflicts, or the spec and who manages which part of it."""
+        body = self.answer.body
+        if self.answer.status >= 400:
+            causes = (body.get("details") or {}).get("causes") or ()
+            conflicts = [(c["field"], c["message"]) for c in causes if c.get("reason") == "FieldManagerConflict"]
+            return [body["message"], sorted(conflicts)] if conflicts else []
+        managed = [
+            (entry["manager"], entry["operation"], entry.get("subresource", ""), _fields(entry["fieldsV1"]["f:spec"]))
+            for entry in body["metadata"]["managedFields"]
+            if "f:spec" in entry["fieldsV1"]
+        ]
+        return [body["spec"], sorted(managed)]
 
     @property
     def is_certain(self) -> bool:
@@ -54,10 +70,12 @@ class Recording:
         self.steps: list[Step] = []
         self._api: FakeApi = cluster.api
         self._request, self._add, self._change = cluster.api.request, cluster.api.add, cluster.api.change
+        self._send = cluster.api.send
         self._in_request = False
         cluster.api.request = self._requested  # type: ignore[method-assign]
         cluster.api.add = self._added  # type: ignore[method-assign]
         cluster.api.change = self._changed  # type: ignore[method-assign]
+        cluster.api.send = self._sent  # type: ignore[method-assign]
 
     async def _requested(self, method: str, path: str, *, query: Any, body: Any, content_type: str) -> Answer:
         self._in_request = True
@@ -68,10 +86,15 @@ class Recording:
         self.steps.append(Step(method, path, dict(query), duplicate(body), content_type, answer))
         return answer
 
+    def _sent(self, method: str, path: str, body: Any = None, *, content_type: str = JSON, **query: str) -> Answer:
+        answer = self._send(method, path, body, content_type=content_type, **query)
+        self.steps.append(Step(method, path, query, duplicate(body), content_type, answer))
+        return answer
+
     def _added(self, plural: str, manifest: Manifest, *, namespace: str | None = None) -> Manifest:
         made = self._add(plural, manifest, namespace=namespace)
         if plural == PLURAL and not self._in_request:
-            self.steps.append(Step("POST", JOB_PATH, {}, duplicate(manifest), JSON, Answer(201, {}, duplicate(made))))
+            self.steps.append(Step("POST", JOBS_PATH, BY_HAND, duplicate(manifest), JSON, Answer(201, {}, duplicate(made))))
         return made
 
     def _changed(self, plural: str, namespace: str, name: str, patch: Manifest) -> Manifest:
@@ -84,9 +107,8 @@ class Recording:
         ):
             if part:
                 made = self._change(plural, namespace, name, part)
-                self.steps.append(
-                    Step("PATCH", f"{JOB_PATH}/{name}{subresource}", {}, duplicate(part), MERGE_PATCH, Answer(200, {}, duplicate(made)))
-                )
+                path, answer = f"{JOBS_PATH}/{name}{subresource}", Answer(200, {}, duplicate(made))
+                self.steps.append(Step("PATCH", path, BY_HAND, duplicate(part), MERGE_PATCH, answer))
         return made
 
 
@@ -148,3 +170,9 @@ class Replay:
         if before.get("uid") and now.get("uid"):
             self._uids[before["uid"]] = now["uid"]
             self._versions[before["resourceVersion"]] = now["resourceVersion"]
+
+
+def _fields(tree: Manifest, path: str = "") -> list[str]:
+    """Paths of the fields of ``fieldsV1`` that have no fields of their own."""
+    below = {name: part for name, part in tree.items() if name != "."}
+    return sorted(line for name, part in below.items() for line in _fields(part, f"{path}/{name}")) if below else [path]

@@ -235,8 +235,15 @@ class Operator:
     async def _watch(self, end: asyncio.Event) -> None:
         await self._await_crd()
         listening = asyncio.create_task(self._listen_again(), name="signals")
+        registry = build_registry(
+            self._feed,
+            self._datasets,
+            self._budgets,
+            self._metrics.on_event,
+            silence_seconds=self._settings.watch_silence_seconds,
+        )
         await kopf.operator(
-            registry=build_registry(self._feed, self._datasets, self._budgets, self._metrics.on_event),
+            registry=registry,
             clusterwide=not self._settings.watch_namespaces,
             namespaces=self._settings.watch_namespaces,
             standalone=True,

@@ -36,8 +36,13 @@ class NoDifferences(kopf.AnnotationsDiffBaseStorage):
         """Nothing."""
 
 
-def build_registry(feed: JobFeed, datasets: DatasetFeed, budgets: BudgetFeed, on_event: OnEvent) -> kopf.OperatorRegistry:
-    """The feeds: FineTuneJobs, Datasets, Budgets, and the Jobs and pods that carry our label."""
+def build_registry(
+    feed: JobFeed, datasets: DatasetFeed, budgets: BudgetFeed, on_event: OnEvent, *, silence_seconds: float
+) -> kopf.OperatorRegistry:
+    """The feeds: FineTuneJobs, Datasets, Budgets, and the Jobs and pods that carry our label.
+
+    ``silence_seconds``: a watch that says nothing for this long is begun again.
+    """
     registry = kopf.OperatorRegistry()
     # Coroutines: kopf sends plain functions to a thread and back, for each event.
 
@@ -52,6 +57,7 @@ def build_registry(feed: JobFeed, datasets: DatasetFeed, budgets: BudgetFeed, on
         settings.scanning.disabled = True
         settings.posting.enabled = False
         settings.watching.server_timeout = WATCH_SECONDS
+        settings.watching.inactivity_timeout = silence_seconds
         settings.watching.chunk_size = LIST_CHUNK
         settings.watching.label_selectors[JOBS.group, JOBS.version, JOBS.plural] = LABEL_JOB
         settings.watching.label_selectors["", PODS.version, PODS.plural] = LABEL_JOB

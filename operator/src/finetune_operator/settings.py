@@ -132,6 +132,9 @@ class Settings(BaseSettings):
     workers: int = Field(default=8, ge=1, le=64)
     resync_seconds: float = Field(default=600.0, ge=10)
     """Every job that is not finished is looked at at least this often."""
+    watch_silence_seconds: float = Field(default=70.0, ge=5)
+    """A watch that says nothing for this long is begun again where it stood: its connection may be lost without a word. The API server says
+    where it stands once a minute, and remembers a little more than that."""
     shutdown_seconds: float = Field(default=10.0, gt=0)
     scrape_annotations: bool = True
     grafana_url: str | None = None

@@ -82,11 +82,35 @@ async def node_lost(cluster: FakeCluster) -> None:
     await cluster.until(lambda: cluster.phase == "Succeeded", train=10)
 
 
+async def applied_from_git_and_by_hand(cluster: FakeCluster) -> None:
+    """Argo CD applies the same manifest again and again; a user scales, edits, and applies: refused, then by force."""
+    git: dict[str, Any] = {"manager": "argocd-controller", "force": True}
+    assert cluster.apply({}, **git).status == 201
+    await cluster.until(lambda: cluster.phase == "Training", train=5)
+    cluster.scale(0)
+    await cluster.until(lambda: cluster.phase == "Paused", train=5)
+    assert cluster.apply({}, **git).status == 200
+    await cluster.settle()
+    assert cluster.phase == "Paused", "a manifest without replicas leaves a scale alone"
+    cluster.edit({"replicas": 2})
+    cluster.edit({"replicas": 0})
+    refused = cluster.apply({"replicas": 1})
+    assert (refused.status, refused.body["details"]["causes"][0]["field"]) == (409, ".spec.replicas")
+    await cluster.settle()
+    assert cluster.phase == "Paused", "it was refused"
+    assert cluster.apply({"replicas": 1}, force=True).status == 200
+    await cluster.until(lambda: cluster.phase == "Training", train=5)
+    assert cluster.apply({"suspend": True}, **git).status == 200
+    await cluster.until(lambda: cluster.phase == "Paused", train=5)
+    assert cluster.apply({}, **git).status == 200
+    await cluster.until(lambda: cluster.phase == "Succeeded", train=10)
+
+
 SCENARIOS: dict[str, Scenario] = {
     each.__name__: each
     for each in (
         pause_resume_finish, fail_retry_finish, gpu_with_preflight_cancelled, own_program_paused_finished, deleted_with_its_objects,
-        stopped_resumed, node_lost,
+        stopped_resumed, node_lost, applied_from_git_and_by_hand,
     )
 }  # fmt: skip
 
@@ -181,3 +205,23 @@ async def test_same_end_whatever_call_it_dies_at(name: str, index: int, moment: 
     assert cluster.crashes == 1
     assert end == BASELINES[name][0]
     fault.ends(SAME_END)
+
+
+async def test_a_run_that_trains_before_it_is_noted() -> None:
+    """The operator dies when the run's Job is made; pods train before it is back. The phases are those of any run (design §3)."""
+    cluster = FakeCluster()
+    cluster.create()
+
+    def die(call: Call, _moment: str) -> None:
+        if call.path.endswith("/status") and cluster.jobs():
+            raise CrashError
+
+    cluster.api.fault = die
+    await cluster.reconcile()
+    cluster.api.fault = None
+    cluster.step()
+    await cluster.train(5)
+    assert (cluster.crashes, cluster.phase) == (1, "Pending")
+    await cluster.until(lambda: cluster.phase == "Training")
+    seen = [m["status"].get("phase") for plural, kind, m in cluster.api.history if plural == "finetunejobs" and kind == "MODIFIED"]
+    assert list(dict.fromkeys(seen)) == ["Pending", "Starting", "Training"]

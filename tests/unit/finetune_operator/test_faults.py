@@ -20,7 +20,7 @@ from finetune_operator.cluster.observe import JobKey
 from finetune_operator.feed import JobFeed
 from finetune_operator.queue import RetryLater
 from tests.support.fake_api import Call, FakeApi, Manifest, duplicate, refusal, unreachable
-from tests.support.operator_cluster import FakeCluster
+from tests.support.operator_cluster import JOBS_PATH, NAMESPACE, FakeCluster
 from tests.support.reliability import Fault
 from tests.unit.finetune_operator.test_crash import SAME_END, SCENARIOS, Scenario, Watchdog, summary
 
@@ -251,15 +251,20 @@ def stale(api: FakeApi, chance: random.Random) -> Callable[..., Coroutine[Any, A
 # --- events ---
 
 
+WATCHED = {name: f"{root}/namespaces/{NAMESPACE}/{name}" for name, root in (("jobs", "/apis/batch/v1"), ("pods", "/api/v1"))}
+WATCHED["finetunejobs"] = JOBS_PATH
+
+
 @dataclass
 class Watch:
-    """Delivers what the API server's history says to a feed: some events late, twice, in another order, or never."""
+    """Lists and watches for a feed as kopf does; some events come late, twice, in another order, or never, and some watches are too old."""
 
     cluster: FakeCluster
     chance: random.Random
     marked: bool = True
-    seen: int = 0
-    late: list[tuple[str, str, Manifest]] = field(default_factory=list)
+    listed: int = 0
+    since: dict[str, str] = field(default_factory=dict)
+    late: list[tuple[str, str | None, Manifest]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.feed = JobFeed(self._mark, lambda _key: None)
@@ -268,18 +273,37 @@ class Watch:
         self.marked = True
 
     def deliver(self) -> None:
-        history = self.cluster.api.history
-        batch, self.seen = [*self.late, *history[self.seen :]], len(history)
+        """What there is to hear now."""
+        if self.chance.random() < 0.05:
+            self.cluster.api.forget_the_past()
+        batch = [*self.late, *(event for plural in WATCHED for event in self._heard(plural))]
         self.late = []
-        for event in self._disturbed(batch):
-            plural, kind, manifest = event
+        for plural, kind, manifest in self._disturbed(batch):
             if plural == "finetunejobs":
                 self.feed.job_event(kind, manifest)  # type: ignore[arg-type]
-            elif plural in ("jobs", "pods"):
+            else:
                 self.feed.child_event(manifest)
 
-    def _disturbed(self, events: list[tuple[str, str, Manifest]]) -> Iterator[tuple[str, str, Manifest]]:
-        events = list(events)
+    def _heard(self, plural: str) -> Iterator[tuple[str, str | None, Manifest]]:
+        """Events since the last time; the whole list, without a word of what is gone, at first and after 410."""
+        if plural in self.since:
+            asked = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": self.since[plural]}
+            for event in self.cluster.api.send("GET", WATCHED[plural], **asked).body["events"]:
+                manifest = event["object"]
+                if event["type"] == "ERROR":
+                    assert (manifest["code"], manifest["reason"]) == (410, "Expired")
+                    del self.since[plural]
+                    break
+                self.since[plural] = manifest["metadata"]["resourceVersion"]
+                if event["type"] != "BOOKMARK":
+                    yield plural, event["type"], manifest
+        if plural not in self.since:
+            self.listed += 1
+            found = self.cluster.api.send("GET", WATCHED[plural]).body
+            self.since[plural] = found["metadata"]["resourceVersion"]
+            yield from ((plural, None, manifest) for manifest in found["items"])
+
+    def _disturbed(self, events: list[tuple[str, str | None, Manifest]]) -> Iterator[tuple[str, str | None, Manifest]]:
         if self.chance.random() < 0.3:
             self.chance.shuffle(events)
         for event in events:
@@ -295,15 +319,17 @@ class Watch:
 
 
 async def test_events_lost_doubled_and_reordered(scenario: Scenario, fault: Fault) -> None:
-    """Only what is marked, due or resynced is looked at: what events miss, wake-ups and the resync find."""
+    """Only what is marked, due or resynced is looked at: what events miss, wake-ups, lists after 410 Gone and the resync find."""
     expected, _ = await count_calls(scenario, writes_only=True)
+    watches: list[Watch] = []
     for seed in SEEDS:
 
         def prepare(cluster: FakeCluster, seed: int = seed) -> None:
-            chance = random.Random(seed)  # noqa: S311 - a schedule
-            cluster.reconcile = watched(cluster, Watch(cluster, chance))  # type: ignore[method-assign]
+            watches.append(Watch(cluster, random.Random(seed)))  # noqa: S311 - a schedule
+            cluster.reconcile = watched(cluster, watches[-1])  # type: ignore[method-assign]
 
         assert outcome(await play(scenario, prepare)) == expected, f"seed {seed}"
+    assert sum(watch.listed for watch in watches) > len(WATCHED) * len(watches), "some watches were too old"
     tell(fault, "operator: events lost, doubled, reordered", len(SEEDS))
 
 
@@ -318,9 +344,12 @@ def watched(cluster: FakeCluster, watch: Watch, *, resync_seconds: float = 20.0)
         now = cluster.clock.monotonic()
         if not watch.marked and now < min(due, resync):
             return
+        is_resync, before = now >= resync, cluster.fingerprint()
         watch.marked = False
         resync = now + resync_seconds
         await reconcile()
         due = now + cluster.wake if cluster.wake is not None and cluster.wake >= 0 else float("inf")
+        if cluster.wake is None and not (is_resync and cluster.fingerprint() == before):
+            cluster.wake = resync_seconds  # an event may be missing: until a resync finds nothing to do, it goes on
 
     return look_if_told

@@ -30,6 +30,8 @@ EXITS = {
 }
 
 
+APPLIERS = [("kubectl", False), ("kubectl", True), ("argocd-controller", True), ("kustomize-controller", True)]
+"""Who applies manifests, and whether by force."""
 ENDS = st.sampled_from(["cancel", "delete", "keep", "keep", "keep", "keep"])
 """What may end a life: most go on."""
 
@@ -98,8 +100,13 @@ class JobLife(RuleBasedStateMachine):
         steps=st.sampled_from([1, 3, 5, 0]),
     )
     def create(self, replicas: int, device: str, suspend: bool, retain: str, steps: int) -> None:
+        """By POST with one device, by server-side apply with the other."""
         shape = {"replicas": replicas, "resources": {"device": device}, "output": {"retain": retain}}
-        self.cluster.create({**shape, "suspend": suspend, "training": {"seed": 1}})
+        spec = {**shape, "suspend": suspend, "training": {"seed": 1}}
+        if device == "cpu":
+            self.cluster.create(spec)
+        else:
+            assert self.cluster.apply(spec, manager="argocd-controller", force=True).status == 201
         if steps:
             self.goes_its_way(steps, "starting")
 
@@ -172,7 +179,32 @@ class JobLife(RuleBasedStateMachine):
 
     @acts(replicas=st.sampled_from([0, 1, 2]))
     def scale(self, replicas: int) -> None:
-        self.cluster.edit({"replicas": replicas})
+        self.cluster.scale(replicas)
+
+    @acts(
+        by=st.sampled_from(APPLIERS),
+        replicas=st.sampled_from([None, None, 0, 1, 2]),
+        suspend=st.sampled_from([None, False, True]),
+    )
+    def apply_again(self, by: tuple[str, bool], replicas: int | None, suspend: bool | None) -> None:
+        """What a manifest says comes true or is refused; what it says nothing of stays if it is another's."""
+        manager, force = by
+        before = self.cluster.manifest["spec"]
+        others = {path for owner, paths in self.cluster.api.owners(self.job_key).items() if owner.name != manager for path in paths}
+        said: dict[str, Any] = {name: value for name, value in (("replicas", replicas), ("suspend", suspend)) if value is not None}
+        same = {name: before[name] for name in ("resources", "desiredState", "training", "output") if name in before}
+        answer = self.cluster.apply({**same, **said}, manager=manager, force=force)
+        now = self.cluster.manifest["spec"]
+        if answer.status == 409:
+            assert not force
+            assert now == before
+            fields = {cause["field"].removeprefix(".spec.") for cause in answer.body["details"]["causes"]}
+            assert fields <= {name for name in said if said[name] != before[name]}, "only what would change"
+            return
+        assert answer.status == 200, answer.body
+        assert {name: now[name] for name in said} == said
+        for name in {"replicas", "suspend"} - set(said):
+            assert now[name] == before[name] or ("f:spec", f"f:{name}") not in others, f"{name} is another's"
 
     @acts(state=st.sampled_from(["Running", "Running", "Stopped"]))
     def set_desired_state(self, state: str) -> None:
@@ -316,6 +348,9 @@ class JobLife(RuleBasedStateMachine):
     def spec_is_the_users(self) -> None:
         writes = [call for call in self.cluster.api.calls if call.is_write and "/finetunejobs/" in call.path]
         assert all("spec" not in (call.body or {}) for call in writes)
+        owners = self.cluster.api.owners(self.job_key)
+        own = {path[0] for owner, paths in owners.items() if owner.name.startswith("finetune-") for path in paths}
+        assert own <= {"f:status", "f:metadata"}, "so no apply of a user conflicts with the operator"
 
     def teardown(self) -> None:
         """Everything mended and wanted running: it ends, is cleared away, and then nothing is written any more."""

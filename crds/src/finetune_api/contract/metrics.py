@@ -169,7 +169,12 @@ RECONCILE_DURATION = Metric("finetune_operator_reconcile_duration_seconds", Kind
 QUEUE_DEPTH = Metric("finetune_operator_workqueue_depth", Kind.GAUGE, "Jobs that wait to be looked at")
 QUEUE_OLDEST = Metric("finetune_operator_workqueue_oldest_seconds", Kind.GAUGE, "How long the longest waiting job has waited")
 API_REQUESTS = Metric(
-    "finetune_operator_api_requests_total", Kind.COUNTER, "Requests to the API server (code 0: no answer)", "verb", "resource", "code"
+    "finetune_operator_api_requests_total",
+    Kind.COUNTER,
+    "Requests to the API server, verb and resource as in RBAC; watches are not counted (code 0: no answer)",
+    "verb",
+    "resource",
+    "code",
 )
 WATCH_EVENTS = Metric("finetune_operator_watch_events_total", Kind.COUNTER, "Watch events received", "resource", "type")
 PROGRESS_POSTS = Metric("finetune_operator_progress_posts_total", Kind.COUNTER, "Progress posts answered", "code")

@@ -101,11 +101,13 @@ def _decoded(data: bytes) -> Manifest:
     return body if isinstance(body, dict) else {"message": str(body)[:200]}
 
 
+METHODS: Mapping[str, str] = {"get": "GET", "list": "GET", "create": "POST", "patch": "PATCH", "update": "PUT", "delete": "DELETE"}
+"""Verb of a rule of RBAC -> method of HTTP."""
 Observer = Callable[[str, str, int], None]
-"""Told of each request: method, resource, HTTP status."""
+"""Told of each request as a rule of RBAC names it: verb, resource (``finetunejobs/status``), HTTP status."""
 
 
-def _ignore(_method: str, _plural: str, _status: int) -> None:
+def _ignore(_verb: str, _resource: str, _status: int) -> None:
     """Observe nothing."""
 
 
@@ -124,14 +126,14 @@ class Client:
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Manifest | None:
         """One object; None if there is none."""
         try:
-            return await self._send("GET", resource, resource.path(namespace, name))
+            return await self._send("get", resource, resource.path(namespace, name))
         except NotFoundError:
             return None
 
     async def raw(self, path: str) -> Manifest:
         """GET of any path, for example discovery or ``/openid/v1/jwks``."""
         answer = await self._transport.request("GET", path, query={}, body=None, content_type=JSON)
-        self._observer("GET", path.strip("/").partition("/")[0], answer.status)
+        self._observer("get", path.strip("/").partition("/")[0], answer.status)
         if answer.status >= 300:
             raise error_of(answer.status, answer.body, answer.headers)
         return answer.body
@@ -140,12 +142,12 @@ class Client:
         """Objects of a namespace (None: of all) with these labels and fields."""
         selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
         query = {name: selector for name, selector in selectors.items() if selector}
-        body = await self._send("GET", resource, resource.path(namespace), query=query)
+        body = await self._send("list", resource, resource.path(namespace), query=query)
         return body.get("items") or []
 
     async def create(self, resource: Resource, namespace: str | None, manifest: Manifest) -> Manifest:
         """POST; raises :class:`AlreadyExistsError` when the name is taken."""
-        return await self._send("POST", resource, resource.path(namespace), body=manifest, query={"fieldManager": FIELD_MANAGER})
+        return await self._send("create", resource, resource.path(namespace), body=manifest, query={"fieldManager": FIELD_MANAGER})
 
     async def create_once(self, resource: Resource, namespace: str, manifest: Manifest) -> Manifest | None:
         """POST; the object that is there already is returned instead (None: created now)."""
@@ -160,40 +162,46 @@ class Client:
 
     async def patch(self, resource: Resource, namespace: str, name: str, patch: Manifest) -> Manifest:
         """JSON merge patch; ``metadata.uid`` and ``metadata.resourceVersion`` in it are preconditions."""
-        return await self._merge(resource, resource.path(namespace, name), patch, FIELD_MANAGER)
+        return await self._send("patch", resource, resource.path(namespace, name), body=patch, query={"fieldManager": FIELD_MANAGER})
 
     async def patch_status(self, resource: Resource, namespace: str, name: str, patch: Manifest, manager: str = FIELD_MANAGER) -> Manifest:
         """The same on the status subresource, under the name of a field manager."""
-        return await self._merge(resource, resource.path(namespace, name, "status"), patch, manager)
-
-    async def _merge(self, resource: Resource, path: str, patch: Manifest, manager: str) -> Manifest:
-        return await self._send("PATCH", resource, path, body=patch, query={"fieldManager": manager})
+        path = resource.path(namespace, name, "status")
+        return await self._send("patch", resource, path, body=patch, query={"fieldManager": manager}, subresource="/status")
 
     async def replace(self, resource: Resource, namespace: str, name: str, manifest: Manifest) -> Manifest:
         """PUT; the manifest's resourceVersion is a precondition."""
-        return await self._send("PUT", resource, resource.path(namespace, name), body=manifest)
+        return await self._send("update", resource, resource.path(namespace, name), body=manifest)
 
     async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str, propagation: str = "Background") -> bool:
         """Delete exactly this object; False if it is gone. Raises :class:`ConflictError` when another one has its name."""
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}, "propagationPolicy": propagation}
         try:
-            await self._send("DELETE", resource, resource.path(namespace, name), body=options)
+            await self._send("delete", resource, resource.path(namespace, name), body=options)
         except NotFoundError:
             return False
         return True
 
     async def _send(
-        self, method: str, resource: Resource, path: str, *, query: Mapping[str, str] | None = None, body: Any = None
+        self,
+        verb: str,
+        resource: Resource,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        subresource: str = "",
     ) -> Manifest:
+        method, asked = METHODS[verb], resource.plural + subresource
         if method != "GET" and self._fence is not None:
             self._fence()
         content_type = MERGE_PATCH if method == "PATCH" else JSON
         try:
             answer = await self._transport.request(method, path, query=query or {}, body=body, content_type=content_type)
         except ApiError as error:
-            self._observer(method, resource.plural, error.status)
+            self._observer(verb, asked, error.status)
             raise
-        self._observer(method, resource.plural, answer.status)
+        self._observer(verb, asked, answer.status)
         if answer.status >= 300:
             raise error_of(answer.status, answer.body, answer.headers)
         return answer.body

@@ -44,4 +44,4 @@ def adopt_run(job: JobObject, workload: Workload, made_from: LastRun | None) -> 
         changes["output_uri"] = made_from.config.store.uri
         changes["usage"] = at_rate_of(status.usage, made_from.config)
         changes["identity_digest"] = status.identity_digest or identity_digest(made_from.config.spec)
-    return replace(job, status=status.model_copy(update=changes))
+    return replace(job, status=status.model_copy(update=changes), adopted=True)

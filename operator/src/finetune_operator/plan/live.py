@@ -47,6 +47,10 @@ def live(draft: Draft) -> None:
     if workload is None:
         vanished(draft)
         return
+    if draft.job.adopted:
+        draft.show(_starting(draft), "Adopted", "The run was created when the operator ended; it is looked at next.")
+        draft.wake_in(0.0)
+        return
     pods = tuple(pod for pod in draft.observed.pods if pod.owner_uid == workload.uid)
     lost = [pod for pod in pods if is_lost(pod, draft.now, draft.settings.lost_pod_seconds)]
     answer = _answer_of_rank_0(pods)

@@ -76,6 +76,8 @@ class JobObject(OwnObject):
     created_at: datetime
     finalizers: tuple[str, ...] = ()
     status: FineTuneJobStatus = field(default_factory=FineTuneJobStatus)
+    adopted: bool = False
+    """Its run is known to the cluster and not yet to the stored status."""
 
     @classmethod
     def from_manifest(cls, manifest: Manifest) -> JobObject:

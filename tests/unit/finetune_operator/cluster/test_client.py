@@ -20,7 +20,7 @@ from finetune_operator.cluster.errors import (
     UnreachableError,
     error_of,
 )
-from finetune_operator.cluster.resources import CONFIG_MAPS, FINETUNE_JOBS, JOBS, TOKEN_REVIEWS
+from finetune_operator.cluster.resources import CONFIG_MAPS, FINETUNE_JOBS, JOBS, PODS, TOKEN_REVIEWS
 from tests.support.fake_api import FakeApi
 
 TERMINATING = {"details": {"causes": [{"reason": "NamespaceTerminating"}]}}
@@ -129,6 +129,7 @@ async def test_a_fence_stands_before_every_write_and_no_read() -> None:
 
 
 async def test_requests_are_counted_also_when_they_fail() -> None:
+    """As the rules of RBAC name them."""
     seen: list[tuple[str, str, int]] = []
 
     class Broken:
@@ -139,7 +140,10 @@ async def test_requests_are_counted_also_when_they_fail() -> None:
     await client.get(CONFIG_MAPS, "default", "none")
     with pytest.raises(UnreachableError):
         await Client(Broken(), observer=lambda *call: seen.append(call)).get(JOBS, "default", "x")
-    assert seen == [("GET", "configmaps", 404), ("GET", "jobs", 0)]
+    await client.list(PODS, "default")
+    with pytest.raises(NotFoundError):
+        await client.patch_status(FINETUNE_JOBS, "default", "none", {})
+    assert seen == [("get", "configmaps", 404), ("get", "jobs", 0), ("list", "pods", 200), ("patch", "finetunejobs/status", 404)]
 
 
 @pytest.mark.parametrize(
