@@ -267,7 +267,9 @@ class Saved(ContractModel):
     usage: UsageSeconds = UsageSeconds()
     """Summed over all attempts."""
     seconds: float = 0.0
-    """How long training waited for the save."""
+    """From the end of the step until all ranks had written their files."""
+    waited: float = 0.0
+    """How much of it training waited."""
 
 
 class StopAgreed(ContractModel):

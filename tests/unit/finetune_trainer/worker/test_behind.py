@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,17 @@ KB = 1024
 
 
 def test_copies_keep_what_was_while_the_tensors_change() -> None:
-    state: dict[str, Any] = {"weights": {"a": torch.ones(3)}, "optimizer": {"state": {0: {"step": torch.tensor(4.0)}}, "lr": (0.1, 0.2)}}
+    state: dict[str, Any] = {
+        "weights": {"a": torch.ones(3)},
+        "optimizer": {"state": {0: {"step": torch.tensor(4.0)}}, "lr": (0.1, 0.2), "groups": [{"params": [0]}]},
+    }
     copied = Copies().take(state)
     state["weights"]["a"].zero_()
     state["optimizer"]["state"][0]["step"].add_(1)
     assert copied["weights"]["a"].tolist() == [1, 1, 1]
     assert float(copied["optimizer"]["state"][0]["step"]) == 4
     assert copied["optimizer"]["lr"] == (0.1, 0.2)
+    assert copied["optimizer"]["groups"] == [{"params": [0]}]
 
 
 def test_what_is_tied_stays_tied() -> None:
@@ -45,12 +51,12 @@ def test_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice the size must be free; what is kept from the last time counts."""
     copies = Copies()
     state = {"a": torch.zeros(256)}
-    monkeypatch.setattr(behind, "free_memory", lambda: 2 * KB)
-    assert copies.have_room_for(state)
     monkeypatch.setattr(behind, "free_memory", lambda: 2 * KB - 1)
-    assert not copies.have_room_for(state)
-    copies.take(state)
-    assert copies.have_room_for(state)
+    assert copies.take(state) is None
+    monkeypatch.setattr(behind, "free_memory", lambda: 2 * KB)
+    assert copies.take(state) is not None
+    monkeypatch.setattr(behind, "free_memory", lambda: KB)
+    assert copies.take(state) is not None
 
 
 VERSIONS = {
@@ -77,9 +83,16 @@ def test_free_memory(tmp_path: Path, version: int, limit: str | None, free: int)
     assert free_memory(meminfo, tmp_path) == free
 
 
-def test_writing_ends_when_all_parts_have(tmp_path: Path) -> None:
+@pytest.fixture
+def threads() -> Iterator[Executor]:
+    with ThreadPoolExecutor() as pool:
+        yield pool
+
+
+def test_writing_ends_when_all_parts_have(tmp_path: Path, threads: Executor) -> None:
     go_on = threading.Event()
-    writing = Writing([(tmp_path / "a").touch, lambda: assert_set(go_on)])
+    writing = Writing(threads, [(tmp_path / "a").touch, lambda: assert_set(go_on)])
+    writing.begin()
     had_ended = writing.has_ended
     go_on.set()
     writing.wait()
@@ -87,7 +100,7 @@ def test_writing_ends_when_all_parts_have(tmp_path: Path) -> None:
     assert (tmp_path / "a").exists()
 
 
-def test_a_part_that_failed_is_told_after_all_have_ended(tmp_path: Path) -> None:
+def test_a_part_that_failed_is_told_after_all_have_ended(tmp_path: Path, threads: Executor) -> None:
     go_on = threading.Event()
 
     def fail() -> None:
@@ -97,7 +110,8 @@ def test_a_part_that_failed_is_told_after_all_have_ended(tmp_path: Path) -> None
         assert_set(go_on)
         (tmp_path / "b").touch()
 
-    writing = Writing([fail, last])
+    writing = Writing(threads, [fail, last])
+    writing.begin()
     go_on.set()
     with pytest.raises(OSError, match="No space"):
         writing.wait()

@@ -112,7 +112,7 @@ class Uploader:
         self._board.measure(names.CHECKPOINT_SAVE_DURATION, saved.seconds)
         self._board.update(save_seconds=saved.seconds)
         self._board.observe(names.CHECKPOINT_SAVE_SECONDS, saved.seconds)
-        self._board.count(names.CHECKPOINT_STALL, saved.seconds)
+        self._board.count(names.CHECKPOINT_STALL, saved.waited)
         self.queue.offer(save_of(saved, staged, names_here))
         self._rotate_locally(saved)
 

@@ -108,6 +108,8 @@ class Save:
     message: Saved
     """What the supervisor is told when all of it is there."""
     started: float
+    waited: float
+    """Seconds the training has waited for it so far."""
     writing: Writing | None
     """Rank 0's large files, where the training does not wait for them."""
     failure: Exception | None
@@ -117,7 +119,7 @@ class Save:
 def save(session: Session, trainer: FineTuneTrainer, write_trainer_files: Callable[[], Writing | None]) -> None:
     """Save the current step on all ranks. Collective.
 
-    Where rank 0 writes behind the training, :func:`settle` ends the save after a later step; else, and where the training ends here, it
+    Where rank 0 writes behind the training, :func:`hand_over` ends the save after a later step; else, and where the training ends here, it
     is complete, and this pod's supervisor has it, when this returns.
 
     Raises :class:`TrainerError`: LossDiverged when weights are not finite (nothing is written then), PeerLost when a peer is gone.
@@ -134,10 +136,12 @@ def save(session: Session, trainer: FineTuneTrainer, write_trainer_files: Callab
         trainer.save_rank_state(directory)
         if session.rank.is_first:
             (directory / STATE_FILE).write_text(_state(session, step).to_json())
+        if writing is not None:
+            writing.begin()
     except (OSError, SafetensorError, RuntimeError) as error:
         failure = _disk_error(error)
-    session.stopwatch.lap("checkpointing")
-    session.saving = Save(directory, _saved(session, trainer, directory), started, writing, failure)
+    waited = session.stopwatch.lap("checkpointing")
+    session.saving = Save(directory, _saved(session, trainer, directory), started, waited, writing, failure)
     if trainer.save_trigger in LAST or not session.sharing.gathers_nothing:
         settle(session)
 
@@ -151,7 +155,14 @@ def progress_bit(session: Session) -> Bit:
 
 
 def settle(session: Session) -> None:
-    """Wait until the checkpoint under way, if any, is written on all ranks and this pod's supervisor has it. Collective."""
+    """Wait until the checkpoint under way, if any, is written on all ranks and this pod's supervisor has put it aside. Collective."""
+    hand_over(session)
+    session.staging.wait()
+    session.stopwatch.lap("checkpointing")
+
+
+def hand_over(session: Session) -> None:
+    """Wait until the checkpoint under way, if any, is written on all ranks, and tell this pod's supervisor. Collective."""
     save, session.saving = session.saving, None
     if save is None:
         return
@@ -168,11 +179,10 @@ def settle(session: Session) -> None:
         return
     session.last_save_bytes = sum(file.stat().st_size for file in save.directory.rglob("*"))
     session.last_save = time.monotonic()
+    waited = save.waited + session.stopwatch.lap("checkpointing")
     if session.rank.is_first_of_pod:
-        session.staging.clear(step)
-        session.link.send(save.message.model_copy(update={"seconds": time.monotonic() - save.started}))
-        session.staging.wait(step)
-    session.stopwatch.lap("checkpointing")
+        session.staging.expect(step)
+        session.link.send(save.message.model_copy(update={"seconds": time.monotonic() - save.started, "waited": waited}))
 
 
 def refuse_broken_weights(session: Session, trainer: FineTuneTrainer, step: int) -> None:

@@ -98,7 +98,7 @@ class Conductor(TrainerCallback):  # type: ignore[misc]  # transformers is not t
         )
         agreed = session.group.agree(session.orders.take() | self._interval_bit() | checkpoint.progress_bit(session))
         if Bit.WRITTEN in agreed:
-            checkpoint.settle(session)
+            checkpoint.hand_over(session)
         decision = decide(step, agreed, session.schedule)
         records = self._read(
             state,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,7 @@ class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
         self.later_rows = material.later_train
         self._hyperparameters: list[dict[str, Any]] = []
         self._copies = Copies()
+        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="checkpoint")
         self._writes_small_files_only = False
         session.sharing.before_trainer()
         super().__init__(
@@ -275,7 +277,7 @@ class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
             checkpoint.save(self._session, self, lambda: self._write_checkpoint(model, trial))
 
     def _write_checkpoint(self, model: torch.nn.Module, trial: object) -> Writing | None:
-        """Write the stock one's files: the large ones behind the training, where rank 0 has them whole and there is memory for a copy."""
+        """Write the stock one's files; return the large ones, to be begun, where rank 0 has them whole and there is memory for a copy."""
         copied = self._copied_state() if self.args.should_save and self._session.sharing.gathers_nothing else None
         if copied is None:
             super()._save_checkpoint(model, trial)
@@ -288,25 +290,24 @@ class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
         finally:
             self._writes_small_files_only = False
         return Writing(
+            self._threads,
             [
                 lambda: self.write_weights(str(directory), copied["weights"]),
                 lambda: torch.save(copied["optimizer"], directory / "optimizer.pt"),
-            ]
+            ],
         )
 
     def _copied_state(self) -> dict[str, Any] | None:
         """Copy weights and optimizer as they are now; None where there is no memory for that. What is frozen need not be copied."""
+        parameters = dict(self.model.named_parameters(remove_duplicate=False))
         if isinstance(self.model, PeftModel):  # whose state_dict would pack a base in 4 bits anew each time
-            weights = {name: parameter.detach() for name, parameter in self.model.named_parameters(remove_duplicate=False)}
+            weights = {name: parameter.detach() for name, parameter in parameters.items()}
         else:
             weights = dict(self.model.state_dict())
-        frozen = {name for name, parameter in self.model.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
+        frozen = {name for name, parameter in parameters.items() if not parameter.requires_grad}
         changing = {name: tensor for name, tensor in weights.items() if name not in frozen}
-        state = {"weights": changing, "optimizer": self.optimizer.state_dict()}
-        if not self._copies.have_room_for(state):
-            return None
-        copied = self._copies.take(state)
-        return {**copied, "weights": {**weights, **copied["weights"]}}
+        copied = self._copies.take({"weights": changing, "optimizer": self.optimizer.state_dict()})
+        return None if copied is None else {**copied, "weights": {**weights, **copied["weights"]}}
 
     def save_rank_state(self, directory: Path) -> None:
         """Write what this rank alone knows and a resumed run needs (``finetune_rank_<rank>.*``) into a checkpoint."""
