@@ -41,7 +41,7 @@ PLACES: Final = {
     ),
     "evaluation": Place(Heartbeat, "beat", lambda self, *sign: self._link if sign == ("Evaluating", 1) else None),
     "save": Place(Heartbeat, "beat", lambda self, *sign: self._link if sign == ("Saving", 0) else None),
-    "upload": Place(checkpoint, "settle", lambda session: session.link if session.saving is not None else None),
+    "upload": Place(checkpoint, "hand_over", lambda session: session.link if session.saving is not None else None),
     "last-but-one": Place(
         Conductor, "on_step_end", lambda self, _, state, *__, **___: self._session.link if state.global_step == STEPS - 2 else None
     ),
