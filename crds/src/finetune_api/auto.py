@@ -13,7 +13,7 @@ from finetune_api.suggestions import FEW_ROWS, GIB, MANY_ROWS, epochs_band
 
 AUTO: Final = "auto"
 ROWS_PER_STEP: Final = 16
-"""Rows of an optimizer step and rank, whatever the batch."""
+"""Rows of an optimizer step and rank, as near as the job's own batch allows."""
 
 
 class Tier(NamedTuple):
@@ -85,8 +85,9 @@ def tune(before: Resolution, rows: int | None) -> Tuning:
     if spec.method == "kto" and values["training.batchSize"] < 2:
         values["training.batchSize"], reasons["training.batchSize"] = 2, "method kto compares rows of a batch"
     batch = spec.training.batch_size if "training.batchSize" in written else values["training.batchSize"]
-    values["training.gradAccumSteps"] = max(1, ROWS_PER_STEP // batch)
-    reasons["training.gradAccumSteps"] = f"{ROWS_PER_STEP} rows per optimizer step and rank"
+    accumulation = max(1, ROWS_PER_STEP // batch)
+    values["training.gradAccumSteps"] = accumulation
+    reasons["training.gradAccumSteps"] = f"{batch * accumulation} rows per optimizer step and rank"
     of_rows, why = _by_rows(before, rows)
     values |= of_rows
     reasons |= why

@@ -113,6 +113,9 @@ def test_what_the_job_says_stays_and_the_rest_follows() -> None:
     training = resolution.spec.training
     assert (training.batch_size, training.grad_accum_steps, training.learning_rate) == (4, 4, 3e-4)
     assert not {"training.batchSize", "training.learningRate"} & tuning.reasons.keys()
+    large, tuning = tuned(training__batchSize=32)
+    assert large.spec.training.grad_accum_steps == 1
+    assert tuning.reasons["training.gradAccumSteps"] == "32 rows per optimizer step and rank"
 
 
 def test_all_weights_take_the_smallest_batch_and_their_own_rate() -> None:
