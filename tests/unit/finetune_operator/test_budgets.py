@@ -14,7 +14,7 @@ from finetune_api.constants import API_VERSION, BUDGET_KIND
 from finetune_api.contract import CONTRACT_VERSION
 from finetune_api.contract.termination import TerminationMessage
 from finetune_api.lifecycle import may_follow
-from finetune_api.models.budget import BudgetStatus
+from finetune_api.models.budget import MAX_SHARES, BudgetStatus
 from finetune_api.models.status import Phase
 from finetune_api.pricing import Billing
 from finetune_operator.cluster.budgets import BudgetKey
@@ -345,3 +345,18 @@ async def test_nothing_is_charged_twice_and_nothing_beyond_the_credit(credit: in
     assert all(may_follow(before, after) for before, after in pairwise(phases)), phases
     used = Decimal(cluster.status.usage.rate_seconds or "0") / 3600
     assert cluster.charged == used.quantize(Decimal("0.0001"))
+
+
+async def test_a_budget_has_room_for_so_many_jobs() -> None:
+    """Design: a status is bounded; the job that finds no room says what makes some."""
+    cluster = FundedCluster("5.00")
+    shares = {f"other-{number}": {"name": f"job-{number}", "run": 1, "generation": 1} for number in range(MAX_SHARES)}
+    cluster.create(SPEC)
+    await cluster.until(lambda: cluster.phase == "Validating")
+    cluster.api.change("budgets", NAMESPACE, "default", {"status": {"shares": shares}})
+    await FakeCluster.reconcile(cluster)
+    for _ in range(5):
+        cluster.step()
+        await FakeCluster.reconcile(cluster)
+    assert (cluster.phase, cluster.condition("BalanceSufficient")) == ("AwaitingBalance", ("False", "TooManyJobs"))
+    await cluster.until(lambda: cluster.status.run == 1)

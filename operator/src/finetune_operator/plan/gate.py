@@ -11,6 +11,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from finetune_api.contract.run_config import RunConfig
+from finetune_api.models.budget import MAX_SHARES
 from finetune_api.models.estimate import CostEstimate, Estimate
 from finetune_api.models.status import ConditionType, Phase
 from finetune_api.pricing import from_rate_seconds, shown
@@ -100,6 +101,11 @@ def _is_funded(draft: Draft, budget: BudgetObject, cost: CostEstimate) -> bool:
         draft.condition(ConditionType.BALANCE_SUFFICIENT, "True", "Reserved", f"Budget {budget.name} has reserved {cost.high} for it.")
         return True
     available, wanted = _available(draft, budget), _wanted(draft, cost)
+    if draft.job.uid not in budget.status.shares and len(budget.status.shares) >= MAX_SHARES:
+        message = f"Budget {budget.name} keeps account of {MAX_SHARES} jobs: delete some of namespace {draft.job.namespace} that are over."
+        draft.condition(ConditionType.BALANCE_SUFFICIENT, "False", "TooManyJobs", message)
+        draft.show(Phase.AWAITING_BALANCE, "TooManyJobs", message)
+        return False
     if available >= wanted:
         message = f"Budget {budget.name} is asked for {shown(wanted)} {cost.currency}."
         draft.condition(ConditionType.BALANCE_SUFFICIENT, "Unknown", "Asked", message)
