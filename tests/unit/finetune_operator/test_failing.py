@@ -368,7 +368,14 @@ MEMORY = {
 
 async def test_the_length_a_preflight_estimated_is_in_the_status(cluster: FakeCluster) -> None:
     """O-15, J-06: steps, checkpoints and their size, before a pod trains."""
-    training = {"steps": 1000, "stopBy": "steps", "checkpoints": 10, "checkpointBytes": 82_000_000, "keptBytes": 164_000_000}
+    training = {
+        "steps": 1000,
+        "stopBy": "steps",
+        "checkpoints": 10,
+        "checkpointBytes": 82_000_000,
+        "keptBytes": 164_000_000,
+        "diskBytes": 246_000_000,
+    }
     result: dict[str, object] = {"training": training, "warnings": {"SingleGpuRecommended": "one would do"}}
     cluster.verb_exit["preflight"] = TerminationMessage(contract_version=1, run=1, pod=0, exit_code=0, result=result)
     cluster.create({"resources": {"device": "gpu"}})
