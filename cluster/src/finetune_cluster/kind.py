@@ -1,5 +1,6 @@
 """A kind cluster in Docker."""
 
+import datetime as dt
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,16 +43,20 @@ class KindCluster:
 
     def up(self, gpus: int) -> None:
         """Create the cluster unless it exists, start it if it was stopped, and give its nodes GPUs in name."""
+        stopped_at = None
         if CLUSTER_NAME not in self._clusters():
             with step("create the kind cluster"):
                 self._create()
         else:
-            run(["docker", "start", *self._nodes()])
+            if not self.is_running():
+                stopped_at = dt.datetime.now(dt.UTC)
+                with step("start the kind cluster"):
+                    run(["docker", "start", *self._nodes()])
             self._home.kubeconfig.touch(mode=0o600)
             self._home.kubeconfig.write_text(run([self._kind(), "get", "kubeconfig", "--name", CLUSTER_NAME]))
         kubectl = Kubectl(shutil.which("kubectl") or install_tool(KUBECTL, self._home), self._home.kubeconfig)
         wait_until("the API server answers", kubectl.probe_api, timeout_seconds=_READY_SECONDS)
-        wait_until("the nodes are ready", kubectl.probe_nodes, timeout_seconds=_READY_SECONDS)
+        wait_until("the nodes are ready", lambda: kubectl.probe_nodes(since=stopped_at), timeout_seconds=_READY_SECONDS)
         kubectl.give_gpus(gpus)
 
     def down(self) -> None:

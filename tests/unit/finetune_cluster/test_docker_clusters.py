@@ -63,14 +63,28 @@ def test_a_kind_cluster_is_made_under_our_name_and_those_of_others_are_left_alon
     assert fakes.calls("kind delete") == ["kind delete cluster --name finetune"]
 
 
-def test_a_kind_cluster_that_exists_is_started_and_else_taken_as_it_is(fakes: FakePrograms, tmp_path: Path) -> None:
+def test_a_kind_cluster_that_exists_is_taken_as_it_is(fakes: FakePrograms, tmp_path: Path) -> None:
     fakes.add("kind", {"get clusters": "finetune\n", "get kubeconfig": "apiVersion: v1\n", "get nodes": f"{NODE}\n"})
     home = Home(tmp_path / "home")
     home.root.mkdir()
     KindCluster(home, "kindest/node:v1.36.3").up(gpus=0)
     assert fakes.calls("kind create") == []
-    assert fakes.calls("docker start") == [f"docker start {NODE}"]
+    assert fakes.calls("docker start") == []
     assert home.kubeconfig.read_text() == "apiVersion: v1\n"
+
+
+def test_a_kind_cluster_that_was_stopped_is_started_and_its_node_has_to_say_anew_that_it_is_ready(
+    fakes: FakePrograms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ready is what the node said before it was stopped: pods could be placed on it too early."""
+    monkeypatch.setattr("finetune_cluster.kind._READY_SECONDS", 0)
+    fakes.add("kind", {"get clusters": "finetune\n", "get kubeconfig": "apiVersion: v1\n", "get nodes": f"{NODE}\n"})
+    fakes.add("docker", {})
+    home = Home(tmp_path / "home")
+    home.root.mkdir()
+    with pytest.raises(ClusterError, match="nodes not ready: one"):
+        KindCluster(home).up(gpus=0)
+    assert fakes.calls("docker start") == [f"docker start {NODE}"]
 
 
 def test_a_kind_cluster_whose_node_was_stopped_does_not_run(fakes: FakePrograms, tmp_path: Path) -> None:
