@@ -93,7 +93,7 @@ def test_a_preset_may_supply_the_other_half(open_half: dict[str, Any], other: di
     ("job", "preset"),
     [
         ({"precision.bf16": True}, {"precision.fp16": True}),
-        ({"dataset.evalUri": "hf://org/eval"}, {"dataset.evalRatio": 0.1}),
+        ({"dataset.evalRatio": 0.1}, {"dataset.evalUri": "hf://org/eval"}),
         ({"dataset.promptMaxLength": 1024}, {"training.maxSeqLength": 512}),
         ({"adapter.rank": 8}, {"adapter.type": "full"}),
         ({"evaluation.strategy": "no"}, {"earlyStopping.patience": 2}),

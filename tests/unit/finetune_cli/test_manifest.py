@@ -117,10 +117,10 @@ def test_validate_gives_advice_without_refusing(manifest: Path) -> None:
 
 
 def test_validate_judges_job_and_preset_together(tmp_path: Path, manifest: Path) -> None:
-    """A rule that neither of the two breaks alone: evaluation data given twice."""
+    """A rule that neither of the two breaks alone: evaluation data given twice (a preset's ratio would give way to the job's file)."""
     preset = tmp_path / "preset.yaml"
-    preset.write_text(PRESET.replace("training: {learningRate: 0.001}", "dataset: {evalRatio: 0.1}"))
-    manifest.write_text(JOB.replace("quick-test", "mine").replace("train.jsonl", "train.jsonl, evalUri: configmap://sft/eval.jsonl"))
+    preset.write_text(PRESET.replace("training: {learningRate: 0.001}", "dataset: {evalUri: configmap://sft/eval.jsonl}"))
+    manifest.write_text(JOB.replace("quick-test", "mine").replace("train.jsonl", "train.jsonl, evalRatio: 0.1"))
     code, output = run("validate", "-f", manifest, "--preset-file", preset)
     assert code == 1
     assert "spec.dataset.evalRatio: must be 0 together with dataset.evalUri" in output
