@@ -104,7 +104,7 @@ class WatchProxy:
 
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
         headers = {name: value for name, value in request.headers.items() if name in ("Accept", "Content-Type", "User-Agent")}
-        async with self._session.request(request.method, request.path_qs, headers=headers, data=await request.read()) as answer:
+        async with self._session.request(request.method, request.path_qs, headers=headers, data=await request.read() or None) as answer:
             if answer.ok and request.query.get("watch") == "true":
                 return await self._watch(request, answer)
             told = {name: value for name, value in answer.headers.items() if name in ("Content-Type", "Retry-After")}
