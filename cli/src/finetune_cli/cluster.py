@@ -158,7 +158,9 @@ class Cluster:
         what = f"topping up the Budget of namespace {namespace}"
         added = [{"op": "add", "path": "/spec/credits/-", "value": dict(credit)}]
         try:
-            changed: Any = self._custom.patch_namespaced_custom_object(GROUP, VERSION, namespace, BUDGET_PLURAL, BUDGET_NAME, added)
+            changed: Any = self._custom.patch_namespaced_custom_object(
+                GROUP, VERSION, namespace, BUDGET_PLURAL, BUDGET_NAME, added, _content_type="application/json-patch+json"
+            )
         except ApiException as error:
             raise as_sentence(error, what) from error
         return dict(changed)
