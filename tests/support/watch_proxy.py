@@ -85,6 +85,7 @@ class WatchProxy:
         """Serve no more."""
         self._call(self._stop.set)
         self._thread.join(30)
+        self._loop.close()
 
     def _call(self, act: Any) -> None:
         self._loop.call_soon_threadsafe(act)
