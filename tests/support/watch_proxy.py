@@ -45,10 +45,8 @@ class WatchProxy:
         self._upstream = f"http://127.0.0.1:{port}"
         self._watches: dict[asyncio.Queue[_Order], bool] = {}
         """Open watches, and whether nothing of what the server says is passed on any more."""
-        self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
-        self._stop = asyncio.Event()
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),), daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._thread.start()
         assert self._ready.wait(30)
 
@@ -90,6 +88,7 @@ class WatchProxy:
         self._loop.call_soon_threadsafe(act)
 
     async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         app = web.Application(client_max_size=LINE_LIMIT)
         app.router.add_route("*", "/{path:.*}", self._pass_on)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
@@ -100,6 +99,8 @@ class WatchProxy:
             self.port = runner.addresses[0][1]
             self._ready.set()
             await self._stop.wait()
+            for orders in self._watches:
+                orders.put_nowait(None)
             await runner.cleanup()
 
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
