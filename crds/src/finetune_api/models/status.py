@@ -400,6 +400,6 @@ class FineTuneJobStatus(StatusModel):
     finished_at: Time | None = None
     """When the job reached a final phase."""
     conditions: Annotated[
-        list[Condition], Field(max_length=24, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]})
+        list[Condition], Field(max_length=32, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]})
     ] = []
     """Conditions as in the Kubernetes API conventions; Ready, Reconciling and Stalled as in kstatus."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,9 +11,12 @@ from typing import Any
 import pytest
 import torch
 
+from finetune_api.contract.store import UsageSeconds
 from finetune_trainer.worker.checkpoint import BYTES_PER_PARAMETER, MARGIN_BYTES, has_space
 from finetune_trainer.worker.orders import Bit
+from finetune_trainer.worker.staging import Staging
 from finetune_trainer.worker.strategies import sharing_of
+from finetune_trainer.worker.usage import Stopwatch
 
 PARAMETERS = 1000
 
@@ -47,6 +51,8 @@ def test_space(monkeypatch: pytest.MonkeyPatch, free: int, last_save: int, peer:
         plan=SimpleNamespace(output_dir=Path("/output")),
         last_save_bytes=last_save,
         saving=None,
+        staging=Staging(),
+        stopwatch=Stopwatch(time.monotonic, time.monotonic(), UsageSeconds()),
         group=Group(peer),
         sharing=sharing_of("none"),
         warn=lambda condition, message: warnings.append((condition, message)),
