@@ -39,8 +39,8 @@ def test_what_is_stored_is_what_was_written(api: ApiServer, model: dict[str, Any
 def test_kubectl_shows_them(kubeconfig: Path, api: ApiServer, model: dict[str, Any]) -> None:
     """C-03, C-04: the catalogue, with count and eligibility."""
     header, row = get_table(kubeconfig, "ftbm", model["metadata"]["name"]).splitlines()
-    assert header.split() == ["NAME", "URI", "TYPE", "PARAMETERS", "ELIGIBLE", "AGE"]
-    assert row.split()[1:5] == [model["spec"]["uri"], "VLM", "10000000000000", "false"]
+    assert header.split() == ["NAME", "URI", "TYPE", "PARAMETERS", "ELIGIBLE", "DEPLOYED", "AGE"]
+    assert row.split()[1:6] == [model["spec"]["uri"], "VLM", "10000000000000", "false", "false"]
     assert "jobs choose it by model.uri ref:name" in " ".join(explain(kubeconfig, "basemodels.spec").split())
     assert "Unit: tokens" in " ".join(explain(kubeconfig, "basemodels.spec.defaults.training.maxSeqLength").split())
 
