@@ -93,7 +93,8 @@ def _same_judgement(message: str, document: dict[str, Any]) -> None:
         explained = {f"spec.{rule.path}" for rule in RULES if rule.explain}
         ours = {problem.path if problem.path in explained else problem.message for problem in error.problems}
         # Some messages are the ends of others; the server puts a colon before each.
-        theirs = {f"spec.{rule.path}" if rule.explain else rule.message for rule in RULES if f": {rule.message}" in message}
+        said = [rule for rule in RULES if f": {rule.message}" in message]
+        theirs = {path if (path := f"spec.{rule.path}") in explained else rule.message for rule in said}
         assert ours == theirs
     else:
         assert message == ""
