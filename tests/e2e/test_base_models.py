@@ -74,7 +74,7 @@ def test_the_catalogue_shows_itself(platform: Platform, namespace: Kubectl, entr
     """C-04, AC-33: columns of kubectl get; the shipped eight, two of them VLM, and the one stored in 4 bits (C-09)."""
     offer(platform, entry)
     header, row = namespace("get", "ftbm", entry["metadata"]["name"]).splitlines()
-    assert header.split() == ["NAME", "URI", "TYPE", "PARAMETERS", "ELIGIBLE", "AGE"]
+    assert header.split() == ["NAME", "URI", "TYPE", "PARAMETERS", "ELIGIBLE", "DEPLOYED", "AGE"]
     assert row.split()[:4] == [entry["metadata"]["name"], entry["spec"]["uri"], "LLM", "100000"]
     shipped = {item["metadata"]["name"]: item["spec"]["type"] for item in namespace.items("basemodels")}
     assert [name for name, kind in sorted(shipped.items()) if kind == "VLM"] == ["llama-3.2-11b-vision-instruct", "qwen2.5-vl-7b-instruct"]

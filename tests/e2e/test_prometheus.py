@@ -97,6 +97,7 @@ def test_every_panel_shows_something(tmp_path: Path, platform: Platform, namespa
     """T-03, T-11, U-02: of real jobs, but for what only GPUs have."""
     files = (ROOT / "examples/data" / f"kubernetes-{name}.jsonl" for name in ("short-names", "preferences"))
     namespace("create", "configmap", "rows", *(f"--from-file={file}" for file in files))
+    namespace("apply", "-f", str(ROOT / "examples/budget.yaml"))
     begun = time.time()
     with (
         platform.kubectl.proxy() as port,
