@@ -13,7 +13,7 @@ from prometheus_client.samples import Sample
 from finetune_api.constants import API_VERSION, DATASET_KIND, TLS_SECRET
 from finetune_operator.cluster.rbac import CLUSTER, JOB_NAMESPACES, OWN_NAMESPACE
 from tests.e2e.conftest import JobFactory
-from tests.support.platform import SYSTEM_NAMESPACE, Kubectl, Platform, eventually
+from tests.support.platform import ROOT, SYSTEM_NAMESPACE, Kubectl, Platform, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 Request = tuple[str, str]
@@ -95,6 +95,8 @@ def test_every_request_is_allowed_and_every_right_is_used(platform: Platform, na
     rows = {"apiVersion": API_VERSION, "kind": DATASET_KIND, "metadata": {"name": "rows"}, "spec": {"uri": "configmap://sft/train.jsonl"}}
     namespace.apply(rows)
     namespace("wait", "--for=condition=Ready", "dataset.finetune.dev/rows", "--timeout=180s")
+    namespace("apply", "-f", str(ROOT / "examples/budget.yaml"))
+    namespace("wait", "--for=condition=Ready", "budget.finetune.dev/default", "--timeout=60s")
     job.wait_phase("Succeeded")
     platform.kubectl.within(SYSTEM_NAMESPACE)("patch", "secret", TLS_SECRET, "--type=merge", "-p", '{"data":{"ca.key":null}}')
     eventually(lambda: ("configmaps", "patch") in requests(platform), within=120, what="the new CA is published", every=5)
