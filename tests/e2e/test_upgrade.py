@@ -14,16 +14,11 @@ import pytest
 from finetune_api.constants import TLS_SECRET
 from finetune_api.contract.env import PROGRESS_CA_PATH
 from tests.e2e.conftest import JobFactory
-from tests.support.cluster import REQUIRE
 from tests.support.install import install_chart, unpack_previous
 from tests.support.platform import SYSTEM_NAMESPACE, Job, Kubectl, Platform, eventually
 from tests.support.reliability import Fault
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.alone,
-    pytest.mark.skipif(not os.environ.get("FINETUNE_SOAK"), reason="builds the images of the previous version: many minutes; make soak"),
-]
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 SPEC: dict[str, Any] = {"training": {"maxSteps": 20_000}, "checkpoint": {"steps": 200}}
 """Longer than the test: it ends with a pause."""
 ONE_CERTIFICATE = "-----END CERTIFICATE-----\n"
@@ -36,7 +31,7 @@ def previous(platform: Platform, tmp_path: Path) -> Iterator[str]:
     """The previous version in place of this one; this one again after the test."""
     commit = unpack_previous(tmp_path)
     if commit is None:
-        leave = pytest.fail if os.environ.get(REQUIRE) == "1" else pytest.skip
+        leave = pytest.fail if os.environ.get("FINETUNE_SOAK") else pytest.skip
         leave("this clone has no previous version in its history; name a commit by FINETUNE_PREVIOUS")
     install_chart(platform.kubectl, tree=tmp_path)
     platform.reconnect()
