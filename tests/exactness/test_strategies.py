@@ -15,7 +15,9 @@ from tests.exactness.harness import Result, Run, evaluations, failure, logged, s
 from tests.support.matrix import ENABLED, Cell, record
 
 STEPS = 8
-TOLERANCE = 2e-5
+TOLERANCES = {"lora": (2e-5, 1e-3), "full": (2e-5, 1e-3), "qlora": (2**-8, 4e-3)}
+"""Largest relative difference of losses and norms, and of final weights. TRL keeps adapters over a 4-bit base, and so their gradients, in
+bfloat16: there it is rounding of that format, and two updates of the learning rate."""
 SHARDED = [name for name in STRATEGIES if name not in ("none", "ddp")]
 SPEC: dict[str, Any] = {
     "dataset": {"evalRatio": 0.1},
@@ -27,8 +29,9 @@ SPEC: dict[str, Any] = {
 ADAPTERS: dict[str, dict[str, Any]] = {
     "lora": {"adapter": {"dropout": 0.1}, "training": {**SPEC["training"], "gradientCheckpointing": True}},
     "full": {"adapter": {"type": "full"}},
+    "qlora": {"adapter": {"dropout": 0.1}, "quantization": {"mode": "4bit"}},
 }
-CELLS = [(strategy, adapter) for strategy in SHARDED for adapter in ADAPTERS]
+CELLS = [(strategy, adapter) for strategy in SHARDED for adapter in ADAPTERS if (strategy, adapter) != ("fsdp", "qlora")]
 PLAIN = [
     ("fsdp", "lora"),
     ("fsdp", "full"),
@@ -62,7 +65,7 @@ def test_trains_alike_and_resumes_exactly(make_sharded: MakeRun, references: dic
     spec = spec_of(strategy, adapter)
     whole = make_sharded(spec).attempt(2)
     assert whole.codes == [0, 0], whole.log
-    assert_close(whole, references[adapter])
+    assert_close(whole, references[adapter], *TOLERANCES[adapter])
     assert {facts.facts["strategy"] for facts in whole.of(Facts)} == {strategy}
     run = make_sharded(spec)
     first = run.attempt(2, hook=stop_at(4))
@@ -76,19 +79,19 @@ def test_trains_alike_and_resumes_exactly(make_sharded: MakeRun, references: dic
     record(Cell("sft", adapter, strategy, 2), "exact")
 
 
-def assert_close(one: Result, other: Result) -> None:
+def assert_close(one: Result, other: Result, tolerance: float = 2e-5, of_weights: float = 1e-3) -> None:
     """Same rows, losses and final weights within rounding."""
     assert [row["samples"] for row in one.metrics.values()] == [row["samples"] for row in other.metrics.values()]
     for name in ("loss", "grad_norm"):
         worst = max(abs(row[name] - other.metrics[step][name]) / max(1, abs(row[name])) for step, row in one.metrics.items())
-        assert worst <= TOLERANCE, f"largest difference of a step's {name}: {worst}"
+        assert worst <= tolerance, f"largest difference of a step's {name}: {worst}"
     assert one.final is not None
     assert other.final is not None
     (file,) = one.final.glob("*.safetensors")
     own, theirs = load_file(file), load_file(other.final / file.name)
     assert own.keys() == theirs.keys()
     assert all(own[name].shape == theirs[name].shape for name in own)
-    assert max(float((own[name] - theirs[name]).abs().max()) for name in own) <= 1e-3
+    assert max(float((own[name] - theirs[name]).abs().max()) for name in own) <= of_weights
 
 
 def two_ranks(make: MakeRun, strategy: str) -> tuple[Run, Result]:
