@@ -12,7 +12,7 @@ from finetune_trainer.protocol import Warned
 from tests.exactness.conftest import MakeRun
 from tests.exactness.harness import ROOT, Result, Run, evaluations, failure, steps_of, stop_at, stopped_step, weights
 from tests.support.jobs import merge
-from tests.support.matrix import ENABLED, record
+from tests.support.matrix import ADAPTERS, ENABLED, record
 from tests.support.matrix import Cell as Tried
 
 STEPS = 6
@@ -67,17 +67,14 @@ class Cell(NamedTuple):
 
 
 WHOLE = [
-    Cell(method, adapter, ranks, strategy)
-    for method in FILES
-    for adapter in ("lora", "full")
-    for ranks, strategy in ((1, "none"), (2, "ddp"))
+    Cell(method, adapter, ranks, strategy) for method in FILES for adapter in ADAPTERS for ranks, strategy in ((1, "none"), (2, "ddp"))
 ]
 SHARDED = [
     Cell(method, adapter, 2, strategy)
     for method in FILES
-    for adapter in ("lora", "full")
+    for adapter in ADAPTERS
     for strategy in STRATEGIES
-    if strategy not in ("none", "ddp")
+    if strategy not in ("none", "ddp") and (adapter, strategy) != ("qlora", "fsdp")
 ]
 EVERY_METHOD = [
     Cell("pretrain", "full", 1, "none"),
@@ -85,6 +82,7 @@ EVERY_METHOD = [
     Cell("reward", "lora", 1, "none"),
     Cell("kto", "full", 1, "none"),
     Cell("grpo", "full", 2, "ddp"),
+    Cell("dpo", "qlora", 1, "none"),
 ]
 
 
@@ -92,7 +90,7 @@ def spec_of(cell: Cell) -> dict[str, Any]:
     """The job of a cell, with an evaluation between the steps, so that one that draws random numbers would show."""
     common = {
         "method": cell.method,
-        "adapter": {"type": cell.adapter},
+        **ADAPTERS[cell.adapter],
         "dataset": {"uri": f"configmap://rows/{cell.method}", "evalRatio": 0.2, "maxSamples": 0, "packing": cell.method == "pretrain"},
         "training": {"maxSteps": STEPS, "batchSize": 2, "gradAccumSteps": 2, "maxSeqLength": 128, "learningRate": 1e-3},
         "evaluation": {"strategy": "steps", "steps": 2, "batchSize": 2},

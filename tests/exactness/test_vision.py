@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import pytest
 import torch
@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
+from finetune_api.strategies import STRATEGIES
 from finetune_trainer.outputs import probe
 from finetune_trainer.outputs.check import check
 from finetune_trainer.outputs.make import make
@@ -30,7 +31,7 @@ from finetune_trainer.worker.sight import SightCollator, SightRows, load_images
 from tests.exactness.conftest import MakeRun
 from tests.exactness.harness import BASE, ROOT, Result, Run, evaluations, failure, steps_of, stop_at, stopped_step, weights
 from tests.support.jobs import merge
-from tests.support.matrix import ENABLED
+from tests.support.matrix import ADAPTERS, ENABLED, LANGUAGE_OF_VLM, Cell, record
 
 STEPS = 5
 
@@ -56,14 +57,17 @@ class Case(NamedTuple):
 
 FEW = [Case("VLM", "full"), Case("LLM", "full"), Case("LLM", "lora"), Case("VLM", "lora", 2, "ddp")]
 ALL = [
-    Case(kind, adapter, ranks, strategy)
-    for kind in ("LLM", "VLM")
-    for adapter in ("lora", "full")
-    for ranks, strategy in ((1, "none"), (2, "ddp"))
+    Case(kind, adapter, ranks, strategy) for kind in ("LLM", "VLM") for adapter in ADAPTERS for ranks, strategy in ((1, "none"), (2, "ddp"))
 ]
 SHARDED = [
-    Case(kind, adapter, 2, strategy) for kind, adapter in (("VLM", "full"), ("LLM", "lora")) for strategy in ("fsdp", "zero2", "zero3")
+    Case(kind, adapter, 2, strategy)
+    for kind in ("LLM", "VLM")
+    for adapter in ADAPTERS
+    for strategy in STRATEGIES
+    if strategy not in ("none", "ddp") and (adapter, strategy) != ("qlora", "fsdp")
 ]
+TRIED: Final = {"VLM": "VLM", "LLM": LANGUAGE_OF_VLM}
+"""Value of ``model.type`` -> column of the table; the base is a vision-language model always."""
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +84,12 @@ def job(make_run: MakeRun, sight: Sight, case: Case, change: Mapping[str, Any] |
     spec = {
         "model": {"type": case.kind},
         "dataset": {"uri": "pvc://rows/shapes.zip", "format": "vlm-zip", "evalRatio": 0.1, "maxSamples": 0},
-        "adapter": {"type": case.adapter, "rank": 4, "targetModules": ["q_proj", "v_proj"]},
+        "adapter": {"rank": 4, "targetModules": ["q_proj", "v_proj"]},
         "training": {"maxSteps": STEPS, "gradAccumSteps": 1, "maxSeqLength": 128, "learningRate": 1e-3},
         "evaluation": {"strategy": "steps", "steps": 2, "batchSize": 2},
         "distributed": {"strategy": case.strategy},
     }
-    return make_run(merge(spec, change or {}), model_dir=sight.model, data=sight.rows)
+    return make_run(merge(merge(spec, ADAPTERS[case.adapter]), change or {}), model_dir=sight.model, data=sight.rows)
 
 
 def facts_of(result: Result) -> dict[str, str]:
@@ -93,6 +97,7 @@ def facts_of(result: Result) -> dict[str, str]:
     return {name: value for message in result.of(Facts) for name, value in message.facts.items()}
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("case", ALL if ENABLED else FEW, ids=str)
 def test_resumed_equals_never_interrupted(make_run: MakeRun, sight: Sight, case: Case) -> None:
     """R-07, B-11, AC-34: images, texts and both in one batch; and which part has moved."""
@@ -109,8 +114,10 @@ def test_resumed_equals_never_interrupted(make_run: MakeRun, sight: Sight, case:
     assert facts["modelType"] == case.kind
     assert facts["trainableComponents"] == ("language" if case.kind == "LLM" else "language, vision")
     assert moved_parts(whole, sight) == set(facts["trainableComponents"].split(", "))
+    record(Cell("sft", case.adapter, case.strategy, case.ranks, TRIED[case.kind]), "exact")
 
 
+@pytest.mark.matrix
 @pytest.mark.skipif(not ENABLED, reason="belongs to make matrix")
 @pytest.mark.parametrize("case", SHARDED, ids=str)
 def test_shared_out_and_resumed_equals_never_interrupted(make_sharded: MakeRun, sight: Sight, case: Case) -> None:
@@ -124,8 +131,10 @@ def test_shared_out_and_resumed_equals_never_interrupted(make_sharded: MakeRun, 
     assert steps_of(first, second) == steps_of(whole)
     assert weights(second) == weights(whole)
     assert moved_parts(whole, sight) == set(facts_of(whole)["trainableComponents"].split(", "))
+    record(Cell("sft", case.adapter, case.strategy, case.ranks, TRIED[case.kind]), "exact")
 
 
+@pytest.mark.matrix
 @pytest.mark.skipif(not ENABLED, reason="belongs to make matrix")
 def test_the_older_family(make_run: MakeRun, sight: Sight, tmp_path: Path) -> None:
     """C-08: Qwen2-VL, whose vision part is built otherwise, with the same processor."""
@@ -150,20 +159,6 @@ def older_family(sight: Sight, directory: Path) -> Path:
         (directory / name).write_text(words)
     (directory / "chat_template.jinja").write_text((sight.model / "chat_template.jinja").read_text())
     return directory
-
-
-@pytest.mark.skipif(not ENABLED, reason="belongs to make matrix")
-def test_four_bits(make_run: MakeRun, sight: Sight) -> None:
-    """B-10: over a 4-bit base the vision part keeps its format, and the run resumes exactly."""
-    change = {"quantization": {"mode": "4bit"}, "precision": {"dtype": "bfloat16"}}
-    whole = job(make_run, sight, Case("VLM", "lora"), change).attempt()
-    assert whole.codes == [0], whole.log
-    run = job(make_run, sight, Case("VLM", "lora"), change)
-    first = run.attempt(hook=stop_at(2))
-    second = run.attempt(resume=stopped_step(first))
-    assert second.codes == [0], second.log
-    assert steps_of(first, second) == steps_of(whole)
-    assert weights(second) == weights(whole)
 
 
 def moved_parts(result: Result, sight: Sight) -> set[str]:
