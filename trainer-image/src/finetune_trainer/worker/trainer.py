@@ -85,6 +85,8 @@ class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
         super().__init__(
             model=material.model, train_dataset=material.train, processing_class=material.tokenizer, callbacks=[conductor], **options
         )
+        if self.accelerator.scaler is not None:
+            train_in_float32(self.model)
         # Logs, evaluations, saves and the end of training are the conductor's to decide; the stock flow reads its intervals
         # from the checkpoint, so edits of a stopped job would be ignored.
         self.remove_callback(DefaultFlowCallback)
@@ -326,6 +328,16 @@ class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
             self._session.sharing.load_optimizer(self, Path(checkpoint))
             resume.restore_schedule(self.optimizer, self.lr_scheduler, self._hyperparameters, Path(checkpoint))
             self.load_rank_state(Path(checkpoint))
+
+
+def train_in_float32(model: torch.nn.Module) -> None:
+    """Hold what is trained in float32, as a gradient scaler needs it: CUDA's cannot unscale gradients in half precision.
+
+    Over a 4-bit base TRL trains adapters in bfloat16, and what PEFT trains whole beside an adapter keeps the base's format.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
 
 
 def settle_reference(trainer: Any) -> None:
