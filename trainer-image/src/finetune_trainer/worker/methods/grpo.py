@@ -212,7 +212,8 @@ def load_reward_model(request: Request) -> tuple[PreTrainedModel, PreTrainedToke
     """
     directory = request.session.plan.reward_dir
     assert directory is not None, "the supervisor fetches what the spec names"
-    model = load_model(directory, request.formats, request.device, placed=True, kind="scores")
+    placed = not request.session.sharing.places_model
+    model = load_model(directory, request.formats, request.device, placed=placed, kind="scores")
     return model.eval(), load_tokenizer(directory)
 
 

@@ -20,7 +20,7 @@ def load_reference(request: Request, uri: str | None) -> PreTrainedModel | None:
     if uri is None or directory is None:
         return None
     session, model = request.session, request.material.model
-    reference = load_model(directory, request.formats, request.device, placed=True)
+    reference = load_model(directory, request.formats, request.device, placed=not session.sharing.places_model)
     own, other = (candidate.get_input_embeddings().weight.shape[0] for candidate in (model, reference))
     if own != other:
         raise configuration_error(
