@@ -49,9 +49,7 @@ def test_a_scale_found_is_not_looked_for_again(make_run: MakeRun, ranks: int) ->
 
 @pytest.mark.parametrize(("method", "rows"), [("sft", "kubernetes-sft.jsonl"), ("dpo", "kubernetes-preferences.jsonl")])
 def test_what_is_trained_over_a_4bit_base_is_float32(make_run: MakeRun, method: str, rows: str) -> None:
-    """I-02, B-10: TRL casts adapters over such a base to bfloat16, whose gradients CUDA's scaler cannot unscale; resumed, they stay
-    as they are.
-    """
+    """I-02, B-10: TRL casts adapters over such a base to bfloat16, whose gradients CUDA's scaler cannot unscale."""
     dataset = {"uri": f"configmap://rows/{method}", "maxSamples": 48}
     run = make_run({**SPEC, "method": method, "quantization": {"mode": "4bit"}, "dataset": dataset}, data=ROOT / "examples/data" / rows)
     run.worker = "tests.exactness.half_precision"

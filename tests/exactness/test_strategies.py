@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from finetune_api.strategies import STRATEGIES
+from finetune_api.strategies import SHARDS_WEIGHTS, STRATEGIES
 from finetune_trainer.protocol import Facts
 from tests.exactness.conftest import MakeRun
 from tests.exactness.harness import Result, Run, evaluations, failure, logged, steps_of, stop_at, stopped_step, weights
@@ -63,7 +63,7 @@ def test_trains_alike_and_resumes_exactly(make_sharded: MakeRun, references: dic
     whole = make_sharded(spec).attempt(2)
     assert whole.codes == [0, 0], whole.log
     assert_close(whole, references[adapter])
-    assert {facts.facts["strategy"] for facts in whole.of(Facts)} == {strategy}
+    assert_shared(whole, strategy)
     run = make_sharded(spec)
     first = run.attempt(2, hook=stop_at(4))
     assert first.codes == [75, 75], first.log
@@ -74,6 +74,24 @@ def test_trains_alike_and_resumes_exactly(make_sharded: MakeRun, references: dic
     assert evaluations(first, second) == evaluations(whole)
     assert weights(second) == weights(whole)
     record(Cell("sft", adapter, strategy, 2), "exact")
+
+
+def assert_shared(result: Result, strategy: str) -> None:
+    """The strategy is the one asked for; where it splits weights, each of two ranks holds half of them (the last part is filled up)."""
+    found, *after = [message.facts for message in result.of(Facts)]
+    assert found["strategy"] == strategy
+    assert [set(more) for more in after] == ([{"parametersPerRank"}] if strategy in SHARDS_WEIGHTS else [])
+    for more in after:
+        assert 0.5 <= int(more["parametersPerRank"]) / int(found["totalParameters"]) < 0.51
+
+
+def test_weights_that_were_not_split_are_noticed(make_sharded: MakeRun) -> None:
+    """M-01: FSDP that has come to whole copies is refused before the first step, not trained in twice the memory."""
+    run = make_sharded(spec_of("fsdp", "lora"))
+    run.worker = "tests.exactness.unsharded"
+    result = run.attempt(2)
+    assert result.codes == [42, 42], result.log
+    assert "distributed.strategy: fsdp has left" in failure(result).message
 
 
 def assert_close(one: Result, other: Result) -> None:
