@@ -12,6 +12,7 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOConfig, GRPOTrainer
+from trl.models import prepare_deepspeed, prepare_fsdp
 from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
 
 from finetune_api.models.spec import Grpo
@@ -249,4 +250,9 @@ def _give_reference(trainer: Any, reference: PreTrainedModel) -> None:
     if trainer.args.disable_dropout:
         disable_dropout_in_model(reference)
     add_fused_lm_head(reference, temperature=trainer.temperature)
-    trainer.ref_model = trainer.accelerator.prepare_model(reference, evaluation_mode=True)
+    if trainer.is_deepspeed_enabled:
+        trainer.ref_model = prepare_deepspeed(reference, trainer.accelerator)
+    elif trainer.is_fsdp_enabled:
+        trainer.ref_model = prepare_fsdp(reference, trainer.accelerator)
+    else:
+        trainer.ref_model = trainer.accelerator.prepare_model(reference, evaluation_mode=True)
