@@ -109,6 +109,18 @@ def assert_close(one: Result, other: Result) -> None:
     assert max(float((own[name] - theirs[name]).abs().max()) for name in own) <= 1e-3
 
 
+def test_fsdp_resumes_from_its_float32_weights(make_sharded: MakeRun) -> None:
+    """R-14, I-03: under autocast FSDP trains float32 copies of bfloat16 weights; a resumed run goes on with those, not rounded ones."""
+    spec = spec_of("fsdp", "full", precision={"dtype": "bfloat16", "bf16": True})
+    whole = make_sharded(spec).attempt(2)
+    run = make_sharded(spec)
+    first = run.attempt(2, hook=stop_at(4))
+    second = run.attempt(2, resume=stopped_step(first))
+    assert second.codes == [0, 0], second.log
+    assert steps_of(first, second) == steps_of(whole)
+    assert weights(second) == weights(whole)
+
+
 def two_ranks(make: MakeRun, strategy: str) -> tuple[Run, Result]:
     """A stopped run on two ranks, and the run."""
     run = make(spec_of(strategy, "lora", training={**SPEC["training"], "batchSize": 2, "gradAccumSteps": 3}, adapter={"dropout": 0.0}))

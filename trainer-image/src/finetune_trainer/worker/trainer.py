@@ -248,7 +248,9 @@ class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
             stored = type(self.model).from_pretrained(directory, dtype=self.model.dtype, local_files_only=True)
             self.model.load_state_dict(stored.state_dict())
         elif (directory / SAFE_WEIGHTS_NAME).is_file():
-            self.model.load_state_dict(load_file(directory / SAFE_WEIGHTS_NAME), strict=False)
+            # As they lie in the file: in the format they were trained in, which need not be the base's, and mapped once for all ranks.
+            self.model.load_state_dict(load_file(directory / SAFE_WEIGHTS_NAME), strict=False, assign=True)
+            self.model.tie_weights()
         else:
             load_sharded_checkpoint(self.model, str(directory), strict=False)
 
