@@ -6,6 +6,8 @@ grow it again, every ``GROWTH_STEPS`` steps.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from transformers import Trainer
 
@@ -13,6 +15,17 @@ from finetune_trainer.worker.__main__ import main as work
 
 FIRST_SCALE = 2.0**26
 GROWTH_STEPS = 3
+
+
+class CudaScaler(torch.amp.GradScaler):
+    """Refuses what CUDA's kernel refuses; the one for CPUs unscales gradients of any format."""
+
+    def unscale_(self, optimizer: torch.optim.Optimizer) -> None:
+        """Unscale float32 gradients."""
+        given: set[Any] = {p.grad.dtype for group in optimizer.param_groups for p in group["params"] if p.grad is not None}
+        if given - {torch.float32}:
+            raise NotImplementedError(f'"_amp_foreach_non_finite_check_and_unscale_cuda" not implemented for {given}')
+        super().unscale_(optimizer)
 
 
 def main() -> int:
@@ -23,7 +36,7 @@ def main() -> int:
         create(self)
         self.accelerator.state._mixed_precision = "fp16"  # which accelerate refuses on CPU
         self.accelerator.native_amp = True
-        self.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=FIRST_SCALE, growth_interval=GROWTH_STEPS)
+        self.accelerator.scaler = CudaScaler("cpu", init_scale=FIRST_SCALE, growth_interval=GROWTH_STEPS)
 
     Trainer.create_accelerator_and_postprocess = create_with_scaler
     return work()

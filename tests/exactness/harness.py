@@ -235,7 +235,8 @@ class Attempt:
 
     def _serve(self, connection: socket.socket) -> None:
         rank = -1
-        with connection, connection.makefile("rb") as lines:
+        # A worker killed before it read all that was sent to it resets its connection: the end of what it says, as to the supervisor.
+        with contextlib.suppress(ConnectionResetError), connection, connection.makefile("rb") as lines:
             for line in lines:
                 message = WORKER_MESSAGES.validate_json(line)
                 if message.type == "hello":

@@ -172,6 +172,27 @@ def test_a_reward_model_scores_answers(make_run: MakeRun) -> None:
     assert {"reward", "rewards/model/mean", "kl"} <= set(result.metrics[1]["metrics"])
 
 
+@pytest.mark.parametrize("strategy", ["zero3", "fsdp"])
+def test_reference_and_reward_model_are_shared_out(make_run: MakeRun, make_sharded: MakeRun, strategy: str) -> None:
+    """H-02, H-03, M-03: both score what they score whole, where the strategy splits the model and has to gather them."""
+    change = {
+        "grpo": {"rewardFunctions": None, "rewardModel": "s3://a/scorer", "referenceModel": "s3://a/reference", "beta": 0.1},
+        "training": {"maxSteps": 1},
+        "evaluation": {"strategy": "no"},
+    }
+    scorer = job(make_run, Cell("reward", "full", 1, "none"), {"training": {"maxSteps": 1}}).attempt()
+    seen = []
+    for make, name in ((make_run, "ddp"), (make_sharded, strategy)):
+        run = job(make, Cell("grpo", "lora", 2, name), change)
+        run.companions |= {"reward_dir": scorer.final, "reference_dir": run.model}
+        result = run.attempt(2)
+        assert result.codes == [0, 0], result.log
+        seen.append(result.metrics[1]["metrics"])
+    whole, shared = seen
+    for value in ("rewards/model/mean", "kl"):
+        assert shared[value] == pytest.approx(whole[value], abs=1e-4)
+
+
 def test_generation_settings(make_run: MakeRun) -> None:
     """H-06, H-07, F-31: other chunks and another cache give valid runs; the evaluation batch is rounded up, which is said."""
     eager = {"grpo": {"enforceEager": True, "maxNumSeqs": 8}, "training": {"maxSteps": 1}}

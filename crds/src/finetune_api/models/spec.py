@@ -265,7 +265,8 @@ class Distributed(ApiModel):
         resume=IDENTITY, requirement="M-01 M-02 M-05 X34"
     )
     """none: one rank. ddp: a whole copy per rank. fsdp: weights, gradients and optimizer split over the ranks. zero1, zero2, zero3:
-    DeepSpeed splits the optimizer, also gradients, also weights; _offload keeps them in main memory. auto: none for one rank, else ddp."""
+    DeepSpeed splits the optimizer, also gradients, also weights; _offload keeps them in main memory. auto: none for one rank, ddp for
+    more where a GPU has room for a whole copy, else zero3_offload."""
     timeout_seconds: int = api_field(ge=60, le=7200, unit="seconds", requirement="M-05")
     """How long a collective operation may take before the group is given up."""
 

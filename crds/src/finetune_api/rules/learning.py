@@ -65,7 +65,7 @@ QUANTIZATION_RULES = (
         id="quantization-fsdp",
         requirement="B-10 M-01",
         path="quantization.mode",
-        message="fsdp cannot split weights in 4 bits; set distributed.strategy to ddp, zero2 or zero3, or write none",
+        message="fsdp cannot split weights in 4 bits; set distributed.strategy to ddp or zero2, or write none",
         cel=cel.any_of(f"{cel.value('quantization.mode')} != '4bit'", f"{cel.value('distributed.strategy')} != 'fsdp'"),
         holds=lambda spec: spec["quantization.mode"] != "4bit" or spec["distributed.strategy"] != "fsdp",
     ),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from finetune_api.resolve import resolve
-from finetune_trainer.estimate.decision import Verdict, decide
+from finetune_trainer.estimate.decision import Verdict, decide, lacking
 from finetune_trainer.estimate.memory import GIB
 from finetune_trainer.estimate.shape import AdapterShape, ModelShape
 from tests.support.manifests import spec_of
@@ -58,6 +58,17 @@ def test_strategy_auto() -> None:
     assert (verdict(LLAMA_8B, 16, ranks=4).strategy, verdict(LLAMA_8B, 16, ranks=4).is_quantized) == ("ddp", True)
     assert verdict(LLAMA_8B, 24, ranks=4, adapter__type="full").strategy == "zero3_offload"
     assert verdict(LLAMA_8B, 24, ranks=4, distributed__strategy="zero2").strategy == "zero2"
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "zero3", "zero3_offload"])
+def test_auto_takes_no_4bit_base_where_weights_are_split(strategy: str) -> None:
+    """X33: nor is a 4-bit base that was asked for split by auto, which would fit no larger model; the advice names what would."""
+    assert not verdict(QWEN_14B, 8, ranks=4, distributed__strategy=strategy).is_quantized
+    asked = verdict(QWEN_14B, 8, ranks=4, quantization__mode="4bit")
+    assert (asked.strategy, asked.is_quantized, asked.fits) == ("ddp", True, False)
+    assert "zero3_offload and quantization.mode none" in lacking(asked)
+    if strategy != "fsdp":
+        assert verdict(QWEN_14B, 8, ranks=4, distributed__strategy=strategy, quantization__mode="4bit").is_quantized
 
 
 def test_an_unknown_gpu_decides_nothing() -> None:

@@ -52,6 +52,13 @@ def test_ranks_get_torchruns_environment(tmp_path: Path) -> None:
         assert made[name].startswith(str(tmp_path)), f"{name}: the root file system is read-only"
 
 
+@pytest.mark.parametrize(("device", "own", "level"), [("cpu", {}, None), ("gpu", {}, "WARN"), ("gpu", {"NCCL_DEBUG": "INFO"}, "INFO")])
+def test_nccl_says_why_it_fails(tmp_path: Path, device: str, own: dict[str, str], level: str | None) -> None:
+    """GPU nodes: NCCL's errors reach the log; what the job sets itself is kept."""
+    made = process_environment(own, work_dir=tmp_path, link=tmp_path / "link.sock", threads=4, device=device)
+    assert made.get("NCCL_DEBUG") == level
+
+
 @pytest.mark.parametrize(("text", "cpus"), [("max 100000", None), ("150000 100000", 2), ("20000 100000", 1), ("nonsense", None)])
 def test_cpus_follow_the_cgroup(tmp_path: Path, text: str, cpus: int | None) -> None:
     (tmp_path / "cpu.max").write_text(text)

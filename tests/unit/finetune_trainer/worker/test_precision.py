@@ -23,7 +23,8 @@ CPU, AMPERE, TURING = Device("cpu"), Device("gpu", "A100"), Device("gpu", "T4", 
         (AMPERE, {"dtype": "float16"}, "full", ("float16", "float32", "fp16")),
         (AMPERE, {"dtype": "float32", "bf16": True}, "full", ("float32", "float32", "bf16")),
         (AMPERE, {"dtype": "float32", "fp16": True}, "full", ("float32", "float32", "fp16")),
-        (AMPERE, {"fp16": True}, "lora", ("bfloat16", "bfloat16", "fp16")),
+        (AMPERE, {"fp16": True}, "lora", ("float16", "float16", "fp16")),
+        (AMPERE, {"fp16": True}, "full", ("float16", "float32", "fp16")),
         (CPU, {"bf16": True}, "lora", ("float32", "float32", "bf16")),
         (CPU, {"dtype": "bfloat16"}, "lora", ("bfloat16", "bfloat16", "no")),
     ],
@@ -56,5 +57,6 @@ def test_a_pinned_dtype_stands_for_auto(make_spec: MakeSpec) -> None:
     """Another GPU must not change a run; a format written in the spec needs no pin."""
     assert resolve_formats(make_spec(), AMPERE, "float16").dtype == "float16"
     assert resolve_formats(make_spec(precision={"dtype": "float32"}), AMPERE, "float32").dtype == "float32"
+    assert resolve_formats(make_spec(precision={"fp16": True}), AMPERE, "bfloat16").dtype == "float16"
     with pytest.raises(TrainerError, match="T4 is older than Ampere"):
         resolve_formats(make_spec(), TURING, "bfloat16")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from finetune_api.models.spec import FineTuneJobSpec
-from finetune_api.strategies import Strategy, effective_strategy
+from finetune_api.strategies import SHARDS_WEIGHTS, Strategy, effective_strategy
 from finetune_trainer.estimate.memory import GIB, Footprint, Plan, checkpoint_bytes, estimate_memory
 from finetune_trainer.estimate.shape import AdapterShape, ModelShape, adapter_parameters
 
@@ -68,17 +68,21 @@ def _verdict(spec: FineTuneJobSpec, model: ModelShape, plan: Plan, reason: str) 
 
 
 def _ways(spec: FineTuneJobSpec, trainable: int, ranks: int) -> Iterator[Plan]:
-    """What the job allows, plainest first."""
+    """What the job allows, plainest first.
+
+    A 4-bit base is never chosen where its weights are split: each GPU has to hold it whole while it is loaded, so that splitting it
+    afterwards fits no larger model (X33).
+    """
     mode = spec.quantization.mode
     half = spec.precision.dtype != "float32" and not (spec.precision.dtype == "float16" and spec.adapter.type == "full")
     quantizations = [mode == "4bit"] if mode != "auto" or spec.adapter.type == "full" else [False, True]
     plain = effective_strategy(spec.distributed.strategy, None, ranks)
-    if plain == "fsdp":
+    if plain in SHARDS_WEIGHTS and mode != "4bit":
         quantizations = [False]
     for is_quantized in quantizations:
         yield Plan(trainable, is_quantized, half, plain, ranks)
-    if spec.distributed.strategy == "auto" and ranks > 1 and spec.training.backend == "standard":
-        yield Plan(trainable, quantizations[0], half, "zero3_offload", ranks)
+    if spec.distributed.strategy == "auto" and ranks > 1 and spec.training.backend == "standard" and mode != "4bit":
+        yield Plan(trainable, is_quantized=False, half=half, strategy="zero3_offload", ranks=ranks)
 
 
 def _is_roomy(way: Verdict) -> bool:
@@ -115,9 +119,10 @@ def refusal(verdict: Verdict) -> str:
 def lacking(verdict: Verdict) -> str:
     """What would help a job that fits no GPU of its kind."""
     assert verdict.memory is not None
+    splitting = "distributed.strategy zero3_offload" + (" and quantization.mode none" if verdict.is_quantized else "")
     largest = max(("weights", "optimizer", "gradients", "activations"), key=lambda term: int(getattr(verdict.memory, term)))
     levers = {
-        "weights": "use a GPU with more memory, or several with distributed.strategy zero3_offload",
+        "weights": f"use a GPU with more memory, or several with {splitting}",
         "optimizer": "set training.optimizer to adamw_8bit, adapter.type to lora, or distributed.strategy to zero2_offload",
         "gradients": "set adapter.type to lora, or distributed.strategy to zero2",
         "activations": "lower training.batchSize or training.maxSeqLength, or set training.gradientCheckpointing to true",

@@ -44,6 +44,9 @@ def process_environment(base: Mapping[str, str], *, work_dir: Path, link: Path, 
         # Threads that spin while they wait take the CPU from those they wait for: measured on two busy cores, 1.4 to 20 s per step became
         # 0.5 to 1.4 s. A GPU's ranks keep the default, their CPU threads are idle anyway.
         **({"OMP_WAIT_POLICY": base.get("OMP_WAIT_POLICY") or "PASSIVE"} if device == "cpu" else {}),
+        # NCCL is silent by default, also about why it failed. All else is right as it is: it finds a pod's interface itself, and PyTorch
+        # ends a rank whose peer is gone after distributed.timeoutSeconds.
+        **({"NCCL_DEBUG": base.get("NCCL_DEBUG") or "WARN"} if device == "gpu" else {}),
     }
 
 

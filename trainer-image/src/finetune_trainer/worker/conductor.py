@@ -15,6 +15,7 @@ from finetune_trainer.protocol import Evaluated, StopAgreed
 from finetune_trainer.worker import checkpoint, overfitting, trend
 from finetune_trainer.worker.decision import decide
 from finetune_trainer.worker.evaluation import Evaluation
+from finetune_trainer.worker.facts import check_shares
 from finetune_trainer.worker.ledger import LOWEST_LOSS
 from finetune_trainer.worker.orders import Bit, StopTrigger, stop_trigger
 from finetune_trainer.worker.probe import is_due, probe
@@ -50,8 +51,9 @@ class Conductor(TrainerCallback):  # type: ignore[misc]  # transformers is not t
         return self._trainer
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Probe, meet all ranks before the first step; catch up on a skipped evaluation; see whether anything is left to train."""
+        """Check shares, probe, meet all ranks before step one; catch up on a skipped evaluation; see whether anything is left to train."""
         session = self._session
+        check_shares(session, self.trainer.model)
         if is_due(session, args) and not session.schedule.is_last(state.global_step):
             probe(session, self.trainer)
         session.orders.begin()

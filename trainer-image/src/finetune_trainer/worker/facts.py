@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from finetune_api.contract.store import Pinned
+from finetune_trainer.errors import configuration_error
+from finetune_trainer.protocol import Facts
 from finetune_trainer.worker.precision import Formats
 from finetune_trainer.worker.sight import trained_parts
 from finetune_trainer.worker.strategies.base import Sharing
@@ -50,6 +52,28 @@ def facts(session: Session, trainer: FineTuneTrainer, formats: Formats) -> dict[
     if session.backend is not None:
         known |= session.backend.facts()
     return {name: str(value) for name, value in known.items()}
+
+
+def check_shares(session: Session, model: torch.nn.Module) -> None:
+    """See whether the ranks share the weights as the strategy says they do, and report the largest share. Collective.
+
+    Libraries that fall back to whole copies say nothing: the model would only need more memory than was asked for.
+
+    Raises :class:`TrainerError` (ConfigurationError) where a trained parameter is whole.
+    """
+    sharing, ranks = session.sharing, session.rank.world_size
+    if not sharing.shards_weights:
+        return
+    whole = [name for name, p in model.named_parameters() if p.requires_grad and not sharing.is_split(p, ranks)]
+    if whole:
+        raise configuration_error(
+            f"distributed.strategy: {sharing.name} has left {len(whole)} trained parameters whole instead of splitting them over "
+            f"{ranks} ranks, {whole[0]} among them; use another strategy"
+        )
+    held = sum(sharing.local_part(p).numel() for p in model.parameters())
+    largest = int(session.group.gather(torch.tensor([held], dtype=torch.float64)).max())
+    if session.rank.is_first:
+        session.link.send(Facts(facts={"parametersPerRank": str(largest)}))
 
 
 def quantization(formats: Formats) -> str:

@@ -88,8 +88,9 @@ def load_model(
     """Load a causal language model; of kind ``images`` one with its vision part.
 
     With ``placed`` its weights go straight from the file to this rank's GPU, so host memory holds no copy per rank; otherwise the strategy
-    puts them where it wants them. Of kind ``scores`` it gives one number per sequence instead; a head that the directory does not have is
-    drawn from torch's random state. Code beside the weights is run only with ``runs_code``.
+    puts them where it wants them, and for ZeRO 3 must (in 4 bits they come to this rank's GPU all the same). Of kind ``scores`` it gives
+    one number per sequence instead; a head that the directory does not have is drawn from torch's random state. Code beside the weights
+    is run only with ``runs_code``.
 
     Raises :class:`TrainerError`: ModelError when the directory holds no such model, ConfigurationError when only its own code can load it,
     QuantizationUnavailable when bitsandbytes is not there or does not know the device.
@@ -98,7 +99,7 @@ def load_model(
         refuse_own_code(directory)
     logging.disable_progress_bar()
     options: dict[str, Any] = {"trust_remote_code": runs_code}
-    if device.kind == "gpu" and (placed or formats.is_quantized):
+    if device.kind == "gpu" and placed:
         options["device_map"] = {"": torch.cuda.current_device()}
     if formats.is_quantized:
         options["quantization_config"] = four_bits(formats, kind)

@@ -49,7 +49,7 @@ def resolve_formats(spec: FineTuneJobSpec, device: Device, pinned: str | None, p
     change a run under its user. Raises :class:`TrainerError` (ConfigurationError) when the device cannot do what is asked.
     """
     precision = spec.precision
-    dtype = _dtype(precision.dtype, device, pinned)
+    dtype = _dtype(spec, device, pinned)
     warnings = {}
     fp16, bf16, tf32 = precision.fp16, precision.bf16, precision.tf32
     if device.kind == "cpu":
@@ -70,8 +70,11 @@ def resolve_formats(spec: FineTuneJobSpec, device: Device, pinned: str | None, p
     return Formats(dtype, weights, autocast, tf32, is_quantized(spec.quantization.mode, pinned_quantization), warnings)
 
 
-def _dtype(wanted: str, device: Device, pinned: str | None) -> Dtype:
-    if wanted == "auto":
+def _dtype(spec: FineTuneJobSpec, device: Device, pinned: str | None) -> Dtype:
+    wanted: str = spec.precision.dtype
+    if wanted == "auto" and device.kind == "gpu" and spec.precision.fp16:
+        wanted = "float16"  # the gradient scaler that comes with it knows no bfloat16
+    elif wanted == "auto":
         wanted = pinned or ("float32" if device.kind == "cpu" else "bfloat16" if device.has_bfloat16 else "float16")
     match wanted:
         case "bfloat16" | "float16" | "float32":

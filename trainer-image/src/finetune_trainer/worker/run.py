@@ -225,6 +225,13 @@ def report(session: Session, trainer: FineTuneTrainer, formats: Formats) -> None
         session.warn("ScheduleChanged", "from the resumed step on: " + "; ".join(f"{path} {change}" for path, change in changed.items()))
     for condition, text in formats.warnings.items():
         session.warn(condition, text)
+    if formats.is_quantized and session.sharing.shards_weights:
+        session.warn(
+            "QuantizedBaseLoadedWhole",
+            f"quantization.mode 4bit with distributed.strategy {session.sharing.name}: each rank loads the whole 4-bit base before it is "
+            "split, so that the model has to fit one GPU in 4 bits; zero2 and ddp then train the same without gathering it, and "
+            "quantization.mode none splits it while it loads",
+        )
     if session.rank.is_first:
         known = facts(session, trainer, formats)
         missing = len(session.backend.missing) if session.backend is not None else None

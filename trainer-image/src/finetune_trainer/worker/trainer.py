@@ -85,6 +85,8 @@ class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
         super().__init__(
             model=material.model, train_dataset=material.train, processing_class=material.tokenizer, callbacks=[conductor], **options
         )
+        if self.accelerator.scaler is not None or self.model.dtype == torch.float32:
+            train_in_float32(self.model)
         # Logs, evaluations, saves and the end of training are the conductor's to decide; the stock flow reads its intervals
         # from the checkpoint, so edits of a stopped job would be ignored.
         self.remove_callback(DefaultFlowCallback)
@@ -246,7 +248,9 @@ class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
             stored = type(self.model).from_pretrained(directory, dtype=self.model.dtype, local_files_only=True)
             self.model.load_state_dict(stored.state_dict())
         elif (directory / SAFE_WEIGHTS_NAME).is_file():
-            self.model.load_state_dict(load_file(directory / SAFE_WEIGHTS_NAME), strict=False)
+            # As they lie in the file: in the format they were trained in, which need not be the base's, and mapped once for all ranks.
+            self.model.load_state_dict(load_file(directory / SAFE_WEIGHTS_NAME), strict=False, assign=True)
+            self.model.tie_weights()
         else:
             load_sharded_checkpoint(self.model, str(directory), strict=False)
 
@@ -326,6 +330,17 @@ class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
             self._session.sharing.load_optimizer(self, Path(checkpoint))
             resume.restore_schedule(self.optimizer, self.lr_scheduler, self._hyperparameters, Path(checkpoint))
             self.load_rank_state(Path(checkpoint))
+
+
+def train_in_float32(model: torch.nn.Module) -> None:
+    """Hold what is trained in float32: where a model is, and where a gradient scaler is used, for CUDA's cannot unscale half precision.
+
+    Over a 4-bit base TRL trains adapters, and the head of a reward model, in bfloat16 whatever the model computes in; what PEFT trains whole
+    beside an adapter keeps the base's format.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
 
 
 def settle_reference(trainer: Any) -> None:

@@ -12,6 +12,7 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOConfig, GRPOTrainer
+from trl.models import prepare_deepspeed, prepare_fsdp
 from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
 
 from finetune_api.models.spec import Grpo
@@ -212,7 +213,8 @@ def load_reward_model(request: Request) -> tuple[PreTrainedModel, PreTrainedToke
     """
     directory = request.session.plan.reward_dir
     assert directory is not None, "the supervisor fetches what the spec names"
-    model = load_model(directory, request.formats, request.device, placed=True, kind="scores")
+    placed = not request.session.sharing.places_model
+    model = load_model(directory, request.formats, request.device, placed=placed, kind="scores")
     return model.eval(), load_tokenizer(directory)
 
 
@@ -248,4 +250,9 @@ def _give_reference(trainer: Any, reference: PreTrainedModel) -> None:
     if trainer.args.disable_dropout:
         disable_dropout_in_model(reference)
     add_fused_lm_head(reference, temperature=trainer.temperature)
-    trainer.ref_model = trainer.accelerator.prepare_model(reference, evaluation_mode=True)
+    if trainer.is_deepspeed_enabled:
+        trainer.ref_model = prepare_deepspeed(reference, trainer.accelerator)
+    elif trainer.is_fsdp_enabled:
+        trainer.ref_model = prepare_fsdp(reference, trainer.accelerator)
+    else:
+        trainer.ref_model = trainer.accelerator.prepare_model(reference, evaluation_mode=True)

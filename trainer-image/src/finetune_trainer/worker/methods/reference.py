@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedModel
 
@@ -20,14 +21,20 @@ def load_reference(request: Request, uri: str | None) -> PreTrainedModel | None:
     if uri is None or directory is None:
         return None
     session, model = request.session, request.material.model
-    reference = load_model(directory, request.formats, request.device, placed=True)
-    own, other = (candidate.get_input_embeddings().weight.shape[0] for candidate in (model, reference))
+    reference = load_model(directory, request.formats, request.device, placed=not session.sharing.places_model)
+    own, other = (vocabulary(candidate) for candidate in (model, reference))
     if own != other:
         raise configuration_error(
             f"{session.spec.method}.referenceModel: {uri} has a vocabulary of {other} tokens and model.uri one of {own}: "
             "log probabilities of different tokens cannot be compared"
         )
     return reference.eval()
+
+
+def vocabulary(model: PreTrainedModel | PeftModel) -> int:
+    """Return the rows of a model's embedding, of which ZeRO 3 leaves none in the weight itself."""
+    weight = model.get_input_embeddings().weight
+    return int(getattr(weight, "ds_shape", weight.shape)[0])
 
 
 def disables_dropout(session: Session) -> bool:

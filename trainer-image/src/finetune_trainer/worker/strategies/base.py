@@ -92,7 +92,15 @@ class Sharing:
 
     def local_weights(self, model: torch.nn.Module) -> Iterator[torch.Tensor]:
         """Yield what this rank holds of the trained parameters."""
-        return (p.detach() for p in model.parameters() if p.requires_grad)
+        return (self.local_part(p).detach() for p in model.parameters() if p.requires_grad)
+
+    def local_part(self, parameter: torch.nn.Parameter) -> torch.Tensor:
+        """Return what this rank holds of a parameter."""
+        return parameter
+
+    def is_split(self, parameter: torch.nn.Parameter, ranks: int) -> bool:
+        """Whether a parameter lies in parts on ``ranks`` ranks."""
+        return False
 
     def parameter_count(self, parameter: torch.nn.Parameter) -> int:
         """Return the number of values of a parameter over all ranks."""

@@ -5,7 +5,6 @@ A checkpoint holds plain weights, gathered by rank 0, and the optimizer in parts
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -92,6 +91,12 @@ class FullySharded(Sharing):
         """Return the table of contents of the optimizer's parts."""
         return (f"{OPTIMIZER_DIRECTORY}/.metadata",)
 
-    def local_weights(self, model: torch.nn.Module) -> Iterator[torch.Tensor]:
-        """Yield this rank's shards."""
-        return ((p.to_local() if isinstance(p, DTensor) else p).detach() for p in model.parameters() if p.requires_grad)
+    def local_part(self, parameter: torch.nn.Parameter) -> torch.Tensor:
+        """Return this rank's shard."""
+        return parameter.to_local() if isinstance(parameter, DTensor) else parameter
+
+    def is_split(self, parameter: torch.nn.Parameter, ranks: int) -> bool:
+        """Whether a parameter is sharded over as many ranks."""
+        if not isinstance(parameter, DTensor):
+            return False
+        return parameter.device_mesh.size() == ranks and all(placement.is_shard() for placement in parameter.placements)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,9 +115,15 @@ class Zero(Sharing):
         model: torch.nn.Module = trainer.deepspeed if self.stage == 3 else trainer.model
         return model
 
-    def local_weights(self, model: torch.nn.Module) -> Iterator[torch.Tensor]:
-        """Yield this rank's parts: with stage 3 the parameters themselves are empty between passes."""
-        return (getattr(p, "ds_tensor", p).detach() for p in model.parameters() if p.requires_grad)
+    def local_part(self, parameter: torch.nn.Parameter) -> torch.Tensor:
+        """Return this rank's part: with stage 3 the parameter itself is empty between passes, unless it is too small to be worth it."""
+        part: torch.Tensor = getattr(parameter, "ds_tensor", parameter)
+        return part
+
+    def is_split(self, parameter: torch.nn.Parameter, ranks: int) -> bool:
+        """Whether DeepSpeed has cut a parameter into as many parts, the last of them filled up."""
+        part = getattr(parameter, "ds_tensor", None)
+        return part is not None and part.numel() == -(-self.parameter_count(parameter) // ranks)
 
     def parameter_count(self, parameter: torch.nn.Parameter) -> int:
         """Stage 3 remembers the number of values of an empty parameter."""
