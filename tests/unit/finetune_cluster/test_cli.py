@@ -47,8 +47,23 @@ def test_an_unknown_name_is_refused_with_the_known_ones(home: Path, command: lis
 
 
 @pytest.mark.parametrize("tool", ["kind", "helm"])
-def test_a_tool_that_go_builds_names_go_where_there_is_none(home: Path, monkeypatch: pytest.MonkeyPatch, tool: str) -> None:
+def test_a_tool_that_go_builds_says_how_to_have_go_where_it_cannot_be_installed(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tool: str
+) -> None:
     monkeypatch.setenv("PATH", str(home))
+    monkeypatch.delenv("UV", raising=False)
     result = CliRunner().invoke(app, ["tools", tool])
+    assert result.exit_code == ExitCode.NO_PROVIDER
+    assert "Go 1.26 or newer builds the cluster's programs, and there is none on PATH: install it, or uv" in result.stderr
+
+
+def test_a_package_of_debian_is_named_where_there_is_no_apt(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(home / "bin"))
+    result = CliRunner().invoke(app, ["tools", "prometheus"])
     assert result.exit_code == ExitCode.FAILED
-    assert "go is not installed or not on PATH" in result.stderr
+    assert "install prometheus, promtool by hand" in result.stderr
+    for name in ("prometheus", "promtool"):
+        (home / "bin").mkdir(exist_ok=True)
+        (home / "bin" / name).touch(mode=0o755)
+    result = CliRunner().invoke(app, ["tools", "prometheus"])
+    assert (result.exit_code, result.stdout) == (0, f"{home}/bin/prometheus\n")
