@@ -1,3 +1,4 @@
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,18 @@ def test_the_path_of_the_kubeconfig_is_all_that_is_printed(home: Path) -> None:
     (home / "kubeconfig").touch()
     result = CliRunner().invoke(app, ["kubeconfig"])
     assert (result.exit_code, result.stdout) == (0, f"{home}/kubeconfig\n")
+
+
+def test_after_env_the_plugin_of_kubectl_is_on_path(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`eval "$(finetune-cluster env)"; kubectl finetune ...` needs no uv and no installation."""
+    named = Machine(context="staging", docker_answers=False, is_linux=True, is_root=False)
+    monkeypatch.setattr(clusters, "look_at_machine", lambda environment: named)
+    exports = CliRunner().invoke(app, ["env"]).stdout
+    path = subprocess.run(
+        ["sh", "-c", f"{exports}command -v kubectl-finetune && kubectl-finetune --help"], capture_output=True, text=True, check=False
+    )
+    assert path.stdout.startswith(f"{home}/bin/kubectl-finetune\n")
+    assert "FineTuneJobs" in path.stdout
 
 
 @pytest.mark.parametrize(("command", "known"), [(["images", "trainr"], "trainer"), (["tools", "hlem"], "helm")])
