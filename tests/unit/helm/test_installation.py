@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from tests.unit.helm.chart import NAMESPACE, RELEASE, ROOT, Helm, of_kind
+from finetune_cli.demo.ownership import OPERATORS
+from tests.unit.helm.chart import NAMESPACE, RELEASE, ROOT, Helm, Manifest, of_kind
 
 README = (ROOT / "README.md").read_text()
 
@@ -37,3 +38,10 @@ def test_the_containerfiles_and_contexts_of_the_readme_are_there() -> None:
     for containerfile, context in builds:
         assert (ROOT / containerfile).is_file()
         assert (ROOT / context).is_dir()
+
+
+def test_the_demo_knows_the_charts_operator_by_its_labels(default_manifests: list[Manifest]) -> None:
+    """Whatever release and namespace a team has installed it with."""
+    wanted = dict(pair.split("=") for pair in OPERATORS.split(","))
+    found = [m["metadata"]["name"] for m in of_kind(default_manifests, "Deployment") if wanted.items() <= m["metadata"]["labels"].items()]
+    assert found == ["finetune-operator"]
