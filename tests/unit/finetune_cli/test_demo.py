@@ -326,7 +326,7 @@ def test_down_tells_what_stays_with_its_size_and_how_to_remove_it(home: Path) ->
     (home / ".venv").mkdir()
     shown = down(home, {}).console.export_text()
     assert ["16.4", "GB", str(home), "programs,"] in [line.split()[:4] for line in shown.splitlines()]
-    assert f"finetune-cluster down --purge; rm -rf {home} .venv" in shown
+    assert f"finetune-cluster down --purge; rm -rf {home} {home}/.venv" in shown
 
 
 def test_the_commands_shown_at_the_end_name_the_cluster_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
