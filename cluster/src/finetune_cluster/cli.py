@@ -123,10 +123,11 @@ def tools(names: Annotated[list[str], typer.Argument(help=f"{' '.join(TOOLS)} or
 
 def _link_own_programs(home: Home) -> None:
     """Put the clone's own programs beside the tools: with the folder on PATH, `kubectl finetune` finds its plugin."""
-    for name in _OWN_PROGRAMS:
-        program = Path(sys.executable).parent / name
-        if program.exists():
-            link_names(program, [name], home.bin)
+    with home.locked("tools"):
+        for name in _OWN_PROGRAMS:
+            program = Path(sys.executable).parent / name
+            if program.exists():
+                link_names(program, [name], home.bin)
 
 
 def _running_home() -> Home:

@@ -296,6 +296,13 @@ def test_down_finds_what_the_demo_used(home: Path, monkeypatch: pytest.MonkeyPat
     assert record.read() == []
 
 
+def test_a_copy_of_the_kubeconfig_is_not_remembered(home: Path) -> None:
+    """`finetune-cluster env` names it, and the next cluster overwrites it."""
+    environment = {"KUBE_CONTEXT": "team", "KUBECONFIG": f"{home}/kubeconfig", "FINETUNE_HOME": str(home)}
+    assert Played.of(environment, "context") == Played(context="team")
+    assert Played.of({**environment, "KUBECONFIG": "/a:/b"}, "context") == Played(context="team", kubeconfig="/a:/b")
+
+
 def test_down_of_one_cluster_leaves_the_other_demos_on_record(home: Path) -> None:
     record = Record(home)
     record.add(Played(context="team"))
