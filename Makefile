@@ -22,6 +22,14 @@ env: ## Python environment (.venv) from the lock file
 demo: env ## From nothing to a trained adapter: cluster, chart, job, pause, resume, result
 	@$(RUN) python -m finetune_cli.demo
 
+.PHONY: demo-local
+demo-local: env ## The same job as processes of this machine, without a cluster
+	@$(RUN) python -m finetune_cli.demo --local
+
+.PHONY: demo-model
+demo-model: env ## Only the demo's tiny model, into the store of the cluster that kubectl reaches (docs/tutorial.md)
+	@$(RUN) python -m finetune_cli.demo --model
+
 .PHONY: demo-down
 demo-down: env ## Remove everything the demo made
 	@$(RUN) python -m finetune_cli.demo --down

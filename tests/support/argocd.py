@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from finetune_cluster.gobuild import ARGOCD, module_folder
+from finetune_cluster.home import Home
 from tests.support.background import background
 from tests.support.install import cluster_tool, tool_path
 from tests.support.platform import ROOT, Kubectl, eventually
@@ -80,7 +81,7 @@ class ArgoCD:
 def run(kubectl: Kubectl, directory: Path) -> Iterator[ArgoCD]:
     """Install Argo CD's CRDs and settings, the health of our jobs as docs/gitops.md says, and run it until the block ends."""
     cluster_tool("tools", ARGOCD.name)
-    manifests = module_folder(ARGOCD, MODULE) / "manifests" / "crds"
+    manifests = module_folder(ARGOCD, MODULE, Home.of(os.environ)) / "manifests" / "crds"
     with ExitStack() as stack:
         for crd in ("application-crd.yaml", "appproject-crd.yaml"):
             stack.callback(kubectl, "delete", "--ignore-not-found", "--wait=false", "-f", str(manifests / crd))
@@ -131,7 +132,7 @@ def _environment(kubectl: Kubectl, directory: Path) -> dict[str, str]:
     for folder in (*folders.values(), "bin"):
         (directory / folder).mkdir()
     script = directory / "bin" / "git-verify-wrapper.sh"
-    script.write_bytes((module_folder(ARGOCD, MODULE) / "hack" / script.name).read_bytes())
+    script.write_bytes((module_folder(ARGOCD, MODULE, Home.of(os.environ)) / "hack" / script.name).read_bytes())
     script.chmod(0o755)
     paths = {name: str(directory / folder) for name, folder in folders.items()}
     path = f"{script.parent}{os.pathsep}{os.environ['PATH']}"

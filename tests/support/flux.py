@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 import yaml
 
 from finetune_cluster.gobuild import KUSTOMIZE_CONTROLLER, SOURCE_CONTROLLER, module_folder
+from finetune_cluster.home import Home
 from tests.support.background import background
 from tests.support.install import cluster_tool, tool_path
 from tests.support.platform import ROOT, Kubectl, eventually
@@ -89,7 +91,7 @@ def condition(status: Mapping[str, Any], kind: str) -> dict[str, Any]:
 def run(kubectl: Kubectl, directory: Path) -> Iterator[Flux]:
     """Install Flux's CRDs, from the very modules the controllers are built of, and run the controllers until the block ends."""
     cluster_tool("tools", *(program.name for program in CRDS))
-    folders = [str(module_folder(program, module) / "config" / "crd" / "bases") for program, module in CRDS.items()]
+    folders = [str(module_folder(program, module, Home.of(os.environ)) / "config" / "crd" / "bases") for program, module in CRDS.items()]
     with ExitStack() as stack:
         for folder in folders:
             stack.callback(kubectl, "delete", "--ignore-not-found", "--wait=false", "-f", folder)

@@ -4,14 +4,17 @@ import enum
 import json
 import os
 import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from finetune_cluster.clusters import open_cluster
 from finetune_cluster.errors import ClusterError, NotRunningError
+from finetune_cluster.gobuild import link_names
 from finetune_cluster.home import HOME_VARIABLE, Home
 from finetune_cluster.images.recipes import RECIPES
 from finetune_cluster.tools import TOOLS, install_tool
@@ -24,6 +27,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+_OWN_PROGRAMS = ("finetune-cluster", "kubectl-finetune")
 
 
 class Output(enum.StrEnum):
@@ -40,6 +46,7 @@ def up(gpus: Annotated[int, typer.Option(min=0, max=64, help="GPUs that each nod
         home = Home.of(os.environ)
         with home.locked("cluster"):
             open_cluster(home, os.environ).up(gpus)
+        _link_own_programs(home)
         typer.echo(str(home.kubeconfig))
 
 
@@ -82,6 +89,7 @@ def env() -> None:
     with _reported():
         home = Home.of(os.environ)
         images = open_cluster(home, os.environ).images
+        _link_own_programs(home)
         values = {"KUBECONFIG": str(home.kubeconfig)}
         values |= {f"FINETUNE_IMAGE_{recipe.name.upper()}": images.reference(recipe) for recipe in RECIPES.values()}
         for name, value in values.items():
@@ -111,6 +119,15 @@ def tools(names: Annotated[list[str], typer.Argument(help=f"{' '.join(TOOLS)} or
         with home.locked("tools"):
             for name in _wanted(names, list(TOOLS), "tool"):
                 typer.echo(str(install_tool(TOOLS[name], home)))
+
+
+def _link_own_programs(home: Home) -> None:
+    """Put the clone's own programs beside the tools: with the folder on PATH, `kubectl finetune` finds its plugin."""
+    with home.locked("tools"):
+        for name in _OWN_PROGRAMS:
+            program = Path(sys.executable).parent / name
+            if program.exists():
+                link_names(program, [name], home.bin)
 
 
 def _running_home() -> Home:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_cluster.errors import ClusterError
+from finetune_cluster.go import provide_go
 from finetune_cluster.hashing import digest_of, files_below
 from finetune_cluster.home import Home
 from finetune_cluster.progress import step
@@ -60,35 +61,26 @@ ARGOCD = GoProgram(
 )
 
 
-def require_go() -> str:
-    """Return the version of Go on PATH.
-
-    Raises:
-        ClusterError: there is none.
-    """
-    if shutil.which("go") is None:
-        raise ClusterError("go is not installed or not on PATH; the cluster's programs are built with it (Go 1.26 or newer)")
-    return run(["go", "env", "GOVERSION"]).strip()
-
-
 def build(program: GoProgram, home: Home) -> Path:
     """Build a program unless that was done for the same inputs, and return the file."""
     flags = _link_flags(program.source)
-    key = digest_of([require_go(), flags], files_below(program.source, ["."]))
+    go = provide_go(home)
+    version = run([go, "env", "GOVERSION"]).strip()
+    key = digest_of([version, flags], files_below(program.source, ["."]))
     target = home.builds / f"{program.name}-{key}" / program.name
     with home.locked(f"build-{program.name}"):
         if not target.exists():
             with step(f"build {program.name} ({program.time_note} the first time)"):
-                _compile(program, target, flags)
+                _compile(go, program, target, flags)
             for old in home.builds.glob(f"{program.name}-*"):
                 if old != target.parent:
                     shutil.rmtree(old)
     return target
 
 
-def module_folder(program: GoProgram, module: str) -> Path:
+def module_folder(program: GoProgram, module: str, home: Home) -> Path:
     """Where the sources of a module are that a program requires, in the version it requires; its manifests are among them."""
-    done = run(["go", "mod", "download", "-json", module], cwd=program.source)
+    done = run([provide_go(home), "mod", "download", "-json", module], cwd=program.source)
     return Path(json.loads(done)["Dir"])
 
 
@@ -122,14 +114,14 @@ def _link_flags(source: Path) -> str:
     return flags
 
 
-def _compile(program: GoProgram, target: Path, flags: str) -> None:
+def _compile(go: str, program: GoProgram, target: Path, flags: str) -> None:
     """Compile into a folder of its own first: a half-written file must never look like a finished build."""
     target.parent.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent.parent, prefix=".building-") as folder:
         output = Path(folder) / target.parent.name / target.name
         environment = {**os.environ, "CGO_ENABLED": "0"}
         run(
-            [*_NICENESS, "go", "build", *COMPILE_FLAGS, "-ldflags", flags, "-o", output, program.package],
+            [*_NICENESS, go, "build", *COMPILE_FLAGS, "-ldflags", flags, "-o", output, program.package],
             cwd=program.source,
             env=environment,
         )

@@ -33,6 +33,11 @@ class Home:
         return self.root / "builds"
 
     @property
+    def go(self) -> Path:
+        """Go, where the machine has none that is new enough."""
+        return self.root / "go"
+
+    @property
     def kubeconfig(self) -> Path:
         """How to reach the cluster, whatever its kind."""
         return self.root / "kubeconfig"

@@ -69,7 +69,7 @@ class KindCluster:
         images = run(["docker", "images", "--quiet", f"{_PREFIX}/*"]).split()
         if images:
             run(["docker", "image", "rm", "--force", *sorted(set(images))])
-        for path in (self._home.bin, self._home.builds):
+        for path in (self._home.bin, self._home.builds, self._home.go):
             if path.exists():
                 shutil.rmtree(path)
 

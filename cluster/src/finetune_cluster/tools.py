@@ -6,6 +6,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from finetune_cluster.errors import ClusterError
+from finetune_cluster.go import provide_go
 from finetune_cluster.gobuild import (
     ARGOCD,
     GITOPS,
@@ -17,7 +19,6 @@ from finetune_cluster.gobuild import (
     GoProgram,
     build,
     link_names,
-    require_go,
 )
 from finetune_cluster.home import Home
 from finetune_cluster.progress import step
@@ -75,6 +76,8 @@ def install_tool(tool: Tool, home: Home) -> Path:
             link_names(program, [tool.name], home.bin)
             return home.bin / tool.name
         case DebianTool():
+            if shutil.which("apt-get") is None and all(shutil.which(name) for name in tool.programs):
+                return Path(str(shutil.which(tool.programs[0])))
             folder = _extract_package(tool, home)
             for name in tool.programs:
                 link_names(folder / "usr" / "bin" / name, [name], home.bin)
@@ -84,17 +87,22 @@ def install_tool(tool: Tool, home: Home) -> Path:
 def _install_from_go(tool: GoTool, home: Home) -> Path:
     folder = home.builds / f"tool-{tool.name}-{tool.version}"
     if not (folder / tool.built_name).exists():
-        require_go()
+        go = provide_go(home)
         home.builds.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "CGO_ENABLED": "0", "GOBIN": str(folder)}
         with step(f"build {tool.name} {tool.version} (a few minutes the first time)"):
-            run(["nice", "-n", "10", "go", "install", "-trimpath", "-ldflags", "-s -w", f"{tool.package}@{tool.version}"], env=environment)
+            run(["nice", "-n", "10", go, "install", "-trimpath", "-ldflags", "-s -w", f"{tool.package}@{tool.version}"], env=environment)
     return folder / tool.built_name
 
 
 def _extract_package(tool: DebianTool, home: Home) -> Path:
     folder = home.builds / f"package-{tool.package}"
     if not folder.exists():
+        if shutil.which("apt-get") is None:
+            raise ClusterError(
+                f"this machine has no apt-get, from which {tool.package} is taken: install {', '.join(tool.programs)} by hand, "
+                "so that they are on PATH"
+            )
         home.builds.mkdir(parents=True, exist_ok=True)
         with step(f"fetch the package {tool.package}"), tempfile.TemporaryDirectory(dir=home.builds) as scratch:
             archive = _download(tool.package, Path(scratch))

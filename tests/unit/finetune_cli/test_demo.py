@@ -11,6 +11,7 @@ from finetune_cli.access import Access
 from finetune_cli.demo import __main__ as demo_program
 from finetune_cli.demo import on_cluster
 from finetune_cli.demo.on_cluster import ClusterDemo, JobFailedError
+from finetune_cli.demo.record import Played, Record
 from finetune_cli.demo.results import show_results
 from finetune_cli.demo.scene import Scene
 from finetune_cli.demo.shell import CommandFailedError, Shell
@@ -27,9 +28,9 @@ IMAGES = {"operator": "r/operator:1", "trainer": "r/trainer:1", "minio": "r/mini
 class RecordingShell(Shell):
     """Answers commands from a table (words that appear in them -> output or error); everything else is silent success."""
 
-    def __init__(self, answers: Mapping[str, str | Exception] | None = None) -> None:
+    def __init__(self, answers: Mapping[str, str | Exception] | None = None, **environment: str) -> None:
         self.console = recording_console(width=400)
-        super().__init__(self.console, ROOT, {"PATH": "/usr/bin", "KUBECONFIG": "/k"})
+        super().__init__(self.console, ROOT, {"PATH": "/usr/bin", **environment})
         self.answers = answers or {}
         self.commands: list[str] = []
 
@@ -187,22 +188,168 @@ def test_where_no_cluster_is_possible_the_demo_runs_locally() -> None:
     assert demo_program.start_cluster(RecordingShell({"finetune-cluster up": "/home/x/kubeconfig\n"}), stages) == "/home/x/kubeconfig"
 
 
-def test_down_of_a_named_context_removes_only_what_is_the_demos(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KUBE_CONTEXT", "lab")
+LABELS = {"labels": {"finetune.dev/demo": "true"}}
+OURS = json.dumps({"metadata": LABELS})
+OTHERS = json.dumps({"metadata": {"labels": {"team": "a"}}})
+NO_OPERATORS = {"get deployments": json.dumps({"items": []})}
+CRD = {"get customresourcedefinition": "customresourcedefinition/finetunejobs.finetune.dev"}
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of finetune-cluster, and what the demo wrote into the checkout is not removed."""
     monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
-    shell = RecordingShell({"finetune-cluster up": "/k\n", "tools helm": "/b/helm\n", "get finetunejob": "finetunejob/sft-lora"})
-    demo_program.take_down(shell, ROOT)
-    assert [" ".join(command.split()[:3]) for command in shell.commands] == [
-        "finetune-cluster up",
+    return tmp_path
+
+
+def down(home: Path, answers: Mapping[str, str | Exception], **environment: str) -> RecordingShell:
+    shell = RecordingShell({**answers, "du -sk": "16000000\t."}, FINETUNE_HOME=str(home), **environment)
+    demo_program.take_down(shell, home, shell.console)
+    return shell
+
+
+@pytest.mark.parametrize(
+    ("answers", "named"),
+    [
+        ({"get namespace": OTHERS}, "Namespace finetune-system"),
+        ({"get namespace": json.dumps({"metadata": {}})}, "Namespace finetune-system"),
+        ({**CRD, "get finetunejob ": OTHERS}, "FineTuneJob sft-lora in namespace default"),
+        ({"get configmap": OTHERS}, "ConfigMap kubernetes-sft in namespace default"),
+        (
+            {"get deployments": json.dumps({"items": [{"metadata": {"name": "ft-operator", "namespace": "ml"}}]})},
+            "Deployment ft-operator in namespace ml",
+        ),
+    ],
+)
+def test_what_no_demo_made_in_a_named_cluster_is_not_taken_over(answers: dict[str, str], named: str) -> None:
+    shell = RecordingShell({**answers, **({} if "get deployments" in answers else NO_OPERATORS)})
+    demo = ClusterDemo(Scene.of(ROOT), shell, shell.console, context="team")
+    with pytest.raises(CliError, match=f"context team .* no demo made it: {named}$") as refused:
+        demo.check_ownership(Stages(shell.console))
+    assert "KUBE_CONTEXT" in refused.value.advice
+    assert all(command.split()[1] == "get" for command in shell.commands)
+
+
+def test_a_named_cluster_that_is_empty_or_has_an_earlier_demo_is_taken() -> None:
+    for found in (NO_OPERATORS, {**NO_OPERATORS, **CRD, "get namespace": OURS, "get finetunejob ": OURS, "get configmap": OURS}):
+        shell = RecordingShell(found)
+        ClusterDemo(Scene.of(ROOT), shell, shell.console, context="team").check_ownership(Stages(shell.console))
+
+
+def test_in_a_named_cluster_all_that_is_made_is_marked_and_nothing_is_taken_over() -> None:
+    shell = RecordingShell({"helm status": CommandFailedError("helm status", 1)})
+    cluster: Any = FakeCluster()
+    demo = ClusterDemo(Scene.of(ROOT), shell, shell.console, context="team")
+    demo.install(IMAGES)
+    demo.bring_data()
+    demo.apply(cluster)
+    (upgrade,) = [command for command in shell.commands if command.startswith("helm upgrade")]
+    assert "--take-ownership" not in upgrade
+    assert "--create-namespace" not in upgrade
+    assert '"labels": {"finetune.dev/demo": "true"}' in shell.console.export_text()
+    assert [command for command in shell.commands if command.startswith("kubectl label")] == [
+        "kubectl label configmap kubernetes-sft --namespace default finetune.dev/demo=true --overwrite",
+        "kubectl label finetunejob sft-lora --namespace default finetune.dev/demo=true --overwrite",
+    ]
+
+
+def test_down_of_a_named_context_removes_what_bears_the_demos_label(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Scene, "of", lambda _, of=Scene.of: of(ROOT))
+    ours = {**CRD, "tools helm": "/b/helm\n", "get finetunejob ": OURS, "get configmap": OURS, "get namespace": OURS}
+    shell = down(home, ours, KUBE_CONTEXT="lab")
+    assert [command for command in shell.commands if " get " not in command and not command.startswith("du ")] == [
+        "kubectl --context lab annotate finetunejob sft-lora --namespace default finetune.dev/allow-delete-running=true --overwrite",
+        "kubectl --context lab delete finetunejob sft-lora --namespace default --wait",
+        "kubectl --context lab delete configmap kubernetes-sft --namespace default",
         "finetune-cluster tools helm",
-        "kubectl get finetunejob",
-        "kubectl annotate finetunejob",
-        "kubectl delete finetunejob",
-        "kubectl delete configmap",
-        "helm uninstall finetune",
-        "kubectl delete namespace",
+        "helm uninstall finetune --ignore-not-found --wait --kube-context lab --namespace finetune-system",
+        "kubectl --context lab delete namespace finetune-system --wait",
         "finetune-cluster down",
     ]
+
+
+def test_down_of_a_named_context_leaves_what_others_made(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Scene, "of", lambda _, of=Scene.of: of(ROOT))
+    shell = down(home, {**CRD, "get finetunejob ": OTHERS, "get configmap": OTHERS, "get namespace": OTHERS}, KUBE_CONTEXT="lab")
+    assert [command for command in shell.commands if " get " not in command and not command.startswith("du ")] == ["finetune-cluster down"]
+    assert "Namespace finetune-system stays: no demo made it" in shell.console.export_text()
+
+
+def test_down_finds_what_the_demo_used(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """KUBE_CONTEXT may have stood before `make demo` only, and Docker may have come since."""
+    monkeypatch.setattr(Scene, "of", lambda _, of=Scene.of: of(ROOT))
+    record = Record(home)
+    record.add(Played.of({"KUBE_CONTEXT": "team", "KUBECONFIG": "/other", "FINETUNE_HOME": str(home)}, "context"))
+    record.add(Played.of({"KUBECONFIG": "/other"}, "node"))
+    record.add(Played())
+    seen: list[tuple[str, str, str]] = []
+
+    class Watching(RecordingShell):
+        def _run(self, words: Sequence[str | Path], *rest: Any, **more: Any) -> str:
+            if words[-1] == "down":
+                seen.append(tuple(self.environment.get(name, "") for name in ("KUBE_CONTEXT", "KUBECONFIG", "FINETUNE_CLUSTER")))  # type: ignore[arg-type]
+            return super()._run(words, *rest, **more)
+
+    shell = Watching({"du -sk": "1\t."}, FINETUNE_HOME=str(home))
+    demo_program.take_down(shell, home, shell.console)
+    assert seen == [("team", "/other", ""), ("", "/other", "node")]
+    assert record.read() == []
+
+
+def test_a_copy_of_the_kubeconfig_is_not_remembered(home: Path) -> None:
+    """`finetune-cluster env` names it, and the next cluster overwrites it."""
+    environment = {"KUBE_CONTEXT": "team", "KUBECONFIG": f"{home}/kubeconfig", "FINETUNE_HOME": str(home)}
+    assert Played.of(environment, "context") == Played(context="team")
+    assert Played.of({**environment, "KUBECONFIG": "/a:/b"}, "context") == Played(context="team", kubeconfig="/a:/b")
+
+
+def test_down_of_one_cluster_leaves_the_other_demos_on_record(home: Path) -> None:
+    record = Record(home)
+    record.add(Played(context="team"))
+    record.add(Played(provider="kind"))
+    down(home, {}, FINETUNE_CLUSTER="kind")
+    assert record.read() == [Played(context="team")]
+
+
+def test_down_keeps_the_record_of_a_cluster_that_could_not_be_ended(home: Path) -> None:
+    Record(home).add(Played(provider="kind"))
+    with pytest.raises(CommandFailedError):
+        down(home, {"finetune-cluster down": CommandFailedError("down", 3)})
+    assert Record(home).read() == [Played(provider="kind")]
+
+
+def test_down_without_any_demo_is_no_error(home: Path) -> None:
+    shell = down(home, {"finetune-cluster down": CommandFailedError("down", 3)})
+    assert "No demo is on record" in shell.console.export_text()
+
+
+def test_a_damaged_record_is_named(home: Path) -> None:
+    (home / "demos.json").write_text("[{]")
+    with pytest.raises(CliError, match=r"demos\.json is damaged"):
+        Record(home).read()
+
+
+def test_down_tells_what_stays_with_its_size_and_how_to_remove_it(home: Path) -> None:
+    (home / ".venv").mkdir()
+    shown = down(home, {}).console.export_text()
+    assert ["16.4", "GB", str(home), "programs,"] in [line.split()[:4] for line in shown.splitlines()]
+    assert f"finetune-cluster down --purge; rm -rf {home} {home}/.venv" in shown
+
+
+def test_the_commands_shown_at_the_end_name_the_cluster_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ClusterDemo, "use_cluster", lambda *_: None)
+    monkeypatch.setattr(ClusterDemo, "check_ownership", lambda *_: None)
+    monkeypatch.setattr(ClusterDemo, "play", lambda *_: None)
+    shell = RecordingShell({"status": "context: running\n"}, KUBE_CONTEXT="my team", FINETUNE_HOME=str(home))
+    demo = ClusterDemo(Scene.of(ROOT), shell, shell.console, context="my team")
+    demo_program.play_on_cluster(demo, "/k", Stages(shell.console), shell.console, shell)
+    shown = shell.console.export_text()
+    again = f"FINETUNE_HOME={home} KUBE_CONTEXT='my team' "
+    assert f'eval "$({again}' in shown
+    assert "finetune-cluster env)" in shown
+    assert f"{again}make demo-down" in shown
+    assert "uv run" not in shown
+    assert Record(home).read() == [Played(context="my team")]
 
 
 def test_a_failed_command_is_named_with_its_code(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePrograms:
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     fakes = FakePrograms(folder)
-    fakes.add("kubectl", {"get nodes": json.dumps(NODES), "config view": "apiVersion: v1\n"})
+    fakes.add("kubectl", {"get nodes": json.dumps(NODES), "config view": "apiVersion: v1\n", "get-contexts": "staging\nkind-work\n"})
     fakes.add("docker", {"ps --format": f"{NODE}\n"}, failures={"inspecti": "no such image"})
     fakes.add("kind", {"get nodes": f"{NODE}\n"})
     return fakes
@@ -154,12 +154,43 @@ def test_an_image_the_node_has_is_not_loaded_again(fakes: FakePrograms, tmp_path
     assert fakes.calls("kind load") == []
 
 
+REGISTRY = {"FINETUNE_REGISTRY": "registry.example.com/team"}
+
+
 def test_a_named_cluster_is_read_and_never_written(fakes: FakePrograms, tmp_path: Path) -> None:
-    cluster = ContextCluster(Home(tmp_path / "home"), "staging", {})
+    cluster = ContextCluster(Home(tmp_path / "home"), "staging", REGISTRY)
     cluster.up(gpus=8)
     cluster.down()
-    assert fakes.calls("kubectl config") == ["kubectl config view --minify --flatten --context staging"]
+    assert fakes.calls("kubectl config") == [
+        "kubectl config get-contexts --output name",
+        "kubectl config view --minify --flatten --context staging",
+    ]
     assert all(" get --raw /readyz" in call for call in fakes.calls("kubectl --kubeconfig"))
+
+
+def test_a_context_that_there_is_not_is_told_with_those_there_are(fakes: FakePrograms, tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match="KUBE_CONTEXT=stagin: the kubeconfig has no such context; it has: staging, kind-work"):
+        ContextCluster(Home(tmp_path), "stagin", REGISTRY).up(gpus=0)
+
+
+def test_a_kubectl_that_fails_is_not_told_as_a_missing_context(fakes: FakePrograms, tmp_path: Path) -> None:
+    fakes.add("kubectl", {}, failures={"get-contexts": "error: yaml: line 3"})
+    with pytest.raises(ClusterError, match="yaml: line 3"):
+        ContextCluster(Home(tmp_path), "staging", REGISTRY).up(gpus=0)
+
+
+def test_what_a_named_cluster_needs_is_asked_for_before_anything_is_built(
+    fakes: FakePrograms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ClusterError, match="set FINETUNE_REGISTRY"):
+        ContextCluster(Home(tmp_path), "staging", {}).up(gpus=0)
+    fakes.add("docker", {}, failures={"info": "Cannot connect to the Docker daemon"})
+    with pytest.raises(ClusterError, match="images are built by Docker on this machine") as raised:
+        ContextCluster(Home(tmp_path), "kind-work", {}).up(gpus=0)
+    assert "Cannot connect to the Docker daemon" in str(raised.value)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ClusterError, match="kubectl is not installed or not on PATH"):
+        ContextCluster(Home(tmp_path), "staging", REGISTRY).up(gpus=0)
 
 
 @pytest.mark.parametrize(

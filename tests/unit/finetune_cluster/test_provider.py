@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
 import yaml
@@ -6,7 +7,7 @@ import yaml
 from finetune_cluster.errors import ClusterError, ExitCode, NoProviderError
 from finetune_cluster.gobuild import KUBERNETES, kubernetes_version
 from finetune_cluster.node.cluster import chosen_version
-from finetune_cluster.provider import Machine, Provider, choose_provider
+from finetune_cluster.provider import Machine, Provider, choose_provider, look_at_machine
 from finetune_cluster.repository import repository_root
 
 NOTHING = Machine(context="", docker_answers=False, is_linux=False, is_root=False)
@@ -34,9 +35,38 @@ def test_a_named_context_comes_before_docker_and_docker_before_a_node_of_the_mac
     ],
 )
 def test_without_any_provider_the_error_has_its_own_exit_code_and_names_the_way_out(machine: Machine) -> None:
-    with pytest.raises(NoProviderError, match="local runner") as raised:
+    with pytest.raises(NoProviderError, match=r"make demo-local.*--local.*local runner") as raised:
         choose_provider(machine)
     assert raised.value.exit_code is ExitCode.NO_PROVIDER
+
+
+ROOT_ON_LINUX = Machine(context="", docker_answers=False, is_linux=True, is_root=True)
+
+
+@pytest.mark.parametrize(
+    ("machine", "missing"),
+    [
+        (dataclasses.replace(ROOT_ON_LINUX, has_packages=False), "there is no apt-get"),
+        (dataclasses.replace(ROOT_ON_LINUX, may_isolate=False), "the right to make mounts and networks"),
+    ],
+)
+def test_root_alone_is_not_enough_for_a_node(machine: Machine, missing: str) -> None:
+    """Fedora, or the root of an unprivileged container: the demo goes on without a cluster and says why."""
+    with pytest.raises(NoProviderError, match=missing):
+        choose_provider(machine)
+    assert choose_provider(dataclasses.replace(machine, docker_answers=True)) is Provider.KIND
+
+
+def test_the_right_to_make_mounts_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what the machine does, not by what it is called."""
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("finetune_cluster.shell.search_path", lambda: str(tmp_path))
+    for code in (0, 1):
+        (tmp_path / "unshare").write_text(f"#!/bin/sh\nexit {code}\n")
+        (tmp_path / "unshare").chmod(0o755)
+        assert look_at_machine({}).may_isolate is (code == 0)
 
 
 @pytest.mark.parametrize("asked_for", ["kind", "node"])

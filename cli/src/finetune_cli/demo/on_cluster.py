@@ -14,6 +14,7 @@ from finetune_api.models.status import Phase
 from finetune_cli.access import Access
 from finetune_cli.bucket import open_bucket
 from finetune_cli.cluster import Cluster, bounded
+from finetune_cli.demo.ownership import DEMO_LABEL, SYSTEM, Owners, Thing, job_of, rows_of
 from finetune_cli.demo.results import show_results
 from finetune_cli.demo.scene import CHART, DATA, JOB_NAMESPACE, MANIFEST, MODEL_SCRIPT, RELEASE, SYSTEM_NAMESPACE, Scene
 from finetune_cli.demo.shell import CommandFailedError, Shell
@@ -42,10 +43,18 @@ class JobFailedError(CliError):
 
 
 class ClusterDemo:
-    """What a user would do, one method per stage."""
+    """What a user would do, one method per stage.
 
-    def __init__(self, scene: Scene, shell: Shell, console: Console) -> None:
+    Args:
+        scene: The example job.
+        shell: Runs the commands.
+        console: Where it is shown.
+        context: The cluster is the user's own, named by this context: what is there already is neither taken over nor changed.
+    """
+
+    def __init__(self, scene: Scene, shell: Shell, console: Console, context: str = "") -> None:
         self._scene = scene
+        self._context = context
         self._shell = shell
         self._console = console
         self.ref = JobRef(scene.document.name, JOB_NAMESPACE)
@@ -72,6 +81,12 @@ class ClusterDemo:
             self._kubectl("get", "finetunejob", self.ref.name)
             show_results(store, done.status.checkpoints.recent, self._console)
 
+    def check_ownership(self, stages: Stages) -> None:
+        """Refuse a named cluster where something of others is in the way; one that finetune-cluster made is the demo's to use."""
+        if self._context:
+            with stages("Nothing of others in the way"):
+                Owners(self._shell).refuse_foreign(self._scene, self._context)
+
     def use_cluster(self, kubeconfig: str) -> None:
         """Let all commands reach the cluster, with the tools that belong to it."""
         helm = self._shell.capture(tool("finetune-cluster"), "tools", "helm", timeout_seconds=BUILD_SECONDS).strip()
@@ -91,6 +106,8 @@ class ClusterDemo:
         if self._release_status().startswith("pending"):
             self._shell.run("helm", "uninstall", RELEASE, *at, "--wait", timeout_seconds=INSTALL_SECONDS)
         settings = [flag for name, reference in images.items() for flag in ("--set", f"image.{name}={reference}")]
+        if self._context:
+            self._make_namespace()
         install = (
             "helm",
             "upgrade",
@@ -98,8 +115,7 @@ class ClusterDemo:
             RELEASE,
             str(CHART),
             *at,
-            "--create-namespace",
-            "--take-ownership",
+            *(() if self._context else ("--create-namespace", "--take-ownership")),
             "--wait",
             "--timeout",
             "5m",
@@ -125,6 +141,7 @@ class ClusterDemo:
         document = self._shell.capture(*make, timeout_seconds=COMMAND_SECONDS, quietly=True)
         apply = ("kubectl", "apply", "--server-side", "-f", "-")
         self._shell.run(*apply, stdin=document, shown=f"{' '.join(make)} | {' '.join(apply)}", timeout_seconds=COMMAND_SECONDS)
+        self._mark(rows_of(self._scene))
 
     def apply(self, cluster: Cluster) -> None:
         """Apply the example; a job of an earlier demo is deleted first."""
@@ -132,6 +149,7 @@ class ClusterDemo:
             self._kubectl("annotate", "finetunejob", self.ref.name, f"{ANNOTATION_ALLOW_DELETE}=true", "--overwrite")
             self._kubectl("delete", "finetunejob", self.ref.name, "--wait", timeout_seconds=PAUSE_SECONDS)
         self._kubectl("apply", "-f", str(MANIFEST))
+        self._mark(job_of(self._scene))
 
     def follow_to_pause(self, cluster: Cluster) -> None:
         """Show the live bar until a third of the steps is done."""
@@ -181,6 +199,18 @@ class ClusterDemo:
         if not until(job) or job.phase in {Phase.FAILED, Phase.CANCELLED}:
             raise JobFailedError(f"{self.ref}: no {waiting_for}, the job is {job.phase}", job)
         return job
+
+    def _make_namespace(self) -> None:
+        """Make the namespace with the label in one step: without it the demo would not know it again."""
+        document = {"apiVersion": "v1", "kind": SYSTEM.kind, "metadata": {"name": SYSTEM.name, "labels": {DEMO_LABEL: "true"}}}
+        text = json.dumps(document)
+        apply = ("kubectl", "apply", "--server-side", "-f", "-")
+        self._shell.run(*apply, stdin=text, shown=f"echo '{text}' | {' '.join(apply)}", timeout_seconds=COMMAND_SECONDS)
+
+    def _mark(self, thing: Thing) -> None:
+        """Note in a named cluster that an object is the demo's."""
+        if self._context:
+            self._shell.run("kubectl", "label", *thing.words, f"{DEMO_LABEL}=true", "--overwrite", timeout_seconds=COMMAND_SECONDS)
 
     def _exists(self, cluster: Cluster) -> bool:
         try:

@@ -35,6 +35,11 @@ class Shell:
         self._environment[name] = value
 
     @property
+    def root(self) -> Path:
+        """Where the commands run: the checkout."""
+        return self._root
+
+    @property
     def environment(self) -> Mapping[str, str]:
         """What the commands see."""
         return self._environment

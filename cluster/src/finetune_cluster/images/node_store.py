@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from finetune_cluster import gobuild
+from finetune_cluster.go import provide_go
 from finetune_cluster.home import Home
 from finetune_cluster.images.base import base_reference, ensure_base_image
 from finetune_cluster.images.buildah import Buildah
@@ -69,7 +70,7 @@ class NodeImages:
         return reference
 
     def _build(self, recipe: Recipe, reference: str, base: str) -> None:
-        arguments, volumes = _host_caches(recipe.base)
+        arguments, volumes = _host_caches(recipe.base, self._home)
         root = repository_root()
         self._buildah.build(
             reference=reference,
@@ -84,7 +85,7 @@ def _reference(name: str, tag: str) -> str:
     return f"{REGISTRY_ADDRESS}/finetune/{name}:{tag}"
 
 
-def _host_caches(base: Base) -> tuple[dict[str, str], list[tuple[Path, str]]]:
+def _host_caches(base: Base, home: Home) -> tuple[dict[str, str], list[tuple[Path, str]]]:
     """Let the build use this machine's caches of downloads, and in a Go build its toolchain: the base image has none."""
     match base:
         case Base.PYTHON:
@@ -93,7 +94,8 @@ def _host_caches(base: Base) -> tuple[dict[str, str], list[tuple[Path, str]]]:
             cache.mkdir(parents=True, exist_ok=True)
             return {"UV_CACHE_DIR": f"{_HOST_CACHE}/uv"}, [(cache, f"{_HOST_CACHE}/uv")]
         case Base.GO:
-            root, modules, builds = (Path(line) for line in run(["go", "env", "GOROOT", "GOMODCACHE", "GOCACHE"]).splitlines())
+            go = provide_go(home)
+            root, modules, builds = (Path(line) for line in run([go, "env", "GOROOT", "GOMODCACHE", "GOCACHE"]).splitlines())
             for folder in (modules, builds):
                 folder.mkdir(parents=True, exist_ok=True)
             return (

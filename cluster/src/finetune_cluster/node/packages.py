@@ -27,9 +27,14 @@ _LOCK_SECONDS = 300
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
 
+def can_have(packages: Packages) -> bool:
+    """Whether all is installed, or there is what installs it."""
+    return shutil.which("apt-get") is not None or not _missing(packages)
+
+
 def install_packages(packages: Packages) -> None:
     """Install what is missing; no other package is removed for it, and services that come with a package are not started."""
-    missing = [package for package, needed in packages.items() if shutil.which(needed, path=search_path()) is None]
+    missing = _missing(packages)
     if not missing:
         return
     if shutil.which("apt-get") is None:
@@ -41,6 +46,10 @@ def install_packages(packages: Packages) -> None:
             # The package lists may be missing, or older than the files they speak of; fresh ones settle both.
             run(["apt-get", "update", "--quiet"])
             _install(missing)
+
+
+def _missing(packages: Packages) -> list[str]:
+    return [package for package, needed in packages.items() if shutil.which(needed, path=search_path()) is None]
 
 
 def _install(names: list[str]) -> None:

@@ -33,7 +33,7 @@ class NodeProvider:
     def purge(self) -> None:
         """Remove images and builds too."""
         home = self._home
-        for path in (home.builds, home.bin, home.containerd, home.registry, home.image_builds, RUN_ROOT):
+        for path in (home.builds, home.bin, home.go, home.containerd, home.registry, home.image_builds, RUN_ROOT):
             if path.exists():
                 shutil.rmtree(path)
 
