@@ -335,8 +335,8 @@ class FineTuneTrainer(Stock):  # type: ignore[misc]  # transformers is not typed
 def train_in_float32(model: torch.nn.Module) -> None:
     """Hold what is trained in float32: where a model is, and where a gradient scaler is used, for CUDA's cannot unscale half precision.
 
-    Over a 4-bit base TRL trains adapters, and the head of a reward model, in bfloat16 whatever the model computes in; what PEFT trains whole
-    beside an adapter keeps the base's format.
+    Over a 4-bit base TRL trains adapters, and the head of a reward model, in bfloat16 whatever the model computes in; what PEFT trains
+    whole beside an adapter keeps the base's format.
     """
     for parameter in model.parameters():
         if parameter.requires_grad:
