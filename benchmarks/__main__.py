@@ -7,7 +7,7 @@ import sys
 
 from benchmarks.environment import NoClusterError, kubeconfig
 
-LOCAL = ("overhead", "checkpoint", "throughput")
+LOCAL = ("overhead", "checkpoint", "throughput", "loading")
 ON_CLUSTER = ("startup", "pause", "wave", "progress", "memory")
 
 

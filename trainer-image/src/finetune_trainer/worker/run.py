@@ -76,6 +76,7 @@ def run(start: Start, started: float) -> int:
     conductor = Conductor(session, recorder)
     trainer = make_trainer(Request(session, conductor, material, formats, device, args))
     conductor.attach(trainer)
+    session.sharing.after_trainer(trainer.model)
     trainable, total = parameter_counts(trainer.model, session.sharing)
     recorder.meter = gpu_meter(device, formats, trainable=trainable, total=total, world_size=session.rank.world_size)
     report(session, trainer, formats)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.strategies import SHARDS_WEIGHTS, Strategy
@@ -60,6 +61,17 @@ class Sharing:
 
     def before_trainer(self) -> None:
         """Run between the model and the Trainer."""
+
+    def after_trainer(self, model: torch.nn.Module) -> None:
+        """Run between the Trainer and its training.
+
+        DDP leaves frozen weights alone: it would send rank 0's to all ranks, which have read the same files, and write over pages that
+        ranks on CPUs share.
+        """
+        if self.name == "ddp":
+            frozen = {name for name, p in model.named_parameters(remove_duplicate=False) if not p.requires_grad}
+            ignore = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model  # noqa: SLF001  # there is no public way
+            ignore(model, frozen)  # type: ignore[no-untyped-call]  # torch's own
 
     def load_weights(self, trainer: FineTuneTrainer, directory: Path) -> None:
         """Run before training, for strategies whose weights cannot be loaded once they are shared out."""
