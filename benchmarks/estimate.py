@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -119,6 +120,7 @@ def measure(bench: Bench, chosen: Sequence[Case], small: Path) -> list[tuple[str
         peak = (found.peak_bytes if on_gpu else found.anonymous_bytes) - base
         terms = estimated(case)
         told = ", ".join(f"{name} {size / MIB:.0f}" for name, size in terms.terms().items() if size)
+        print(f"{case.title}: estimate {terms.total / MIB:.0f}, measured {peak / MIB:.0f} MiB", flush=True)
         rows.append((case.title, f"{terms.total / MIB:.0f}", f"{peak / MIB:.0f}", f"{terms.total / peak:.2f}", told))
     return rows
 
@@ -129,10 +131,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hidden", type=int, default=2048 if on_gpu else 512, help="width of the model (default: %(default)s)")
     parser.add_argument("--layers", type=int, default=16 if on_gpu else 8, help="default: %(default)s")
-    parser.add_argument("--length", type=int, default=1024 if on_gpu else 512, help="longest sequence in tokens (default: %(default)s)")
+    parser.add_argument("--length", type=int, default=1024 if on_gpu else 256, help="longest sequence in tokens (default: %(default)s)")
     parser.add_argument("--ranks", type=int, default=1, help="above 1: all strategies without offload (default: %(default)s)")
     options = parser.parse_args()
     before = machine()
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"  # what is freed goes back at once and is not measured
     with local_bench() as (bench, directory):
         inputs = write_inputs(directory / "inputs", hidden=options.hidden, layers=options.layers)
         small = directory / "small" / "inputs"

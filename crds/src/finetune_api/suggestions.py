@@ -121,5 +121,6 @@ def unsuited_length(spec: FineTuneJobSpec, tokens: DatasetTokens) -> str:
         return ""
     shown = "0, the model's context," if limit == 0 else f"{limit}"
     return (
-        f"training.maxSeqLength {shown} is more than rows have: {fits} holds all that were counted, and less GPU memory is reckoned with."
+        f"training.maxSeqLength {shown} is more than rows have: {fits} holds all that were counted, "
+        "and bounds the GPU memory that other rows may take."
     )

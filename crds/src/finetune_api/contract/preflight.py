@@ -58,8 +58,8 @@ class MemoryFacts(ContractModel):
     """Parameters of the base model."""
     trainable_parameters: int
     """Parameters that are trained."""
-    adapter_modules: list[str] = []
-    """Names of the modules of the language part that the adapter sits on; at most 32."""
+    target_modules: str = ""
+    """Names of the modules of the language part that the adapter sits on, separated by commas."""
     sequence_tokens: int | None = None
     """Tokens of the longest sequence that was reckoned with: that of the rows that were counted, within training.maxSeqLength."""
     strategy: str

@@ -34,8 +34,8 @@ from finetune_trainer.supervisor.environment import Secrets, attached_source, mo
 from finetune_trainer.verbs.findings import Findings
 
 MEMORY_CONDITION: Final = "MemoryTooSmall"
-MODULES: Final = 32
-"""Names that are told at most."""
+TARGETS: Final = 256
+"""Characters of names that are told at most."""
 
 
 def check_memory(config: RunConfig, secrets: Secrets, context: SourceContext, store: Store, found: Findings) -> dict[str, str]:
@@ -134,7 +134,7 @@ def _facts(verdict: Verdict, memory: Footprint, needed: int | None, modules: lis
     return MemoryFacts(
         parameters=verdict.parameters,
         trainable_parameters=verdict.trainable,
-        adapter_modules=modules[:MODULES],
+        target_modules=",".join(modules)[:TARGETS],
         sequence_tokens=verdict.sequence,
         strategy=verdict.strategy,
         quantization="4bit" if verdict.is_quantized else "none",

@@ -208,6 +208,8 @@ def check_resume(config: RunConfig, secrets: Secrets, context: SourceContext, st
                 if restore_foreign(source, context, target).manifest is None:
                     return {"ForeignCheckpoint": f"{ref.uri} has no manifest: its files are there, whether they are whole is not known."}
         except RejectedError as error:
+            if len(candidates) > 1:  # the run tries the one before it
+                return {}
             name = ref.uri or f"checkpoint-{ref.step}"
             raise TrainerError(FailureClass.CHECKPOINT_INCOMPLETE, f"checkpoint.resumeFrom: {name} cannot be used: {error}.") from error
     return {}
