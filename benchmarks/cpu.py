@@ -26,9 +26,18 @@ def cpu_seconds(pid: int) -> float:
 
 def resident_peak(pid: int) -> int:
     """Most bytes of main memory a process had at once; 0 when it is gone."""
+    return _from_status(pid, "VmHWM")
+
+
+def anonymous_bytes(pid: int) -> int:
+    """Bytes of main memory a process has now, files it has mapped left out; 0 when it is gone."""
+    return _from_status(pid, "RssAnon")
+
+
+def _from_status(pid: int, name: str) -> int:
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(f"{name}:"):
                 return int(line.split()[1]) * 1024
     return 0
 
@@ -54,6 +63,8 @@ class CpuMeter:
         """Lines in the metrics file (steps) -> CPU seconds of rank 0 so far."""
         self.peak_bytes = 0
         """Most main memory rank 0 had at once."""
+        self.anonymous_bytes = 0
+        """The same without files it has mapped, from the end of the first step on."""
         self._supervisor, self._metrics = supervisor, metrics
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -70,6 +81,8 @@ class CpuMeter:
         size, rank = 0, 0
         while not self._stop.wait(POLL_SECONDS):
             now = self._metrics.stat().st_size if self._metrics.exists() else 0
+            if rank:
+                self.anonymous_bytes = max(self.anonymous_bytes, anonymous_bytes(rank))
             if now == size:
                 continue
             size = now

@@ -48,6 +48,8 @@ class Measured:
     """Tokens of each step's rows, padding not counted."""
     peak_bytes: int
     """Most memory in use at once: of the GPU, else of rank 0's process."""
+    anonymous_bytes: int = 0
+    """Most main memory of rank 0's process without mapped files, after its first step; not known to the plain side."""
     parameters: int = 0
     """Of the model with its adapter; known to the plain side."""
     missing: str = ""
@@ -146,17 +148,18 @@ class Bench:
             ENV_TOKEN: self._directory / "token",
         }
         environment = {**_environment(workload), **{name: str(value) for name, value in own.items()}}
-        marks, resident = _run([sys.executable, "-m", "benchmarks.pod"], environment, directory)
+        meter = _run([sys.executable, "-m", "benchmarks.pod"], environment, directory)
         rows = [json.loads(line) for line in (directory / "work/metrics.jsonl").read_text().splitlines()]
         manifests = self._manifests(prefix)
         return Measured(
             steps=[row["seconds"] for row in rows],
             stalls=_stalls([manifest for manifest in manifests if manifest.trigger == "steps"], workload.save_every),
-            cpu=per_step(marks, workload.save_every),
+            cpu=per_step(meter.marks, workload.save_every),
             trainable=self._trainable(prefix),
             checkpoint_bytes=[manifest.size_bytes for manifest in manifests],
             tokens=[row["tokens"] for row in rows],
-            peak_bytes=Operator.gpu_bytes or resident,
+            peak_bytes=Operator.gpu_bytes or meter.peak_bytes,
+            anonymous_bytes=meter.anonymous_bytes,
             missing=Operator.facts.get("backendMissing", ""),
         )
 
@@ -222,10 +225,10 @@ def _environment(workload: Workload) -> dict[str, str]:
     }
 
 
-def _run(command: list[str], environment: dict[str, str], directory: Path) -> tuple[dict[int, float], int]:
+def _run(command: list[str], environment: dict[str, str], directory: Path) -> CpuMeter:
     """Run to the end; a failure shows the last of its output.
 
-    Returns CPU time by step and peak memory of rank 0 where the program writes a worker's metrics.
+    Returns CPU time by step and memory of rank 0 where the program writes a worker's metrics.
     """
     log = directory / "log"
     with log.open("wb") as file:
@@ -234,4 +237,4 @@ def _run(command: list[str], environment: dict[str, str], directory: Path) -> tu
             code = process.wait()
     if code:
         raise SystemExit(f"{' '.join(command[:4])} ended with {code}:\n{log.read_text()[-4000:]}")
-    return meter.marks, meter.peak_bytes
+    return meter

@@ -128,9 +128,10 @@ def _memory(estimate: MemoryEstimate) -> str:
     """What a GPU must hold, as preflight estimated it."""
     of_gpu = f" of {estimate.gpu_bytes / GIB:.1f}" if estimate.gpu_bytes is not None else ""
     base = ", 4-bit base" if estimate.quantization == "4bit" else ""
+    modules = f": {estimate.target_modules.replace(',', ', ')}" if estimate.target_modules else ""
     return (
         f"about {estimate.total_bytes / GIB:.1f}{of_gpu} GiB per GPU ({estimate.strategy}{base}); "
-        f"{estimate.trainable_parameters:,} of {estimate.parameters:,} parameters train"
+        f"{estimate.trainable_parameters:,} of {estimate.parameters:,} parameters train{modules}"
     )
 
 
@@ -139,7 +140,8 @@ def _length(estimate: TrainingEstimate) -> str:
     parts = [f"{estimate.steps} optimizer steps (training.{'maxSteps' if estimate.stop_by == 'steps' else 'epochs'})"]
     if estimate.checkpoints is not None:
         size = f" of {format_bytes(estimate.checkpoint_bytes)}" if estimate.checkpoint_bytes is not None else ""
-        parts.append(f"{estimate.checkpoints} checkpoints{size}")
+        stored = f", {format_bytes(estimate.store_bytes)} in the store at the end" if estimate.store_bytes is not None else ""
+        parts.append(f"{estimate.checkpoints} checkpoints{size}{stored}")
     return ", ".join(parts)
 
 

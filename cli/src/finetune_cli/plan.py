@@ -13,7 +13,7 @@ from finetune_api.advice import warnings_for
 from finetune_api.constants import DATASET_KIND
 from finetune_api.datasets import rows_of
 from finetune_api.duration import Work, training_seconds
-from finetune_api.length import length_of, trained_rows
+from finetune_api.length import length_of, longest_sequence, trained_rows
 from finetune_api.models.dataset import DatasetStatus
 from finetune_api.models.gpu_type import GpuTypeSpec
 from finetune_api.models.spec import FineTuneJobSpec, Training
@@ -94,7 +94,8 @@ def summarise_cost(spec: FineTuneJobSpec, named: Named, rows: int | None) -> str
         return ""
     gpus, billing = max(spec.replicas, 1) * spec.resources.gpus_per_replica, Billing()
     tokens = named.dataset_status.tokens if named.dataset_status is not None else None
-    work = Work(steps, ranks, gpus, parameters, tokens.p95 if tokens is not None else None)
+    longest = longest_sequence(spec, named.base_model[1].get("contextLength"))
+    work = Work(steps, ranks, gpus, parameters, tokens.p95 if tokens is not None else None, longest)
     seconds = training_seconds(spec, work, tflops=gpu_type.tflops, utilization=billing.utilization)
     if seconds is None:
         return ""

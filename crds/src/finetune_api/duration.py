@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from finetune_api.length import longest_sequence, padded_length
 from finetune_api.models.spec import FineTuneJobSpec
 
 FLOPS_OF_ADAPTER: Final = 6
@@ -27,17 +28,20 @@ class Work(NamedTuple):
     """Of the base model."""
     tokens: int | None
     """Of a row, where they were counted: 95 % of the rows have no more, and shorter ones are padded."""
+    longest: int | None = None
+    """Tokens of the longest sequence, where more than the job is known of it: the model's context, or the rows."""
 
 
 def training_seconds(spec: FineTuneJobSpec, work: Work, *, tflops: int, utilization: float) -> float | None:
-    """Seconds the training takes on all GPUs; None for a method of which it cannot be said.
+    """Seconds the training takes on all GPUs; None for a method, or rows of unknown length, of which it cannot be said.
 
     ``tflops``: of one GPU. ``utilization``: share of them that training uses.
     """
     if spec.method not in PASSES:
         return None
-    longest = spec.training.max_seq_length
-    length = min(longest, work.tokens) if work.tokens and not spec.dataset.packing else longest
+    length = padded_length(spec, work.longest or longest_sequence(spec, None), work.tokens)
+    if length is None:
+        return None
     rows = spec.training.batch_size * spec.training.grad_accum_steps * max(work.ranks, 1)
     flops = FLOPS_OF_ALL if spec.adapter.type == "full" else FLOPS_OF_ADAPTER
     total = work.steps * rows * length * flops * work.parameters * PASSES[spec.method]

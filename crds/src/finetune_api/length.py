@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from finetune_api.models.spec import FineTuneJobSpec
 
+LONG: Final = 8192
+"""Tokens; longer sequences are asked for with ``training.longContext``."""
 StopBy = Literal["steps", "epochs"]
 """The field that ends a training: ``training.maxSteps`` or ``training.epochs``."""
 
@@ -61,6 +63,27 @@ def pace_of(spec: FineTuneJobSpec, world_size: int) -> Pace:
             f"grpo.numGenerations: {answers} does not divide the {global_batch} answers of a step (batchSize x gradAccumSteps x ranks)"
         )
     return Pace(global_batch, global_batch // answers, repeats=spec.grpo.num_iterations, fills=True, evaluation_unit=answers)
+
+
+def longest_sequence(spec: FineTuneJobSpec, context: int | None) -> int | None:
+    """Return the tokens a sequence has at most: ``training.maxSeqLength``, for 0 the model's context within what is allowed (X09).
+
+    ``context``: tokens the model was made for; None where nobody knows, which leaves 0 with ``training.longContext`` unbounded: None.
+    """
+    training = spec.training
+    if training.max_seq_length > 0:
+        return training.max_seq_length
+    return context if training.long_context else min(context or LONG, LONG)
+
+
+def padded_length(spec: FineTuneJobSpec, limit: int | None, longest: int | None) -> int | None:
+    """Return the tokens of the longest sequence in a batch, to which shorter ones are padded: the longest row within ``limit``.
+
+    Packed rows fill the limit, and so may what a model writes (grpo). None: neither limit nor rows are known.
+    """
+    if spec.dataset.packing or spec.method in (None, "grpo"):
+        return limit
+    return min((tokens for tokens in (limit, longest) if tokens is not None), default=None)
 
 
 def total_steps(by_epochs: int, max_steps: int, mode: Literal["override", "cap"]) -> tuple[int, StopBy]:

@@ -91,7 +91,7 @@ SHIPPED: Final[Mapping[str, ShippedPreset]] = {
         spec={**_PROFILE, "method": "grpo", "grpo": {"beta": 0.0001, "maxNumSeqs": 1, "enforceEager": True}},
     ),
     "lora-chat": ShippedPreset(
-        description="Chat-style LoRA of a 7B model on 1000 to 10000 rows; sequences as long as the model's context.",
+        description="Chat-style LoRA of a 7B model on 1000 to 10000 rows; sequences as long as the model's context, at most 8192 tokens.",
         requirement="AC-61 K-12 F-34",
         spec={
             "method": "sft",

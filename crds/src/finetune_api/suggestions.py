@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
+from finetune_api.length import LONG
 from finetune_api.models.dataset import DatasetTokens
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.quantities import number_of
@@ -15,8 +16,8 @@ FEW_ROWS, MANY_ROWS = 1_000, 10_000
 SMALL_MODEL: Final = 8_500_000_000
 """Parameters up to which a model counts as one of "about 7B"; those of that name have up to 8.3."""
 GIB: Final = 2**30
-SHORTEST, STEP, LONG = 128, 8, 8_192
-"""training.maxSeqLength: at least, in steps of, and above that with training.longContext."""
+SHORTEST, STEP = 128, 8
+"""training.maxSeqLength: at least, and in steps of."""
 NEEDLESS: Final = 2
 """Times the longest row from which on sequences count as needlessly long."""
 CUT_NOWHERE: Final = frozenset({"pretrain", "grpo"})
@@ -120,5 +121,6 @@ def unsuited_length(spec: FineTuneJobSpec, tokens: DatasetTokens) -> str:
         return ""
     shown = "0, the model's context," if limit == 0 else f"{limit}"
     return (
-        f"training.maxSeqLength {shown} is more than rows have: {fits} holds all that were counted, and less GPU memory is reckoned with."
+        f"training.maxSeqLength {shown} is more than rows have: {fits} holds all that were counted, "
+        "and bounds the GPU memory that other rows may take."
     )

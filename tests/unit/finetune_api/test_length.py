@@ -129,7 +129,11 @@ def lengths(p50: int, p95: int, longest: int) -> DatasetTokens:
         (480, "about 5 % of them or less", "cuts rows: 904 holds all rows that were counted."),
         (904, "none of them", ""),
         (1808, "none of them", ""),
-        (1816, "none of them", "1816 is more than rows have: 904 holds all that were counted, and less GPU memory is reckoned with."),
+        (
+            1816,
+            "none of them",
+            "1816 is more than rows have: 904 holds all that were counted, and bounds the GPU memory that other rows may take.",
+        ),
         (0, "", "0, the model's context, is more than rows have: 904 holds all that were counted"),
     ],
 )

@@ -89,15 +89,16 @@ def test_the_estimated_memory_is_shown() -> None:
         "quantization": "4bit",
         "totalBytes": 9 * 2**30,
         "gpuBytes": 16 * 2**30,
+        "targetModules": "q_proj,v_proj",
     }
     text = shown(make_job("Starting", estimate={"memory": memory}))
-    assert "about 9.0 of 16.0 GiB per GPU (ddp, 4-bit base); 6,815,744 of 8,030,261,248 parameters train" in text
+    assert "about 9.0 of 16.0 GiB per GPU (ddp, 4-bit base); 6,815,744 of 8,030,261,248 parameters train: q_proj, v_proj" in text
 
 
 def test_the_estimated_length_is_shown() -> None:
     """O-15, J-06: steps, checkpoints and their size."""
-    training = {"steps": 1000, "stopBy": "steps", "checkpoints": 10, "checkpointBytes": 81_788_928}
-    assert "1000 optimizer steps (training.maxSteps), 10 checkpoints of 81.8 MB" in shown(
+    training = {"steps": 1000, "stopBy": "steps", "checkpoints": 10, "checkpointBytes": 81_788_928, "storeBytes": 354_418_688}
+    assert "1000 optimizer steps (training.maxSteps), 10 checkpoints of 81.8 MB, 354.4 MB in the store at the end" in shown(
         make_job("Starting", estimate={"training": training})
     )
     unknown = {"steps": 250, "stopBy": "epochs"}

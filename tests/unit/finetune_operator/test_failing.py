@@ -6,9 +6,11 @@ import itertools
 
 import pytest
 
+from finetune_api.constants import API_VERSION, GPU_TYPE_KIND
 from finetune_api.contract.failures import EXIT_PEER_LOST, EXIT_UNKNOWN, EXIT_USER_ERROR, REACTIONS, FailureClass, Retry
 from finetune_api.contract.store import CheckpointRef
 from finetune_api.contract.termination import TerminationMessage
+from finetune_api.gpu_types import SHIPPED_GPU_TYPES
 from tests.support.operator_cluster import NAMESPACE, FakeCluster, failure
 
 
@@ -374,6 +376,7 @@ async def test_the_length_a_preflight_estimated_is_in_the_status(cluster: FakeCl
         "checkpoints": 10,
         "checkpointBytes": 82_000_000,
         "keptBytes": 164_000_000,
+        "storeBytes": 400_000_000,
         "diskBytes": 246_000_000,
     }
     result: dict[str, object] = {"training": training, "warnings": {"SingleGpuRecommended": "one would do"}}
@@ -406,6 +409,30 @@ async def test_the_memory_a_preflight_estimated_is_in_the_status(cluster: FakeCl
     assert (estimate.memory.total_bytes, estimate.memory.quantization, estimate.memory.reason) == (8_000_000_000, "4bit", "4-bit base")
     decided = [condition.message for condition in cluster.status.conditions if condition.type == "QuantizationDecided"]
     assert decided == (["4-bit base"] if fits else [])
+
+
+@pytest.mark.parametrize(
+    ("needed", "said"),
+    [
+        (50, "GpuTypes with enough memory (resources.gpuType): a100-80, h200."),
+        (100, "GpuTypes with enough memory (resources.gpuType): h200."),
+        (300, "No GpuType has so much memory."),
+    ],
+)
+async def test_gpus_that_fit_are_named(cluster: FakeCluster, needed: int, said: str) -> None:
+    """N-05: of the catalogue, the smallest first."""
+    for name in ("t4", "h200", "a100-80"):
+        spec = dict(SHIPPED_GPU_TYPES[name])
+        entry = {"apiVersion": API_VERSION, "kind": GPU_TYPE_KIND, "metadata": {"name": name}, "spec": spec}
+        cluster.api.add("gputypes", entry, namespace="")
+    result: dict[str, object] = {"memory": MEMORY | {"totalBytes": needed * 2**30}}
+    cluster.verb_exit["preflight"] = failure(FailureClass.CONFIGURATION, EXIT_USER_ERROR, message="InsufficientVRAM: too much.").model_copy(
+        update={"result": result}
+    )
+    cluster.create({"resources": {"device": "gpu"}})
+    await cluster.until(lambda: cluster.phase == "Failed")
+    assert cluster.status.failure is not None
+    assert cluster.status.failure.message == f"InsufficientVRAM: too much. {said}"
 
 
 @pytest.mark.parametrize(("written", "asked"), [(None, {"memory": "51200Mi"}), ("32Gi", {"memory": "32Gi"})])

@@ -58,6 +58,10 @@ class MemoryFacts(ContractModel):
     """Parameters of the base model."""
     trainable_parameters: int
     """Parameters that are trained."""
+    target_modules: str = ""
+    """Names of the modules of the language part that the adapter sits on, separated by commas."""
+    sequence_tokens: int | None = None
+    """Tokens of the longest sequence that was reckoned with: that of the rows that were counted, within training.maxSeqLength."""
     strategy: str
     """How it will be trained; what auto comes to."""
     quantization: Literal["none", "4bit"]
@@ -88,6 +92,8 @@ class TrainingFacts(ContractModel):
     """Size of one checkpoint to resume from: what is trained and the optimizer's state. None: the model could not be looked at."""
     kept_bytes: int | None = None
     """Size of all that checkpoint.keepLast keeps to resume from, on a pod's disk and in the store."""
+    store_bytes: int | None = None
+    """Size of all checkpoints in the store at the end: keepLast of them to resume from, up to keepLastRemote their weights alone."""
     disk_bytes: int | None = None
     """Disk one pod needs at least: checkpoints, the one that is written among them, and weights, unless they are mounted or on
     cache.claimName."""

@@ -26,6 +26,8 @@ class MemoryEstimate(MemoryFacts, StatusModel):
     """How it will be trained; what auto comes to."""
     terms: dict[Annotated[str, StringConstraints(max_length=16)], int] = Field(default={}, max_length=8)
     """Bytes of weights, adapter, gradients, optimizer, activations, logits, overhead; none where it is 0."""
+    target_modules: Short = ""
+    """Names of the modules of the language part that the adapter sits on, separated by commas."""
     reason: Text = ""
     """Why it will be trained in this way."""
 

@@ -153,7 +153,8 @@ class Training(ApiModel):
         recommended="512-1024 for dialogues",
         requirement="F-07 F-08 X09",
     )
-    """Longest sequence; longer rows are cut. 128-8192 (more with longContext), 0 = the model's context."""
+    """Longest sequence; longer rows are cut. 128-8192 (more with longContext), 0 = the model's context,
+    at most 8192 without longContext."""
     long_context: bool = api_field(resume=IDENTITY, tier=ADVANCED, requirement="F-07 X09")
     """Allow maxSeqLength above 8192, up to the model's context."""
     learning_rate: float = api_field(

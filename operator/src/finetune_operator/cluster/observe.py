@@ -117,6 +117,7 @@ async def observe(client: Client, job: JobObject, known: Circumstances) -> Obser
         dataset=await _find(client, DATASETS, job.namespace, chosen_dataset(job.spec, of_preset)) if wants_spec else None,
         namesake=await older_namesake(client, FINETUNE_JOBS, job) if wants_spec else None,
         gpu_type=await _find_gpu_type(client, chosen_gpu_type(job.spec, of_preset), may_read=reads) if wants_spec else None,
+        gpu_memories=await _gpu_memories(client) if reads and _has_failed(verbs.get("preflight")) else {},
         budget=await find_budget(client, job.namespace) if _has_price(job, of_preset) else None,
         last_run=await _run_made_from(client, job, job.status.run) if wants_last_run else None,
         queue_entry=await _queue_entry(client, workload, job.namespace) if workload is not None and workload.suspended else None,
@@ -257,6 +258,16 @@ async def find_budget(client: Client, namespace: str) -> BudgetObject | None:
     manifest = await client.get(BUDGETS, namespace, BUDGET_NAME)
     budget = BudgetObject.from_manifest(manifest) if manifest is not None else None
     return budget if budget is not None and budget.deleted_at is None else None
+
+
+def _has_failed(verb: Workload | None) -> bool:
+    return verb is not None and verb.failed and not verb.deleting
+
+
+async def _gpu_memories(client: Client) -> dict[str, str]:
+    """Memory of each GpuType, by name."""
+    found = await client.list(GPU_TYPES, None, "")
+    return {each["metadata"]["name"]: memory for each in found if (memory := (each.get("spec") or {}).get("memory")) is not None}
 
 
 async def _find_gpu_type(client: Client, name: str | None, *, may_read: bool) -> Found | None:

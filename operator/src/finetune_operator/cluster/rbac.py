@@ -55,7 +55,7 @@ CLUSTER: tuple[Right, ...] = (
     Right(GROUP, CLUSTER_PRESET_PLURAL, ("get",), "resolve spec.presetRef"),
     Right(GROUP, METHOD_PLURAL, ("get",), "resolve spec.methodRef"),
     Right(GROUP, BASE_MODEL_PLURAL, ("get",), "resolve spec.model.uri: ref:name"),
-    Right(GROUP, GPU_TYPE_PLURAL, ("get", "list"), "resolve spec.resources.gpuType; list: the nearest names where there is none"),
+    Right(GROUP, GPU_TYPE_PLURAL, ("get", "list"), "resolve spec.resources.gpuType; list: the names there are, and those that fit"),
     Right("authentication.k8s.io", "tokenreviews", ("create",), "check the tokens of progress posts"),
 )
 """Always a ClusterRole. Left out with FINETUNE_OPERATOR_CLUSTER_READS=false: no presets of the cluster, no TrainingMethods, BaseModels

@@ -63,7 +63,7 @@ def seconds_left(estimate: Estimate, config: RunConfig, gpu_type: GpuTypeSpec, d
         return None
     found = estimate.dataset
     tokens = found.tokens_p95 if found is not None and found.token_rows else None
-    work = Work(left, config.topology.world_size, gpus, estimate.memory.parameters, tokens)
+    work = Work(left, config.topology.world_size, gpus, estimate.memory.parameters, tokens, estimate.memory.sequence_tokens)
     return training_seconds(config.spec, work, tflops=gpu_type.tflops, utilization=draft.settings.billing.utilization)
 
 

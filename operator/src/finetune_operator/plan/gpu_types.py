@@ -6,17 +6,22 @@ has become of the catalogue.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from finetune_api.catalogue import unknown_gpu_type
 from finetune_api.constants import GPU_TYPE_KIND
 from finetune_api.contract.run_config import ChosenGpuType
 from finetune_api.models.gpu_type import GpuTypeSpec
 from finetune_api.models.partial import validate_gpu_type
 from finetune_api.models.status import UsageStatus
+from finetune_api.quantities import number_of
 from finetune_api.resolve import GPU_TYPE
 from finetune_operator.plan.observed import Found
 from finetune_operator.plan.unavailable import manifest_of, valid_spec
 
 NOT_FOUND = "GpuTypeNotFound"
+SHOWN = 8
+"""Names that are said at most."""
 _WHERE = f"spec.{GPU_TYPE}"
 
 
@@ -37,6 +42,16 @@ def usable_gpu_type(found: Found | None, name: str) -> ChosenGpuType:
     )
     spec = valid_spec(manifest, validate_gpu_type, GPU_TYPE_KIND, _WHERE)
     return ChosenGpuType(name=name, spec=GpuTypeSpec.model_validate({key: value for key, value in spec.items() if value is not None}))
+
+
+def fitting(needed: int, memories: Mapping[str, str]) -> str:
+    """Which GpuTypes have so many bytes of memory, the smallest first, as a sentence; empty where there are no GpuTypes (N-05)."""
+    if not memories:
+        return ""
+    sizes = sorted((number_of(memory), name) for name, memory in memories.items())
+    names = [name for size, name in sizes if size >= needed]
+    shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    return f"{GPU_TYPE_KIND}s with enough memory (resources.gpuType): {shown}." if names else f"No {GPU_TYPE_KIND} has so much memory."
 
 
 def currency_refusal(chosen: ChosenGpuType | None, usage: UsageStatus) -> str:

@@ -326,6 +326,8 @@ class Observed:
     base_model: Found | None = None
     dataset: Found | None = None
     gpu_type: Found | None = None
+    gpu_memories: Mapping[str, str] = field(default_factory=dict)
+    """GpuType -> its memory, looked for once a preflight has failed."""
     namesake: str | None = None
     """An older job with the same displayName."""
     budget: BudgetObject | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from finetune_api.constants import FINALIZER
 from finetune_api.contract.failures import REACTIONS, FailureClass, Retry
+from finetune_api.contract.preflight import PreflightResult
 from finetune_api.contract.run_config import RunConfig
 from finetune_api.models.status import AttemptStatus, ConditionType, Phase
 from finetune_api.resolve import identity_digest
@@ -15,6 +16,7 @@ from finetune_operator.plan.ending import fail
 from finetune_operator.plan.estimate import take_estimate, take_verdict
 from finetune_operator.plan.failure import Culprit, find_culprit
 from finetune_operator.plan.gate import may_cost
+from finetune_operator.plan.gpu_types import fitting
 from finetune_operator.plan.merge import append_attempt
 from finetune_operator.plan.names import ANNOTATION_DIGEST
 from finetune_operator.plan.observed import COMPONENT_TRAINER, Workload, parse_time
@@ -117,8 +119,8 @@ def _preflight_failed(draft: Draft, workload: Workload, digest: str) -> None:
     culprit = find_culprit([pod] if pod is not None else [], workload)
     reaction = REACTIONS[culprit.failure_class].retry
     if reaction is Retry.NEVER:
-        take_estimate(draft, workload)
-        fail(draft, culprit)
+        found = take_estimate(draft, workload)
+        fail(draft, culprit._replace(message=f"{culprit.message}{_fitting_gpus(draft, found)}"))
     elif culprit.failure_class is FailureClass.STORAGE_UNAVAILABLE:
         _preflight_again(draft, culprit)
     else:
@@ -128,6 +130,15 @@ def _preflight_failed(draft: Draft, workload: Workload, digest: str) -> None:
         draft.wake_in(0)
         return
     delete_verb(draft, workload)
+
+
+def _fitting_gpus(draft: Draft, found: PreflightResult | None) -> str:
+    """What GPUs would do for a job that does not fit those it asks for; empty where that is not what is wrong."""
+    memory = found.memory if found is not None else None
+    if memory is None or memory.gpu_bytes is None or memory.total_bytes <= memory.gpu_bytes:
+        return ""
+    said = fitting(memory.total_bytes, draft.observed.gpu_memories)
+    return f" {said}" if said else ""
 
 
 def _preflight_again(draft: Draft, culprit: Culprit) -> None:

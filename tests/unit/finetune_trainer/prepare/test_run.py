@@ -12,10 +12,13 @@ from datasets import load_from_disk
 from transformers import PreTrainedTokenizerBase
 
 from finetune_api.contract.failures import FailureClass
+from finetune_api.models.spec import FineTuneJobSpec
+from finetune_api.resolve import resolve
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.prepare import preparation, run
 from finetune_trainer.prepare.tokenizer import sequence_length
 from finetune_trainer.protocol import PreparedSummary, PreparePlan
+from tests.support.manifests import spec_of
 from tests.unit.finetune_trainer.prepare.conftest import MakePlan, chats
 
 
@@ -28,6 +31,11 @@ def loaded(monkeypatch: pytest.MonkeyPatch, tokenizer: PreTrainedTokenizerBase) 
 def prepare(plan: PreparePlan) -> PreparedSummary:
     """Prepare, not listening to progress."""
     return run.prepare(plan, lambda _rows: None)
+
+
+def asking(length: int, is_long: bool = False) -> FineTuneJobSpec:
+    """A job that asks for a length."""
+    return resolve(spec_of({"training.maxSeqLength": length, "training.longContext": is_long})).spec
 
 
 def rows_of(plan: PreparePlan, part: str) -> list[dict[str, Any]]:
@@ -116,23 +124,24 @@ def test_the_model_s_context(make_plan: MakePlan) -> None:
 
 def test_an_unknown_context_is_refused(tokenizer: PreTrainedTokenizerBase, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tokenizer of its own has no config.json: its own limit stands, and without one the field must be set."""
-    assert sequence_length(0, tokenizer, tmp_path) == 1024
+    assert sequence_length(asking(0), tokenizer, tmp_path) == 1024
     monkeypatch.setattr(tokenizer, "model_max_length", 10**30)
     with pytest.raises(TrainerError, match=r"training\.maxSeqLength: 0 means the model's context"):
-        sequence_length(0, tokenizer, tmp_path)
+        sequence_length(asking(0), tokenizer, tmp_path)
 
 
 def test_a_long_sequence_is_no_longer_than_the_model_s_context(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
-    """X09, F-07: with longContext up to the model's context; below 8193 the number is the user's."""
+    """X09, F-07: 0 and with longContext up to the model's context, without it up to 8192; below 8193 the number is the user's."""
     (tmp_path / "config.json").write_text('{"text_config": {"max_position_embeddings": 16384}}')
-    assert [sequence_length(asked, tokenizer, tmp_path) for asked in (0, 512, 16384)] == [16384, 512, 16384]
+    lengths = [sequence_length(asking(*asked), tokenizer, tmp_path) for asked in ((0,), (0, True), (512,), (16384, True))]
+    assert lengths == [8192, 16384, 512, 16384]
     with pytest.raises(
         TrainerError, match=r"training\.maxSeqLength: 16392 is above the model's context of 16384 tokens; lower it"
     ) as raised:
-        sequence_length(16392, tokenizer, tmp_path)
+        sequence_length(asking(16392, True), tokenizer, tmp_path)
     assert raised.value.failure_class is FailureClass.CONFIGURATION
     (tmp_path / "config.json").write_text('{"max_position_embeddings": 256}')
-    assert sequence_length(512, tokenizer, tmp_path) == 512
+    assert sequence_length(asking(512), tokenizer, tmp_path) == 512
 
 
 @pytest.mark.parametrize(("limit", "warns"), [(1024, False), (1032, True), (0, False)])

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from finetune_api.contract.failures import FailureClass
+from finetune_api.strategies import Strategy
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.sources.context import Source
 from finetune_trainer.sources.model_directory import INDEX, LEGACY_CONDITION, check_model, check_tokenizer, is_needed, local_files
-from finetune_trainer.sources.plain_checkpoint import REQUIRED, check_plain_checkpoint
+from finetune_trainer.sources.plain_checkpoint import REQUIRED, PlainJob, check_plain_checkpoint
 from finetune_trainer.store.credentials import SecretFiles
 from tests.support.models import model_files, safetensors_bytes
 
@@ -90,22 +91,55 @@ def plain(directory: Path, kind: str) -> Path:
 def test_incomplete_plain_checkpoint_names_the_file(tmp_path: Path, missing: str) -> None:
     """AC-08: checkpoint-500 without any of the six files: refused as incomplete, the missing file named."""
     directory = plain(tmp_path / "c", "lora")
-    check_plain_checkpoint(RESUME, directory, kind="lora", world_size=1)
+    check_plain_checkpoint(RESUME, directory, job=PlainJob("lora", 1))
     (directory / missing).unlink()
     with pytest.raises(TrainerError, match=missing.replace(".", r"\.")) as caught:
-        check_plain_checkpoint(RESUME, directory, kind="lora", world_size=1)
+        check_plain_checkpoint(RESUME, directory, job=PlainJob("lora", 1))
     assert caught.value.failure_class == FailureClass.CHECKPOINT_INCOMPLETE
 
 
 def test_plain_checkpoint_of_another_kind(tmp_path: Path) -> None:
     with pytest.raises(TrainerError, match=r"is a lora checkpoint, adapter\.type is full"):
-        check_plain_checkpoint(RESUME, plain(tmp_path / "a", "lora"), kind="full", world_size=1)
+        check_plain_checkpoint(RESUME, plain(tmp_path / "a", "lora"), job=PlainJob("full", 1))
     with pytest.raises(TrainerError, match=r"is a full checkpoint, adapter\.type is lora"):
-        check_plain_checkpoint(RESUME, plain(tmp_path / "b", "full"), kind="lora", world_size=1)
-    check_plain_checkpoint(RESUME, tmp_path / "b", kind="full", world_size=1)
+        check_plain_checkpoint(RESUME, plain(tmp_path / "b", "full"), job=PlainJob("lora", 1))
+    check_plain_checkpoint(RESUME, tmp_path / "b", job=PlainJob("full", 1))
     (tmp_path / "b/latest").write_text("global_step5")
     with pytest.raises(TrainerError, match="DeepSpeed"):
-        check_plain_checkpoint(RESUME, tmp_path / "b", kind="full", world_size=1)
+        check_plain_checkpoint(RESUME, tmp_path / "b", job=PlainJob("full", 1))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "said"),
+    [
+        ("none", None),
+        ("ddp", None),
+        (None, None),
+        ("zero2", "distributed.strategy zero2 cannot read; set it to ddp"),
+        ("fsdp", "fsdp cannot"),
+    ],
+)
+def test_a_whole_optimizer_is_for_whole_copies(tmp_path: Path, strategy: Strategy | None, said: str | None) -> None:
+    """R-10: what a strategy that splits the optimizer cannot read is said before a GPU is taken."""
+    directory, job = plain(tmp_path / "c", "lora"), PlainJob("lora", 1, strategy)
+    if said is None:
+        check_plain_checkpoint(RESUME, directory, job=job)
+        return
+    with pytest.raises(TrainerError, match=said):
+        check_plain_checkpoint(RESUME, directory, job=job)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"), [("global_step5/mp_rank_00_model_states.pt", "a DeepSpeed"), ("optimizer_0/.metadata", "an FSDP")]
+)
+def test_an_optimizer_in_parts_needs_our_manifest(tmp_path: Path, file: str, name: str) -> None:
+    """R-10: whatever the job's strategy."""
+    directory = plain(tmp_path / "c", "full")
+    (directory / file).parent.mkdir()
+    (directory / file).write_bytes(b"x")
+    for strategy in (None, "zero2", "fsdp", "ddp"):
+        with pytest.raises(TrainerError, match=rf"is {name} checkpoint without manifest\.json; .* can be resumed"):
+            check_plain_checkpoint(RESUME, directory, job=PlainJob("full", 1, strategy))
 
 
 def test_sharded_full_checkpoint_needs_every_shard(tmp_path: Path) -> None:
@@ -113,4 +147,4 @@ def test_sharded_full_checkpoint_needs_every_shard(tmp_path: Path) -> None:
     (directory / "model.safetensors").unlink()
     write(directory, {INDEX: INDEXED, "model-00001-of-00002.safetensors": b"x"})
     with pytest.raises(TrainerError, match="model-00002-of-00002"):
-        check_plain_checkpoint(RESUME, directory, kind="full", world_size=1)
+        check_plain_checkpoint(RESUME, directory, job=PlainJob("full", 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -10,10 +11,13 @@ from finetune_api.contract import CONTRACT_VERSION
 from finetune_api.contract.failures import FailureClass
 from finetune_api.contract.preflight import MemoryFacts, PreflightResult, TrainingFacts
 from finetune_api.contract.store import Pinned
+from finetune_trainer.protocol import MeasuredTokens
 from finetune_trainer.store.local import LocalStore
+from finetune_trainer.verbs import data_check
 from finetune_trainer.verbs.preflight import run_preflight
+from tests.support.models import write_sizes
 from tests.support.shapes import LLAMA_8B
-from tests.unit.finetune_trainer.verbs.conftest import VerbPod
+from tests.unit.finetune_trainer.verbs.conftest import LLAMA_CONFIG, VerbPod
 
 
 def examine(pod: VerbPod, memory: str | None, changes: dict[str, Any] | None = None) -> int:
@@ -62,6 +66,88 @@ def test_what_does_not_fit_is_refused_with_all_terms(llama: VerbPod, memory: str
     assert f"the GPU has {memory[:-2]}.0 GiB (GiB: weights " in message.message
     assert "most of it is " in message.message
     assert facts(llama).total_bytes > int(memory[:-2]) * 2**30
+
+
+def test_short_rows_are_not_reckoned_as_the_model_s_context(llama: VerbPod, monkeypatch: pytest.MonkeyPatch) -> None:
+    """X09, F-34: lora-chat asks for the context; rows that were counted say how much of it is used."""
+    chat = {"training": {"batchSize": 4, "maxSeqLength": 0}, "quantization": {"mode": "none"}}
+    assert examine(llama, "40Gi", chat) == 0, llama.message.message
+    assert facts(llama).sequence_tokens == 8192
+    unknown = facts(llama).terms["activations"]
+    counted = MeasuredTokens(rows=2, tokens={"p50": 300, "p95": 500, "max": 600})
+    monkeypatch.setattr(data_check, "measure_tokens", lambda *_args: counted)
+    monkeypatch.setattr(data_check, "_tokenizer_directory", lambda *_args: llama.directory)
+    assert examine(llama, "40Gi", chat) == 0, llama.message.message
+    assert facts(llama).sequence_tokens == 600
+    assert facts(llama).terms["activations"] < unknown / 10
+
+
+def test_an_adapter_on_modules_the_model_lacks_is_refused(llama: VerbPod) -> None:
+    """G-07: before a GPU is taken, in the words of the worker; the estimate tells which there are."""
+    custom = {"adapter": {"targetModules": ["q_proj", "query_key_value"], "allowCustomModules": True}}
+    assert examine(llama, "80Gi", custom) != 0
+    said = llama.message.message
+    assert said.startswith("adapter.targetModules: the model has no module named query_key_value; it has down_proj, embed_tokens, ")
+    assert llama.message.failure_class is FailureClass.MODEL
+    assert examine(llama, "80Gi", {"adapter": {"targetModules": ["all-linear"]}}) == 0
+    assert facts(llama).target_modules == "down_proj,gate_proj,k_proj,o_proj,q_proj,up_proj,v_proj"
+    config = json.loads((llama.directory / "pvc/models/tiny/config.json").read_text())
+    (llama.directory / "pvc/models/tiny/config.json").write_text(json.dumps(config | {"model_type": "renamed_while_it_loads"}))
+    assert examine(llama, "80Gi", custom) == 0, "names in its files need not be those of its modules"
+
+
+def test_an_output_layer_that_is_tied_is_a_target_all_the_same(llama: VerbPod) -> None:
+    """Its weights are the embedding's, and in the files once."""
+    tensors = {f"{name}.weight": list(shape) for name, shape in LLAMA_8B.tensors.items() if name != "lm_head"}
+    write_sizes(llama.directory / "pvc/models/tiny", LLAMA_CONFIG, tensors)
+    head = {"adapter": {"targetModules": ["q_proj", "lm_head"], "allowCustomModules": True}}
+    assert examine(llama, "80Gi", head) == 0, llama.message.message
+
+
+FOUR_BITS = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"adapter": {"type": "full"}}, "adapter.type: full, but the model of model.uri is stored in 4 bits"),
+        ({"output": {"merge": True}}, "no adapter can be merged into it"),
+        ({"output": {"export": {"gguf": {"enabled": True}}}}, "no adapter can be merged into it"),
+    ],
+)
+def test_a_base_in_4_bits_is_judged_beforehand(llama: VerbPod, changes: dict[str, Any], said: str) -> None:
+    """X32, C-09, X-03: before hours of training."""
+    config = llama.directory / "pvc/models/tiny/config.json"
+    config.write_text(json.dumps(LLAMA_CONFIG | {"quantization_config": FOUR_BITS}))
+    assert examine(llama, "80Gi") == 0, llama.message.message
+    assert facts(llama).quantization == "4bit"
+    assert examine(llama, "80Gi", changes) != 0
+    assert said in llama.message.message
+
+
+@pytest.mark.parametrize(
+    ("memory", "changes", "said"),
+    [
+        ("12Gi", {"device": "cpu"}, "each rank of a pod holds a copy of the weights, 15.0 GiB of main memory: set it to more than 15Gi"),
+        ("24Gi", {"device": "cpu"}, None),
+        ("12Gi", {"gpuMemory": "80Gi"}, None),
+    ],
+)
+def test_main_memory_below_one_copy_is_told(llama: VerbPod, memory: str, changes: dict[str, Any], said: str | None) -> None:
+    """M-04: weights in 16 bits at least; on a GPU without sharding they never are in main memory."""
+    assert examine(llama, None, {"resources": {"device": "gpu", "memory": memory, **changes}}) == 0, llama.message.message
+    told = warnings(llama).get("MemoryTooSmall")
+    assert (told is None) if said is None else (told is not None and said in told)
+
+
+def test_what_the_store_will_hold(llama: VerbPod) -> None:
+    """J-06, R-05: keepLast of them with the optimizer's moments, the others of keepLastRemote without."""
+    steps = {"training": {"maxSteps": 1000}, "checkpoint": {"steps": 100, "keepLast": 3, "keepLastRemote": 8}}
+    assert examine(llama, "80Gi", steps) == 0, llama.message.message
+    weights = 4 * 6_815_744
+    assert training(llama).store_bytes == 3 * 3 * weights + 5 * weights
+    assert examine(llama, "80Gi", steps | {"training": {"maxSteps": 400}}) == 0
+    assert training(llama).store_bytes == 3 * 3 * weights + 1 * weights
 
 
 def test_an_unknown_gpu_is_no_reason_to_refuse(llama: VerbPod) -> None:

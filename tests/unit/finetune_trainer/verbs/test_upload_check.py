@@ -7,6 +7,7 @@ import pytest
 from finetune_api.contract.preflight import PreflightResult
 from finetune_api.strategies import Strategy
 from finetune_trainer.estimate.decision import Verdict
+from finetune_trainer.estimate.memory import Plan
 from finetune_trainer.store.local import LocalStore
 from finetune_trainer.supervisor.environment import load_run_config
 from finetune_trainer.verbs.findings import Findings
@@ -33,7 +34,7 @@ def test_pods_write_their_shares_at_the_same_time(verb_pod: VerbPod, strategy: S
     environment.work_dir.mkdir()
     config = load_run_config(environment.run_config)
     config = config.model_copy(update={"topology": config.topology.model_copy(update={"replicas": 4})})
-    found = Findings(verdict=Verdict(8, 8, strategy, False, None, None, "", 40_000_000_000))
+    found = Findings(verdict=Verdict(8, 8, strategy, False, None, None, "", 40_000_000_000, 0, Plan(8, False, True, strategy, 2), 512))
     check_upload(config, LocalStore(verb_pod.directory / "store"), environment.work_dir, found)
     assert found.checkpoint is not None
     assert found.checkpoint.save_seconds == 80 / pods

@@ -8,7 +8,7 @@ from typing import Final
 
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.strategies import SHARDS_WEIGHTS, Strategy, effective_strategy
-from finetune_trainer.estimate.memory import GIB, Footprint, Plan, checkpoint_bytes, estimate_memory
+from finetune_trainer.estimate.memory import GIB, Footprint, Plan, checkpoint_bytes, estimate_memory, sequence_tokens, stripped_bytes
 from finetune_trainer.estimate.shape import AdapterShape, ModelShape, adapter_parameters
 
 DECIDED_CONDITION: Final = "QuantizationDecided"
@@ -32,6 +32,11 @@ class Verdict:
     """Why this way, with the numbers (N-03)."""
     checkpoint: int
     """Bytes of one checkpoint to resume from."""
+    stripped: int
+    """Bytes of one without optimizer state."""
+    plan: Plan
+    sequence: int
+    """Tokens of the longest sequence that was reckoned with."""
 
     @property
     def fits(self) -> bool | None:
@@ -41,30 +46,56 @@ class Verdict:
         return self.memory.total <= self.available
 
 
-def decide(spec: FineTuneJobSpec, model: ModelShape, adapter: AdapterShape, *, ranks: int, gpu_bytes: int | None) -> Verdict:
+def decide(
+    spec: FineTuneJobSpec,
+    model: ModelShape,
+    adapter: AdapterShape,
+    *,
+    ranks: int,
+    gpu_bytes: int | None,
+    longest_row: int | None = None,
+) -> Verdict:
     """Choose quantisation and strategy where the job leaves them to ``auto`` (N-01 to N-05).
 
     In this order: whole copies in 16 bit, whole copies over a 4-bit base, everything split and in main memory. ``gpu_bytes`` None: nobody
-    knows the GPU yet, so that the first is taken.
+    knows the GPU yet, so that the first is taken. ``longest_row``: tokens of the longest row; None where rows were not counted. A
+    model that is stored in 4 bits is trained in them (X32).
     """
+    if model.is_quantized:
+        spec = spec.model_copy(update={"quantization": spec.quantization.model_copy(update={"mode": "4bit"})})
     sees = spec.model.type != "LLM"
     whole = model.parameters if sees else model.parameters - model.vision_parameters
     trainable = adapter_parameters(model, adapter, sees=sees) if spec.adapter.type == "lora" else whole
     if spec.resources.device == "cpu":
         strategy = effective_strategy(spec.distributed.strategy, None, ranks)
         plan = Plan(trainable, spec.quantization.mode == "4bit", half=False, strategy=strategy, ranks=ranks)
-        return _verdict(spec, model, plan, "CPU: memory is the pod's (resources.memory)")
+        return _verdict(spec, model, plan, longest_row, "CPU: memory is the pod's (resources.memory)")
     ways = [
-        replace(_verdict(spec, model, plan, ""), memory=estimate_memory(spec, model, plan), available=gpu_bytes)
+        replace(
+            _verdict(spec, model, plan, longest_row),
+            memory=estimate_memory(spec, model, plan, longest_row=longest_row),
+            available=gpu_bytes,
+        )
         for plan in _ways(spec, trainable, ranks)
     ]
     chosen = next((way for way in ways if gpu_bytes is None or _is_roomy(way)), ways[-1] if len(ways) == 1 else _smallest(ways))
     return replace(chosen, reason=_reason(chosen, ways[0]))
 
 
-def _verdict(spec: FineTuneJobSpec, model: ModelShape, plan: Plan, reason: str) -> Verdict:
-    size = checkpoint_bytes(spec, model, plan)
-    return Verdict(model.parameters, plan.trainable, plan.strategy, plan.is_quantized, None, None, reason, size)
+def _verdict(spec: FineTuneJobSpec, model: ModelShape, plan: Plan, longest_row: int | None, reason: str = "") -> Verdict:
+    return Verdict(
+        parameters=model.parameters,
+        trainable=plan.trainable,
+        strategy=plan.strategy,
+        is_quantized=plan.is_quantized,
+        memory=None,
+        available=None,
+        reason=reason,
+        checkpoint=checkpoint_bytes(spec, model, plan),
+        stripped=stripped_bytes(spec, model, plan),
+        plan=plan,
+        sequence=sequence_tokens(spec, model, longest_row),
+    )
 
 
 def _ways(spec: FineTuneJobSpec, trainable: int, ranks: int) -> Iterator[Plan]:

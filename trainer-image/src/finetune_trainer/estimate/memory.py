@@ -10,8 +10,9 @@ import math
 from dataclasses import dataclass, fields
 from typing import Final
 
+from finetune_api.length import LONG, longest_sequence, padded_length
 from finetune_api.models.spec import FineTuneJobSpec
-from finetune_api.strategies import Strategy
+from finetune_api.strategies import SHARDS_WEIGHTS, Strategy
 from finetune_trainer.estimate.shape import ModelShape
 
 GIB: Final = 2**30
@@ -94,9 +95,24 @@ def checkpoint_bytes(spec: FineTuneJobSpec, model: ModelShape, plan: Plan) -> in
     The base below an adapter is not in it; small files (random states, schedule, tokenizer) are not counted.
     """
     width, optimizer = plan.train_width(spec), spec.training.optimizer
-    saved = plan.trainable if spec.adapter.type == "lora" else model.parameters
     state = QUANTIZED_STATE if optimizer.endswith("_8bit") else OPTIMIZER_STATES[optimizer] * (4 if plan.has_master else width)
-    return round(saved * width + plan.trainable * (state + (4 if plan.has_master else 0)))
+    return stripped_bytes(spec, model, plan) + round(plan.trainable * (state + (4 if plan.has_master else 0)))
+
+
+def stripped_bytes(spec: FineTuneJobSpec, model: ModelShape, plan: Plan) -> int:
+    """Bytes of a checkpoint whose optimizer state was dropped: the weights that are trained."""
+    return plan.train_width(spec) * (plan.trainable if spec.adapter.type == "lora" else model.parameters)
+
+
+def loading_bytes(spec: FineTuneJobSpec, model: ModelShape, plan: Plan, *, processes: int) -> int:
+    """Bytes of main memory that a pod of ``processes`` ranks needs at least while weights are loaded; 0: they go straight to the GPU.
+
+    On CPU that is a copy per rank, which stays; FSDP and ZeRO 3 need one per pod before they split it.
+    """
+    copy = _base_bytes(model, 4 if spec.precision.dtype == "float32" else 2, is_quantized=plan.is_quantized)
+    if spec.resources.device == "cpu":
+        return copy * processes
+    return copy if plan.strategy in SHARDS_WEIGHTS else 0
 
 
 def pod_bytes(spec: FineTuneJobSpec, *, strategy: Strategy, parameters: int, trainable: int, ranks: int, processes: int) -> int | None:
@@ -109,13 +125,18 @@ def pod_bytes(spec: FineTuneJobSpec, *, strategy: Strategy, parameters: int, tra
     return round(OFFLOAD_BUFFERS * state * processes / ranks) + processes * PROCESS_BYTES
 
 
-def estimate_memory(spec: FineTuneJobSpec, model: ModelShape, plan: Plan) -> Footprint:
-    """Estimate the peak of one GPU (N-01, N-04)."""
+def sequence_tokens(spec: FineTuneJobSpec, model: ModelShape, longest_row: int | None) -> int:
+    """Tokens of the longest sequence in a batch, as far as they are known: ``longest_row`` is that of the rows that were counted."""
+    return padded_length(spec, longest_sequence(spec, model.context or None), longest_row) or LONG
+
+
+def estimate_memory(spec: FineTuneJobSpec, model: ModelShape, plan: Plan, *, longest_row: int | None = None) -> Footprint:
+    """Estimate the peak of one GPU (N-01, N-04); ``longest_row`` is in tokens, None where rows were not counted."""
     is_lora, training = spec.adapter.type == "lora", spec.training
     width, train_width, has_master = plan.width, plan.train_width(spec), plan.has_master
     states = OPTIMIZER_STATES[training.optimizer] * (4 if has_master else train_width) + (4 if has_master else 0)
     share = Share(plan.strategy, plan.ranks)
-    activations, logits = _passing(spec, model, width)
+    activations, logits = _passing(spec, model, width, sequence_tokens(spec, model, longest_row))
     scratch = model.hidden * model.feed_forward * 2 if plan.is_quantized else 0
     return Footprint(
         weights=share.of_weights(_base_bytes(model, width, is_quantized=plan.is_quantized)),
@@ -153,7 +174,7 @@ class Share:
 
     def gathered(self, model: ModelShape, width: int) -> int:
         """Weights put together for the layer under way and the one after it."""
-        if self.strategy not in ("zero3", "zero3_offload", "fsdp"):
+        if self.strategy not in SHARDS_WEIGHTS:
             return 0
         return 2 * width * (model.parameters // max(model.layers, 1))
 
@@ -165,10 +186,10 @@ def _base_bytes(model: ModelShape, width: int, *, is_quantized: bool) -> int:
     return math.ceil(NF4_BYTES * (model.parameters - kept)) + width * kept
 
 
-def _passing(spec: FineTuneJobSpec, model: ModelShape, width: int) -> tuple[int, int]:
-    """Activations and logits of one micro-batch at full length, without fragmentation."""
+def _passing(spec: FineTuneJobSpec, model: ModelShape, width: int, length: int) -> tuple[int, int]:
+    """Activations and logits of one micro-batch whose rows have ``length`` tokens, without fragmentation."""
     training = spec.training
-    tokens = training.batch_size * (training.max_seq_length or model.context or 8192)
+    tokens = training.batch_size * length
     per_layer = width * (15 * model.hidden + model.key_values + 3 * model.feed_forward)
     if spec.adapter.type == "lora":
         per_layer = round(per_layer * (DROPOUT_ACTIVATIONS if spec.adapter.dropout > 0 else LORA_ACTIVATIONS))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +13,7 @@ from transformers.utils import logging
 
 from finetune_api.contract.failures import FailureClass
 from finetune_trainer.errors import TrainerError
+from finetune_trainer.stored_quantization import check_mergeable
 from finetune_trainer.vision import PROCESSOR_FILES, VIDEO_PROCESSOR_FILE, has_vision, read_config
 
 SHARD_SIZE: Final = "5GB"
@@ -29,15 +29,8 @@ def load_final(base_dir: Path | None, final_dir: Path, *, runs_code: bool = Fals
 
     Raises :class:`TrainerError` (ModelError) when they cannot be loaded, or the base holds quantised weights.
     """
-    directory = base_dir or final_dir
-    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    quantised = config.get("quantization_config")
-    if base_dir is not None and quantised is not None:
-        raise TrainerError(
-            FailureClass.MODEL,
-            f"output: the base model is stored quantised ({quantised.get('quant_method')}); no adapter can be merged "
-            "into it; name the unquantised model in model.uri, or leave output.merge and output.export.gguf out",
-        )
+    if base_dir is not None:
+        check_mergeable(read_config(base_dir))
     return load_weights(base_dir, final_dir, "output", dtype="auto", trust_remote_code=runs_code)
 
 

@@ -42,6 +42,7 @@ def prepared_key(
             **({"imageMaxPixels": dataset.image_max_pixels} if has_vision else {}),
         }
         | ({"trainRatio": dataset.train_ratio} if dataset.train_ratio is not None else {})
+        | ({"longContext": True} if spec.training.max_seq_length == 0 and spec.training.long_context else {})
         | ({"later": True} if dataset.lazy_tokenize else {})
         | ({"excerpt": True} if dataset.streaming else {})
     )

@@ -73,7 +73,7 @@ def open_preparation(spec: FineTuneJobSpec, tokenizer_dir: Path, images: ImageSt
         refuse_own_code(tokenizer_dir)
     processor = load_processor(tokenizer_dir, dataset.chat_template, runs_code=runs_code) if images is not None else None
     tokenizer = processor.tokenizer if processor is not None else load_tokenizer(tokenizer_dir, dataset.chat_template, runs_code=runs_code)
-    limit = sequence_length(spec.training.max_seq_length, tokenizer, tokenizer_dir)
+    limit = sequence_length(spec, tokenizer, tokenizer_dir)
     limits = Limits.of(spec, limit)
     encoder = Encoder(tokenizer, limits) if images is None else SightEncoder(processor, limits, images)
     wrapping = Wrapping.of(dataset, has_chat_template=bool(tokenizer.chat_template))

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from finetune_api.contract.failures import FailureClass
+from finetune_api.length import LONG, longest_sequence
+from finetune_api.models.spec import FineTuneJobSpec
 from finetune_trainer.errors import TrainerError, configuration_error
 from finetune_trainer.sources.model_code import TOKENIZER_CONFIG, code_references
 from finetune_trainer.sources.model_directory import CONFIG
@@ -15,8 +17,6 @@ from finetune_trainer.sources.model_directory import CONFIG
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-LONG: Final = 8192
-"""Lengths above it are asked for with training.longContext."""
 UNBOUNDED: Final = 10**9
 """A tokenizer without a limit of its own says a huge number."""
 
@@ -90,23 +90,25 @@ def import_transformers_without_torch() -> None:
     del sys.modules["torch"]
 
 
-def sequence_length(max_seq_length: int, tokenizer: PreTrainedTokenizerBase, directory: Path) -> int:
-    """Return the longest sequence in tokens: the field's value, or the model's context for 0.
+def sequence_length(spec: FineTuneJobSpec, tokenizer: PreTrainedTokenizerBase, directory: Path) -> int:
+    """Return the longest sequence in tokens: ``training.maxSeqLength``, for 0 the model's context within what is allowed.
 
     Raises :class:`TrainerError` (ConfigurationError) when the context is not known, or a long one is exceeded (X09).
     """
-    context = model_context(directory)
-    if max_seq_length > LONG and context is not None and max_seq_length > context:
+    asked, context = spec.training.max_seq_length, model_context(directory)
+    if asked > LONG and context is not None and asked > context:
         raise configuration_error(
-            f"training.maxSeqLength: {max_seq_length} is above the model's context of {context} tokens; lower it, or write 0 for all of it"
+            f"training.maxSeqLength: {asked} is above the model's context of {context} tokens; lower it, or write 0 for all of it"
         )
-    if max_seq_length > 0:
-        return max_seq_length
-    if context is not None:
-        return context
-    if tokenizer.model_max_length < UNBOUNDED:
-        return int(tokenizer.model_max_length)
-    raise configuration_error("training.maxSeqLength: 0 means the model's context, and its config.json names none; set a number of tokens")
+    if asked == 0 and context is None:
+        context = int(tokenizer.model_max_length) if tokenizer.model_max_length < UNBOUNDED else None
+        if context is None:
+            raise configuration_error(
+                "training.maxSeqLength: 0 means the model's context, and its config.json names none; set a number of tokens"
+            )
+    limit = longest_sequence(spec, context)
+    assert limit is not None, "either is known by now"
+    return limit
 
 
 def model_context(directory: Path) -> int | None:

@@ -9,13 +9,15 @@ import json
 import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from finetune_api.contract.failures import FailureClass
+from finetune_api.strategies import REPLICATED, Strategy
 from finetune_trainer.sources.context import Source, source_error
 
 STATE = "trainer_state.json"
-COMMON = ("optimizer.pt", "scheduler.pt", STATE, "training_args.bin")
+OPTIMIZER = "optimizer.pt"
+COMMON = (OPTIMIZER, "scheduler.pt", STATE, "training_args.bin")
 REQUIRED: dict[str, tuple[str, ...]] = {
     "lora": ("adapter_config.json", "adapter_model.safetensors", *COMMON),
     "full": ("config.json", *COMMON),
@@ -23,16 +25,26 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
-def check_plain_checkpoint(source: Source, directory: Path, *, kind: Literal["lora", "full"], world_size: int) -> None:
+class PlainJob(NamedTuple):
+    """What a job needs of a checkpoint."""
+
+    kind: Literal["lora", "full"]
+    world_size: int
+    strategy: Strategy | None = None
+    """None while that is not decided (``auto``)."""
+
+
+def check_plain_checkpoint(source: Source, directory: Path, *, job: PlainJob) -> None:
     """Raise TrainerError (CheckpointIncomplete) that names the first missing file, or the reason why it does not fit this job."""
-    names = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()}
+    names, kind = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()}, job.kind
+    _check_layout(source, names, job.strategy)
     _check_kind(source, names, kind)
     missing = missing_files(directory, names, kind)
     if missing:
         raise source_error(
             source, f"the checkpoint is incomplete, {missing[0]} is missing (a {kind} checkpoint needs {', '.join(REQUIRED[kind])})."
         )
-    _check_rng(source, names, world_size)
+    _check_rng(source, names, job.world_size)
     try:
         plain_step(directory)
     except (ValueError, KeyError, TypeError) as error:
@@ -56,11 +68,27 @@ def plain_step(directory: Path) -> int:
     return int(json.loads((directory / STATE).read_text(encoding="utf-8"))["global_step"])
 
 
-def _check_kind(source: Source, names: Collection[str], kind: str) -> None:
+def _check_layout(source: Source, names: Collection[str], strategy: Strategy | None) -> None:
+    """Optimizers in parts are read with our manifest alone: how many ranks wrote them, and as what, is in no other file."""
+    found = None
     if "latest" in names or any(re.match(r"global_step\d+/", name) for name in names):
-        raise source_error(source, "is a DeepSpeed checkpoint; this job's distributed.strategy cannot read it.")
-    if any(name.startswith(("pytorch_model_fsdp", "optimizer_0/")) for name in names):
-        raise source_error(source, "is an FSDP checkpoint; this job's distributed.strategy cannot read it.")
+        found = "a DeepSpeed"
+    elif any(name.startswith(("pytorch_model_fsdp", "optimizer_0/")) for name in names):
+        found = "an FSDP"
+    if found is not None:
+        raise source_error(
+            source,
+            f"is {found} checkpoint without manifest.json; of checkpoints that other programs wrote, those with a whole optimizer "
+            f"({OPTIMIZER}) can be resumed. Name the model it holds in model.uri to start from its weights.",
+        )
+    if strategy is not None and strategy not in REPLICATED:
+        raise source_error(
+            source,
+            f"has a whole optimizer ({OPTIMIZER}), which distributed.strategy {strategy} cannot read; set it to ddp.",
+        )
+
+
+def _check_kind(source: Source, names: Collection[str], kind: str) -> None:
     found = "lora" if "adapter_config.json" in names or "adapter_model.safetensors" in names else "full"
     if found != kind and (found == "lora" or WEIGHTS in names or INDEX in names):
         raise source_error(source, f"is a {found} checkpoint, adapter.type is {kind}.")

@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from finetune_api.contract.store import MANIFEST, CheckpointRef, Manifest, StoredFile, checkpoint_prefix
 from finetune_api.models.spec import FineTuneJobSpec
-from finetune_api.strategies import FIXED_RANKS
+from finetune_api.strategies import FIXED_RANKS, Strategy, is_same_strategy
 from finetune_trainer.errors import configuration_error
 from finetune_trainer.protocol import ResumePoint
 from finetune_trainer.sources.context import Source, SourceContext
-from finetune_trainer.sources.plain_checkpoint import check_plain_checkpoint
+from finetune_trainer.sources.plain_checkpoint import PlainJob, check_plain_checkpoint
 from finetune_trainer.sources.resolve import fetch_directory
 from finetune_trainer.store.base import Store
 from finetune_trainer.store.errors import DigestMismatchError, ObjectNotFoundError
@@ -40,6 +40,8 @@ class RestoreTarget:
     """Ranks of this pod."""
     directory: Path
     """Where checkpoints are put."""
+    strategy: Strategy | None = None
+    """How it trains; None while that is not decided (``auto``)."""
 
 
 def read_manifest(store: Store, ref: CheckpointRef) -> tuple[Manifest, str]:
@@ -53,9 +55,7 @@ def read_manifest(store: Store, ref: CheckpointRef) -> tuple[Manifest, str]:
 
 def restore_own(store: Store, ref: CheckpointRef, manifest: Manifest, target: RestoreTarget) -> ResumePoint:
     """Fetch one of this job's checkpoints. Raises RejectedError, or TrainerError when another global batch or number of ranks is asked."""
-    _check_batch(manifest, target)
-    if manifest.strategy in FIXED_RANKS and manifest.world_size != target.world_size:
-        raise configuration_error(f"{ranks_refusal(manifest.strategy, manifest.world_size, target.world_size)}.")
+    check_fits(manifest, target)
     names = {file.path: file for file in manifest.files}
     if manifest.world_size == target.world_size:
         _check_rng(names, target)
@@ -66,17 +66,38 @@ def restore_own(store: Store, ref: CheckpointRef, manifest: Manifest, target: Re
     return ResumePoint(directory=directory, manifest=manifest)
 
 
+def check_fits(manifest: Manifest, target: RestoreTarget) -> None:
+    """Refuse another global batch, or another number of ranks where the strategy's files fit one alone.
+
+    Raises :class:`TrainerError` (ConfigurationError).
+    """
+    training = target.spec.training
+    check_global_batch(
+        manifest.global_batch, batch_size=training.batch_size, accumulation=training.grad_accum_steps, world_size=target.world_size
+    )
+    if manifest.strategy in FIXED_RANKS and manifest.world_size != target.world_size:
+        raise configuration_error(f"{ranks_refusal(manifest.strategy, manifest.world_size, target.world_size)}.")
+
+
 def restore_foreign(source: Source, context: SourceContext, target: RestoreTarget) -> ResumePoint:
-    """Fetch a checkpoint from elsewhere: with our manifest checked by digest, else as a plain Trainer directory by completeness (AC-08)."""
+    """Fetch a checkpoint from elsewhere: with our manifest checked by digest, else as a plain Trainer directory by completeness (AC-08).
+
+    Raises RejectedError for one that is not whole or was written for other weights or another strategy, TrainerError as
+    :func:`check_fits` does.
+    """
     directory = fetch_directory(source, context)
     if not (directory / MANIFEST).is_file():
-        check_plain_checkpoint(source, directory, kind=target.spec.adapter.type, world_size=target.world_size)
+        check_plain_checkpoint(source, directory, job=PlainJob(target.spec.adapter.type, target.world_size, target.strategy))
         return ResumePoint(directory=directory)
     try:
         manifest = Manifest.model_validate_json((directory / MANIFEST).read_bytes())
     except ValidationError as error:
         raise RejectedError("its manifest.json cannot be read") from error
-    _check_batch(manifest, target)
+    _check_use(manifest, target)
+    check_fits(manifest, target)
+    names = {file.path: file for file in manifest.files}
+    if manifest.world_size == target.world_size:
+        _check_rng(names, target)
     for file in manifest.files:
         path = directory / file.path
         if not path.is_file():
@@ -107,11 +128,18 @@ def _download(store: Store, prefix: str, files: list[StoredFile], directory: Pat
         raise RejectedError(str(error)) from error
 
 
-def _check_batch(manifest: Manifest, target: RestoreTarget) -> None:
-    training = target.spec.training
-    check_global_batch(
-        manifest.global_batch, batch_size=training.batch_size, accumulation=training.grad_accum_steps, world_size=target.world_size
-    )
+def _check_use(manifest: Manifest, target: RestoreTarget) -> None:
+    """Another job's checkpoint must hold what this one goes on with."""
+    kind, strategy = target.spec.adapter.type, target.strategy
+    if not manifest.resumable:
+        raise RejectedError("it keeps its weights only (checkpoint.keepLast of its job), and its optimizer's state is gone")
+    if manifest.kind != kind:
+        raise RejectedError(f"it is a {manifest.kind} checkpoint, adapter.type is {kind}")
+    if strategy is not None and not is_same_strategy(manifest.strategy, strategy):
+        raise RejectedError(
+            f"it was written with distributed.strategy {manifest.strategy}, and this job's is {strategy}, which cannot read it: "
+            f"set distributed.strategy to {manifest.strategy}"
+        )
 
 
 def _check_rng(names: dict[str, StoredFile], target: RestoreTarget) -> None:

@@ -16,6 +16,7 @@ from finetune_api.contract.store import CheckpointRef, Manifest, Pinned, Rewind,
 from finetune_api.exports import exports_of
 from finetune_api.models.spec import FineTuneJobSpec
 from finetune_api.resolve import ATTACHED
+from finetune_api.strategies import effective_strategy
 from finetune_trainer.outputs.families import check_directory
 from finetune_trainer.protocol import DataStream, ResumePoint, WorkerPlan
 from finetune_trainer.sources.adapter_directory import ADAPTER_CONFIG, fetch_adapter
@@ -34,6 +35,7 @@ from finetune_trainer.sources.resolve import (
     tokenizer_names,
 )
 from finetune_trainer.store.base import Store
+from finetune_trainer.stored_quantization import check_stored_quantization
 from finetune_trainer.supervisor.board import Board
 from finetune_trainer.supervisor.companions import Companions, fetch_companions
 from finetune_trainer.supervisor.environment import (
@@ -86,7 +88,9 @@ class Inputs:
     @property
     def restore_target(self) -> RestoreTarget:
         """Where and for whom checkpoints are fetched."""
-        return RestoreTarget(self.spec, self.config.topology.world_size, self.ranks, self.environment.work_dir / "resume")
+        asked, ranks = self.spec.distributed.strategy, self.config.topology.world_size
+        strategy = effective_strategy(asked, None, ranks) if asked != "auto" else None
+        return RestoreTarget(self.spec, ranks, self.ranks, self.environment.work_dir / "resume", strategy)
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,8 @@ def fetch_weights(inputs: Inputs, pinned: Pinned | None) -> Weights:
     directory = (tokenizer or model).directory
     config = read_config(model.directory)
     model_type(spec, config)
+    if pinned is None or pinned.quantization is None:
+        check_stored_quantization(spec, config)
     if "gguf" in exports_of(spec):
         check_directory(model.directory, directory)
     known = pinned.companions if pinned else {}

@@ -18,7 +18,7 @@ from finetune_trainer.rewinds import describe
 from finetune_trainer.store.probe import probe_store
 from finetune_trainer.supervisor.attempt import Claim, check_pinned, claim_next_attempt, merge_pinned, read_pinned
 from finetune_trainer.supervisor.events import Started
-from finetune_trainer.supervisor.fitting import pin_way
+from finetune_trainer.supervisor.fitting import carry_way, pin_way
 from finetune_trainer.supervisor.group_service import GroupService
 from finetune_trainer.supervisor.heart import Heart
 from finetune_trainer.supervisor.past import Past, read_past
@@ -88,12 +88,13 @@ class LeaderStartup:
             choice = pool.submit(self._agree_on_checkpoint, claim)
             weights = fetch_weights(self._inputs, stored)
             known = weights.pinned.model_copy(update={"global_batch": self._inputs.global_batch})
-            known = pin_way(self._inputs, weights, known, stored)
+            known = carry_way(known, stored)
             if stored is not None:
                 check_pinned(stored, known)
             self._group.publish(pinned=known)
             rows, known = self._rows(weights, known, stored)
-            self._group.publish(prepared_key=known.prepared_key)
+            known = pin_way(self._inputs, weights, rows, known)
+            self._group.publish(pinned=known, prepared_key=known.prepared_key)
             parent, point = choice.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -48,7 +48,9 @@ class MemberStartup:
             assert pinned is not None
             weights = fetch_weights(self._inputs, pinned)
             check_pinned(pinned, weights.pinned)
-            key = self._group.wait_for(lambda state: bool(state.prepared_key)).prepared_key or ""
+            state = self._group.wait_for(lambda state: bool(state.prepared_key))
+            key, pinned = state.prepared_key or "", state.pinned
+            assert pinned is not None
             rows = self._rows(key)
             parent, point = choice.result()
         finally:

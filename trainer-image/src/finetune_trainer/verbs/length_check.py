@@ -26,13 +26,16 @@ def check_length(config: RunConfig, found: Findings) -> dict[str, str]:
         raise configuration_error(str(error)) from error
     size = found.verdict.checkpoint if found.verdict is not None else None
     if length is not None:
-        kept = min(length.checkpoints, spec.checkpoint.keep_last) if length.checkpoints is not None else spec.checkpoint.keep_last
+        written, limits = length.checkpoints, spec.checkpoint
+        kept, stored = (most if written is None else min(written, most) for most in (limits.keep_last, limits.keep_last_remote))
+        weights = found.verdict.stripped if found.verdict is not None else 0
         found.training = TrainingFacts(
             steps=length.steps,
             stop_by=length.stop_by,
             checkpoints=length.checkpoints,
             checkpoint_bytes=size,
             kept_bytes=size * kept if size is not None else None,
+            store_bytes=size * min(kept, stored) + weights * max(0, stored - kept) if size is not None else None,
         )
     if data is None or found.verdict is None or not data.is_whole or spec.resources.device == "cpu":
         return {}

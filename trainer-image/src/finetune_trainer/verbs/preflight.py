@@ -11,21 +11,22 @@ from dataclasses import dataclass, field
 from finetune_api.contract import env
 from finetune_api.contract.failures import EXIT_DONE, FailureClass
 from finetune_api.contract.run_config import RunConfig
-from finetune_api.contract.store import MANIFEST
 from finetune_api.exports import exports_of
+from finetune_api.strategies import effective_strategy
 from finetune_trainer.errors import TrainerError, configuration_error
 from finetune_trainer.outputs.families import check_gguf
 from finetune_trainer.rewards import check_rewards
 from finetune_trainer.sources.adapter_directory import check_remote_adapter
 from finetune_trainer.sources.context import Source, SourceContext
 from finetune_trainer.sources.model_directory import CONFIG
-from finetune_trainer.sources.plain_checkpoint import check_plain_checkpoint
 from finetune_trainer.sources.remote_model import check_remote_model, check_remote_tokenizer, read_remote
-from finetune_trainer.sources.resolve import fetch_directory, fetch_json
+from finetune_trainer.sources.resolve import fetch_json
 from finetune_trainer.store.base import Store
 from finetune_trainer.store.ledger import read_ledger
 from finetune_trainer.store.probe import probe_store
 from finetune_trainer.store.resume import plan_resume
+from finetune_trainer.stored_quantization import check_mergeable, check_stored_quantization
+from finetune_trainer.supervisor.attempt import read_pinned
 from finetune_trainer.supervisor.companions import companion_models, fetch_reward_sources
 from finetune_trainer.supervisor.environment import (
     PodEnvironment,
@@ -38,6 +39,7 @@ from finetune_trainer.supervisor.environment import (
     tokenizer_source,
 )
 from finetune_trainer.supervisor.outcome import Outcome
+from finetune_trainer.supervisor.restore import RejectedError, RestoreTarget, check_fits, read_manifest, restore_foreign
 from finetune_trainer.verbs.answer import Answer, run_verb
 from finetune_trainer.verbs.data_check import check_data
 from finetune_trainer.verbs.disk_check import check_disk
@@ -97,11 +99,11 @@ def examine(config: RunConfig, environment: PodEnvironment) -> Answer:
     checks.run("secrets", lambda: check_secrets(config, secrets))
     checks.run("token", lambda: check_token(config, context, found))
     is_stored = checks.run("store", lambda: check_store(store))
-    has_model = checks.run("model", lambda: check_model_sources(config, secrets, context))
-    if has_model and is_stored:
-        checks.run("memory", lambda: check_memory(config, secrets, context, store, found))
+    has_model = checks.run("model", lambda: check_model_sources(config, secrets, context, store if is_stored else None))
     checks.run("method", lambda: check_method(config, secrets, context))
     checks.run("data", lambda: check_data(config, secrets, context, environment, found))
+    if has_model and is_stored:
+        checks.run("memory", lambda: check_memory(config, secrets, context, store, found))
     checks.run("length", lambda: check_length(config, found))
     if has_model:
         checks.run("disk", lambda: check_disk(config, secrets, context, found))
@@ -110,7 +112,7 @@ def examine(config: RunConfig, environment: PodEnvironment) -> Answer:
     if exports_of(config.spec):
         checks.run("outputs", lambda: check_outputs(config, secrets, context, environment))
     if config.spec.checkpoint.resume_from is not None:
-        checks.run("resumeFrom", lambda: check_resume(config, secrets, context, store))
+        checks.run("resumeFrom", lambda: check_resume(config, secrets, context, store, _restore_target(config, environment, store, found)))
     return _answer(checks, found.result())
 
 
@@ -138,8 +140,8 @@ def check_store(store: Store) -> dict[str, str]:
     return probe_store(store).warnings
 
 
-def check_model_sources(config: RunConfig, secrets: Secrets, context: SourceContext) -> dict[str, str]:
-    """Model, tokenizer and PEFT config must be there and be what they should."""
+def check_model_sources(config: RunConfig, secrets: Secrets, context: SourceContext, store: Store | None) -> dict[str, str]:
+    """Model, tokenizer and PEFT config must be there and be what they should; ``store`` tells whether the job has run."""
     model = config.spec.model
     warnings = check_remote_model(model_source(config.spec, secrets), context, needs_tokenizer=model.tokenizer is None)
     other = tokenizer_source(config.spec, secrets)
@@ -148,6 +150,8 @@ def check_model_sources(config: RunConfig, secrets: Secrets, context: SourceCont
     document = read_remote(model_source(config.spec, secrets), context, CONFIG)
     if document is not None and config.spec.method is not None:
         model_type(config.spec, json.loads(document))
+    if document is not None and not _has_way(store):
+        check_stored_quantization(config.spec, json.loads(document))
     attached = attached_source(config.spec, secrets)
     if attached is not None:
         check_remote_adapter(attached, context, config.spec.builtin_method, model_shape(config, secrets, context))
@@ -156,11 +160,20 @@ def check_model_sources(config: RunConfig, secrets: Secrets, context: SourceCont
     return warnings
 
 
+def _has_way(store: Store | None) -> bool:
+    """Whether strategy and quantisation are those of an earlier attempt."""
+    pinned = read_pinned(store) if store is not None else None
+    return pinned is not None and pinned.quantization is not None
+
+
 def check_outputs(config: RunConfig, secrets: Secrets, context: SourceContext, environment: PodEnvironment) -> dict[str, str]:
-    """What shall be made of the result must be possible: the architecture for GGUF, the token for a push (X-03)."""
+    """What shall be made of the result must be possible: the architecture for GGUF, a base to merge into, the token for a push (X-03)."""
     wanted = exports_of(config.spec)
+    base = model_source(config.spec, secrets)
+    if config.spec.adapter.type == "lora" and {"merged", "gguf"} & set(wanted):
+        document = read_remote(base, context, CONFIG)
+        check_mergeable(json.loads(document) if document is not None else {})
     if "gguf" in wanted:
-        base = model_source(config.spec, secrets)
         words = tokenizer_source(config.spec, secrets) or base
         shape, tokenizer = read_remote(base, context, CONFIG), read_remote(words, context, TOKENIZER)
         if shape is not None:
@@ -182,18 +195,33 @@ def check_method(config: RunConfig, secrets: Secrets, context: SourceContext) ->
     return warnings
 
 
-def check_resume(config: RunConfig, secrets: Secrets, context: SourceContext, store: Store) -> dict[str, str]:
-    """The checkpoint asked for must be complete (AC-08)."""
+def check_resume(config: RunConfig, secrets: Secrets, context: SourceContext, store: Store, target: RestoreTarget) -> dict[str, str]:
+    """The checkpoint asked for must be complete and of use to this job (AC-08, R-10)."""
     checkpoint = config.spec.checkpoint
     candidates = plan_resume(read_ledger(store), resume_from=checkpoint.resume_from, auto_resume=checkpoint.auto_resume)
     for ref in candidates[:1]:
-        if ref.uri is not None:
-            source = Source(ref.uri, "checkpoint.resumeFrom", secrets.store, config.store.region)
-            directory = fetch_directory(source, context)
-            if not (directory / MANIFEST).is_file():
-                check_plain_checkpoint(source, directory, kind=config.spec.adapter.type, world_size=config.topology.world_size)
-                return {"ForeignCheckpoint": f"{ref.uri} has no manifest: its files are there, whether they are whole is not known."}
+        try:
+            if ref.uri is None:
+                check_fits(read_manifest(store, ref)[0], target)
+            else:
+                source = Source(ref.uri, "checkpoint.resumeFrom", secrets.store, config.store.region)
+                if restore_foreign(source, context, target).manifest is None:
+                    return {"ForeignCheckpoint": f"{ref.uri} has no manifest: its files are there, whether they are whole is not known."}
+        except RejectedError as error:
+            if len(candidates) > 1:  # the run tries the one before it
+                return {}
+            name = ref.uri or f"checkpoint-{ref.step}"
+            raise TrainerError(FailureClass.CHECKPOINT_INCOMPLETE, f"checkpoint.resumeFrom: {name} cannot be used: {error}.") from error
     return {}
+
+
+def _restore_target(config: RunConfig, environment: PodEnvironment, store: Store, found: Findings) -> RestoreTarget:
+    """All ranks of the job, with the strategy it will have."""
+    spec, ranks = config.spec, config.topology.world_size
+    pinned = read_pinned(store)
+    decided = found.verdict.strategy if found.verdict is not None else pinned.strategy if pinned is not None else None
+    strategy = effective_strategy(spec.distributed.strategy, decided, ranks)
+    return RestoreTarget(spec, ranks, range(ranks), environment.work_dir / "resume", strategy)
 
 
 def _answer(checks: Checks, found: dict[str, object]) -> Answer:

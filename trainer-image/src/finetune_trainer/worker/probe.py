@@ -63,7 +63,7 @@ def probe(session: Session, trainer: FineTuneTrainer) -> None:
         tokens = lengths(trainer.train_dataset)
         chosen = longest_rows(tokens, size)
         rows, longest = trainer.rows_class(trainer.train_dataset).__getitems__(chosen), int(tokens[chosen].max())
-    probed = Probed(len(rows), longest, expected_bytes(session, trainer))
+    probed = Probed(len(rows), longest, expected_bytes(session, trainer, longest))
     started = time.monotonic()
     try:
         with untouched(trainer.model):
@@ -80,8 +80,8 @@ def longest_rows(tokens: NDArray[np.int64], batch_size: int) -> list[int]:
     return [int(order[index % len(order)]) for index in range(batch_size)]
 
 
-def expected_bytes(session: Session, trainer: FineTuneTrainer) -> int | None:
-    """Return what preflight's formula says of one GPU; None for a model whose files do not tell their shape."""
+def expected_bytes(session: Session, trainer: FineTuneTrainer, longest_row: int) -> int | None:
+    """Return what preflight's formula says of one GPU and rows of so many tokens; None for a model whose files do not tell their shape."""
     shape = read_shape(local_files(session.plan.model_dir))
     if shape is None:
         return None
@@ -89,7 +89,7 @@ def expected_bytes(session: Session, trainer: FineTuneTrainer) -> int | None:
     is_half = trainer.model.dtype in (torch.bfloat16, torch.float16)
     is_quantized = bool(getattr(trainer.model, "is_loaded_in_4bit", False))
     plan = Plan(trainable, is_quantized, is_half, session.sharing.name, session.rank.world_size)
-    return estimate_memory(session.spec, shape, plan).total
+    return estimate_memory(session.spec, shape, plan, longest_row=longest_row).total
 
 
 def _pass(session: Session, trainer: FineTuneTrainer, rows: list[Row]) -> None:

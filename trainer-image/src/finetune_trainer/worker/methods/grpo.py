@@ -203,7 +203,7 @@ def limits_of(session: Session) -> Limits:
     """Lengths of prompts and answers."""
     spec, directory = session.spec, session.plan.tokenizer_dir
     tokenizer = load_tokenizer(directory, runs_code=spec.model.trust_remote_code)
-    return Limits.of(spec, sequence_length(spec.training.max_seq_length, tokenizer, directory))
+    return Limits.of(spec, sequence_length(spec, tokenizer, directory))
 
 
 def load_reward_model(request: Request) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
