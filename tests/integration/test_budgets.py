@@ -116,3 +116,25 @@ def test_a_job_is_approved_paid_for_and_settled(unattended: Kubectl, catalogue: 
     assert "paid" in finetune(unattended, "budget")
     unattended("delete", "finetunejob", "paid")
     eventually(lambda: reserved() == "0.0000" or None, within=60, what="what was reserved is free again")
+
+
+@pytest.mark.usefixtures("catalogue")
+def test_a_job_on_cpu_waits_for_the_quota(unattended: Kubectl) -> None:
+    """O-14, O-15: 100 steps saved every 10 are 10 checkpoints; no pod while the quota has fewer; a top-up starts it."""
+
+    def status() -> dict[str, Any]:
+        return dict((unattended.get("finetunejob", "limited") or {}).get("status") or {})
+
+    unattended.apply(document(credits=[], checkpointQuota=4))
+    spec = {
+        "model": {"uri": "s3://finetune/none"}, "dataset": {"uri": "configmap://rows/train.jsonl"}, "resources": {"device": "cpu"},
+        "training": {"maxSteps": 100}, "checkpoint": {"strategy": "steps", "steps": 10},
+    }  # fmt: skip
+    unattended.apply({"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "limited"}, "spec": spec})
+    eventually(lambda: status().get("reason") == "QuotaTooLow" or None, within=60, what="QuotaTooLow")
+    assert status()["phase"] == "AwaitingBalance"
+    assert unattended.items("jobs") == []
+    finetune(unattended, "topup", "--checkpoints", "6")
+    eventually(lambda: [item["metadata"]["name"] for item in unattended.items("jobs")] == ["limited-r1"] or None, within=60, what="the run")
+    assert (unattended.get("budget", "default") or {})["status"]["checkpointsReserved"] == 10
+    assert "checkpoints 0 of 10 written; reserved 10; free for new jobs 0" in finetune(unattended, "budget")

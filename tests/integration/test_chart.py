@@ -30,7 +30,7 @@ from tests.support.platform import Kubectl, eventually
 from tests.unit.helm.chart import CHART, MATRIX, RELEASE, Helm, HelmError, Values, helm_programs, of_kind
 
 pytestmark = pytest.mark.integration
-KINDS = ("finetunejobs", "finetunepresets", "datasets", "budgets", "clusterfinetunepresets", "basemodels", "gputypes")
+KINDS = ("finetunejobs", "finetunepresets", "datasets", "budgets", "clusterfinetunepresets", "trainingmethods", "basemodels", "gputypes")
 CRDS = [f"{plural}.finetune.dev" for plural in KINDS]
 SHIPPED = {
     plural: {path.stem for path in (CHART / "templates" / folder).glob("*.yaml")}

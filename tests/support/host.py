@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -124,3 +125,9 @@ def _rules(pid: int, action: str, other: str, *, check: bool) -> None:
 
 def _mount(pid: int, action: str, path: str) -> None:
     subprocess.run([sys.executable, "-c", MOUNT, str(pid), action, path], check=True)
+
+
+def complete_steps(job: Job, *, attempt: int) -> set[int]:
+    """Steps of the checkpoints of an attempt that are complete in the store: those with a manifest."""
+    found = (re.fullmatch(rf"a{attempt}/checkpoint-(\d+)/manifest\.json", key) for key in job.objects())
+    return {int(match[1]) for match in found if match is not None}

@@ -71,6 +71,7 @@ class TrainerModel:
     stopped: Stopped | None = None
     acknowledged: list[str] = field(default_factory=list)
     finished: bool = False
+    early_stopped: bool = False
 
 
 @dataclass
@@ -188,7 +189,7 @@ class FakeCluster:
             if self.fingerprint() == before:
                 return
 
-    async def until(self, condition: Callable[[], bool], *, rounds: int = 200, train: int = 0) -> None:
+    async def until(self, condition: Callable[[], bool], *, rounds: int = 200, train: int = 0, save_every: int = 20) -> None:
         """Reconcile, step, let time pass (and the trainer train ``train`` steps a round) until the condition holds."""
         for _ in range(rounds):
             await self.reconcile()
@@ -196,7 +197,7 @@ class FakeCluster:
             if condition():
                 return
             if train:
-                await self.train(train)
+                await self.train(train, save_every=save_every)
             self.clock.advance(1.0)
         raise AssertionError(f"never so: phase {self.phase}, {self.status.reason}; {self.story()}")
 
@@ -540,7 +541,11 @@ class FakeCluster:
             )
             for attempt, step, trigger in trainer.checkpoints[-5:]
         ]  # fmt: skip
-        finished = Finished(step=trainer.step, final_uri=f"{self.output_uri}/final", source="last") if trainer.finished else None
+        finished = (
+            Finished(step=trainer.step, final_uri=f"{self.output_uri}/final", source="last", early_stopped=trainer.early_stopped)
+            if trainer.finished
+            else None
+        )
         post = FineTuneProgress(
             contract_version=CONTRACT_VERSION,
             run=int(name.rpartition("-r")[2]),
@@ -550,6 +555,7 @@ class FakeCluster:
             total_steps=TOTAL_STEPS,
             loss=2.0 - trainer.step / TOTAL_STEPS,
             checkpoints=reports,
+            checkpoints_saved=len({(attempt, step) for attempt, step, _ in trainer.checkpoints}),
             parent=trainer.parent,
             facts=self.facts,
             usage=UsageSeconds.model_validate(self.used_seconds),

@@ -214,7 +214,9 @@ class Scene:
         used = t / 600
         status = {"balance": f"{500 - used:.4f}", "reserved": f"{used / 10:.4f}", "settled": f"{used:.4f}"}
         metadata = {"namespace": "team-b", "name": "default", "uid": "budget"}
-        self._budgets.budget_event("MODIFIED", {"metadata": metadata, "spec": {"currency": "USD"}, "status": status})
+        self._budgets.budget_event(
+            "MODIFIED", {"metadata": metadata, "spec": {"currency": "USD", "checkpointQuota": 200}, "status": status}
+        )
         self._gauges[names.JOBS_KNOWN] = len(self._feed)
         self._gauges[names.QUEUE_DEPTH] = float(int(t / 600) % 3)
         self._gauges[names.QUEUE_OLDEST] = 0.2 * self._gauges[names.QUEUE_DEPTH]

@@ -23,7 +23,7 @@ UNITS = ("_seconds", "_bytes", "_ratio", "_total", "_info", "_timestamp_seconds"
 COUNTS = {
     "loss", "rate", "norm", "second", "step", "planned", "epoch", "attempt", "attempts", "run", "pods", "gpus", "phase", "warning", "depth",
     "pending", "known", "leader", "jobs", "stalled", "mean", "std", "kl", "parts", "balance",
-    "reserved", "settled",
+    "reserved", "settled", "quota", "checkpoints",
 }  # fmt: skip
 """Last words of names of numbers without a unit."""
 

@@ -153,17 +153,21 @@ class Cluster:
             return None
         return found
 
-    def credit(self, namespace: str, credit: Mapping[str, str]) -> dict[str, Any]:
-        """Add an entry to the credits of a namespace's Budget; return it as it is then."""
+    def top_up(self, namespace: str, patch: list[dict[str, Any]]) -> dict[str, Any]:
+        """Change the Budget of a namespace by a JSON patch; return it as it is then."""
         what = f"topping up the Budget of namespace {namespace}"
-        added = [{"op": "add", "path": "/spec/credits/-", "value": dict(credit)}]
         try:
             changed: Any = self._custom.patch_namespaced_custom_object(
-                GROUP, VERSION, namespace, BUDGET_PLURAL, BUDGET_NAME, added, _content_type="application/json-patch+json"
+                GROUP, VERSION, namespace, BUDGET_PLURAL, BUDGET_NAME, patch, _content_type="application/json-patch+json"
             )
         except ApiException as error:
             raise as_sentence(error, what) from error
         return dict(changed)
+
+    def deployments(self, selector: str) -> list[dict[str, Any]]:
+        """Deployments of the cluster with some labels; none to whoever may not list them."""
+        reply = self.ask("/apis/apps/v1/deployments", labelSelector=selector)
+        return list(reply.body.get("items") or ()) if reply.code == 200 else []
 
     def secret(self, name: str, namespace: str) -> dict[str, str]:
         """Decoded values of a Secret."""

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from finetune_api.constants import BALANCE_EXHAUSTED
 from finetune_api.models.estimate import CheckpointEstimate, CostEstimate, MemoryEstimate, TrainingEstimate
-from finetune_api.models.status import AttemptStatus, CheckpointStatus, Condition, FailureStatus, Phase, UsageStatus
+from finetune_api.models.status import AttemptStatus, CheckpointStatus, Condition, ConditionType, FailureStatus, Phase, UsageStatus
 from finetune_api.resolve import flatten
 from finetune_cli.job import Job
 from finetune_cli.terminal import format_bytes, format_duration
@@ -74,7 +74,16 @@ def next_step(job: Job) -> str:
 def _mend(job: Job) -> str:
     """What ends the wait of a job that its limits or its Budget hold."""
     limited = job.status.hold is not None and job.status.hold.reason != BALANCE_EXHAUSTED
-    return "raise spec.limits" if limited else f"kubectl finetune topup AMOUNT -n {job.ref.namespace}"
+    if limited:
+        return "raise spec.limits"
+    what = "--checkpoints NUMBER" if "checkpointQuota" in _why(job) else "AMOUNT"
+    return f"kubectl finetune topup {what} -n {job.ref.namespace}"
+
+
+def _why(job: Job) -> str:
+    """What a job waits for: in its pause, or before its start."""
+    waits = next((c.message for c in job.status.conditions if c.type == ConditionType.BALANCE_SUFFICIENT and c.status == "False"), "")
+    return job.status.hold.message if job.status.hold is not None else waits
 
 
 def _render_head(job: Job) -> Table:

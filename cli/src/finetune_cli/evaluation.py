@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from finetune_api.constants import API_VERSION, KIND, MAX_JOB_NAME
+from finetune_api.models.partial import PresetInput
 from finetune_api.models.status import CheckpointStatus
-from finetune_api.resolve import unflatten
+from finetune_api.resolve import flatten, unflatten
+from finetune_api.schema import structural
 from finetune_cli.actions import known_checkpoints
 from finetune_cli.errors import CliError
 from finetune_cli.job import Job
+from finetune_cli.serving import SHOWN
 
 Manifest = dict[str, Any]
 
@@ -39,8 +43,9 @@ def build_evaluation(job: Job, checkpoint: CheckpointStatus, eval_uri: str | Non
     Raises:
         CliError: there are no rows to evaluate on.
     """
-    spec = {key: value for key, value in job.spec.items() if key not in {"suspend", "desiredState", "displayName"}}
-    spec["dataset"] = _dataset_as_trained(job)
+    left_out = {"suspend", "desiredState", "displayName", "presetRef", "skillLevel"}
+    spec = {key: value for key, value in _with_preset(job).items() if key not in left_out}
+    spec["dataset"] = _dataset_as_trained(job, spec["dataset"])
     if eval_uri is not None:
         spec["dataset"] = {**spec["dataset"], "evalUri": eval_uri, "evalRatio": 0}
     elif not _evaluates(job, spec["dataset"]):
@@ -62,9 +67,31 @@ def build_evaluation(job: Job, checkpoint: CheckpointStatus, eval_uri: str | Non
     }
 
 
-def _dataset_as_trained(job: Job) -> Manifest:
+def _with_preset(job: Job) -> Manifest:
+    """The job's spec, with what its preset said when the job ran: the preset may have changed, and auto goes by what a Dataset says."""
+    if "presetRef" not in job.spec:
+        return dict(job.spec)
+    schema = structural(PresetInput, lambda *_: "")
+    said = {path: _read(job, path, entry.value, schema) for path, entry in job.status.resolved.items() if entry.source == "preset"}
+    return unflatten({**said, **flatten(job.spec)})
+
+
+def _read(job: Job, path: str, text: str, schema: Mapping[str, Any]) -> Any:
+    """A value as ``status.resolved`` has it: JSON where its field is no string.
+
+    Raises:
+        CliError: the status has only its beginning.
+    """
+    if len(text) >= SHOWN or text.endswith("…"):
+        raise CliError(f"{job.ref}: {path} of its preset is too long for the status", advice=f"Write {path} into the job's spec.")
+    node: Mapping[str, Any] = schema
+    for name in path.split("."):
+        node = node.get("properties", {}).get(name, {})
+    return text if node.get("type", "string") == "string" else json.loads(text)
+
+
+def _dataset_as_trained(job: Job, dataset: Manifest) -> Manifest:
     """The job's block dataset; what a Dataset stood for when the job first ran takes the place of its name."""
-    dataset: Manifest = dict(job.spec["dataset"])
     if not str(dataset["uri"]).startswith("ref:"):
         return dataset
     said = {path: entry.value for path, entry in job.status.resolved.items() if entry.source == "dataset"}

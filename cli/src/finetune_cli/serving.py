@@ -85,7 +85,7 @@ def build_server(job: Job, asked: Asked, here: Surroundings, gpu_types: Iterable
         job.ref.name,
         config,
         namespace=job.ref.namespace,
-        sees=_sees(spec),
+        sees=_sees(spec, job.status.store_secret or DEFAULT_STORE_SECRET),
         here=here._replace(image=written.get("image") or here.image),
     )
     owner = {"apiVersion": API_VERSION, "kind": KIND, "name": job.ref.name, "uid": job.uid}
@@ -142,10 +142,10 @@ def _run_config(job: Job, spec: FineTuneJobSpec, here: Surroundings) -> RunConfi
     )
 
 
-def _sees(spec: FineTuneJobSpec) -> list[Mount]:
+def _sees(spec: FineTuneJobSpec, store_secret: str) -> list[Mount]:
     hub = spec.secrets.huggingface
     secrets = {
-        env.SECRET_STORE: spec.checkpoint.secret_ref.name if spec.checkpoint.secret_ref else DEFAULT_STORE_SECRET,
+        env.SECRET_STORE: spec.checkpoint.secret_ref.name if spec.checkpoint.secret_ref else store_secret,
         env.SECRET_MODEL: spec.model.secret_ref.name if spec.model.secret_ref else None,
         env.SECRET_HUGGINGFACE: hub.secret_ref.name if hub else None,
     }

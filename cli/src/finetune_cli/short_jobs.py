@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from finetune_api.constants import LABEL_COMPONENT, LABEL_JOB, LABEL_MANAGED_BY
+from finetune_api.constants import DEFAULT_STORE_SECRET, LABEL_COMPONENT, LABEL_JOB, LABEL_MANAGED_BY
 from finetune_api.contract import env
 from finetune_api.contract.base import ContractModel
 from finetune_api.contract.failures import EXIT_USER_ERROR
@@ -46,6 +46,8 @@ class Surroundings(NamedTuple):
     ca_configmap: str | None = None
     ca_key: str = "ca.crt"
     is_offline: bool = False
+    store_secret: str = DEFAULT_STORE_SECRET
+    """Secret with the store's keys that jobs use where they name none."""
 
 
 def read_surroundings(deployments: Iterable[Mapping[str, Any]], namespace: str) -> Surroundings:
@@ -78,6 +80,7 @@ def _surroundings(found: Mapping[str, str]) -> Surroundings:
         ca_configmap=found.get("TRAINER_CA_CONFIGMAP"),
         ca_key=found.get("TRAINER_CA_KEY", "ca.crt"),
         is_offline=found.get("TRAINER_OFFLINE", "").lower() == "true",
+        store_secret=found.get("STORAGE_SECRET", DEFAULT_STORE_SECRET),
     )
 
 

@@ -121,7 +121,7 @@ def job_store(job: Job, cluster: Cluster) -> Iterator[Store]:
     uri = job.status.output_uri
     if uri is None:
         raise CliError(f"{job.ref} has no output yet; its phase is {job.phase}")
-    secret = job.spec.get("checkpoint", {}).get("secretRef", {}).get("name", DEFAULT_STORE_SECRET)
+    secret = job.spec.get("checkpoint", {}).get("secretRef", {}).get("name") or job.status.store_secret or DEFAULT_STORE_SECRET
     credentials = cluster.secret(secret, job.ref.namespace)
     with reachable(endpoint_of(uri, credentials), cluster.access) as endpoint:
         yield open_bucket(uri, credentials, endpoint)

@@ -47,8 +47,11 @@ PROGRESS_FIELD_MANAGER = "finetune-progress"
 LIMIT_REACHED = "LimitReached"
 """Reason of a pause the operator decided on, since ``spec.limits`` are used up."""
 
+EARLY_STOPPED = "EarlyStopped"
+"""Reason of the condition Succeeded of a job whose training ended before its last step, since it got no better (earlyStopping)."""
+
 BALANCE_EXHAUSTED = "BalanceExhausted"
-"""Reason of a pause the operator decided on, since the namespace's Budget has nothing left for the job."""
+"""Reason of a pause the operator decided on, since the namespace's Budget has no money or no checkpoints left for the job."""
 
 MAX_JOB_NAME = 50
 """Characters of a FineTuneJob's or Dataset's name, so that its children's names fit."""

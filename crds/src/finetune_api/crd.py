@@ -120,6 +120,8 @@ BUDGET_COLUMNS = [
     column("Jobs", "integer", ".status.jobs"),
     column("Age", "date", ".metadata.creationTimestamp"),
     column("Approval-Above", "string", ".spec.approvalAbove", wide=True),
+    column("Checkpoint-Quota", "integer", ".spec.checkpointQuota", wide=True),
+    column("Checkpoints", "integer", ".status.checkpoints", wide=True),
 ]
 
 

@@ -53,7 +53,7 @@ PHASES: dict[Phase, PhaseRow] = {
         Health.CURRENT, "it may cost more than the Budget lets start by itself; kubectl finetune approve", pause=_LEFT_AT_ONCE
     ),
     _P.AWAITING_BALANCE: PhaseRow(
-        Health.CURRENT, "the Budget has less left than the job may cost; kubectl finetune topup", pause=_LEFT_AT_ONCE
+        Health.CURRENT, "the Budget has less left than the job may cost or write; kubectl finetune topup", pause=_LEFT_AT_ONCE
     ),
     _P.QUEUED: PhaseRow(
         Health.CURRENT, "no node or no quota is free; nothing is held", holds_pods=True, pause="no container runs: the pods go at once"
@@ -125,7 +125,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     *_ways(
         (_P.PENDING, _P.VALIDATING, _P.STARTING, _P.RESUMING, *_RESTING, _P.FAILED, *_ENDING, _P.AWAITING_APPROVAL),
         _P.AWAITING_BALANCE,
-        "the Budget is asked for what it may cost",
+        "the Budget is asked for what it may cost and write",
     ),
     *_ways(_AWAITING, _P.VALIDATING, "what was checked has changed"),
     *_ways(_AWAITING, (_P.STARTING, _P.RESUMING), "the Budget has it, or is gone; a run was created"),

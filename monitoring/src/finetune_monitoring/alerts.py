@@ -164,10 +164,10 @@ def job_alerts() -> tuple[Alert, ...]:
         ),
         Alert(
             "FineTuneBudgetExhausted",
-            f"{by_job(m.JOB_PHASE, '', phase=SHORT_OF_CREDIT, reason=f'{BALANCE_EXHAUSTED}|BalanceTooLow')} == 1",
+            f"{by_job(m.JOB_PHASE, '', phase=SHORT_OF_CREDIT, reason=f'{BALANCE_EXHAUSTED}|BalanceTooLow|QuotaTooLow')} == 1",
             "5m", Severity.WARNING,
             f"Fine-tuning job {JOB} waits for credit",
-            f"The Budget of its namespace has less left than {JOB} may cost. It holds no GPU and goes on after kubectl finetune topup.",
+            f"Its namespace's Budget has less left than {JOB} may cost or write. It holds no GPU and goes on after kubectl finetune topup.",
         ),
         Alert(
             "FineTuneUnschedulable", f"{by_job(m.JOB_PHASE, '', phase=WAITING)} == 1", "30m", Severity.WARNING,

@@ -28,6 +28,9 @@ class BudgetCollector(Collector):
             return
         families = {name: GaugeMetricFamily(name, name.help, labels=name.labels) for name in names.BUDGETS}
         for namespace, shown in self._feed:
-            for name, amount in zip(names.BUDGETS, (shown.balance, shown.reserved, shown.settled), strict=True):
+            for name, amount in zip(names.BUDGET_AMOUNTS, (shown.balance, shown.reserved, shown.settled), strict=True):
                 families[name].add_metric((namespace, shown.currency), float(amount))
+            if shown.quota is not None:
+                families[names.BUDGET_QUOTA].add_metric((namespace,), shown.quota)
+                families[names.BUDGET_CHECKPOINTS].add_metric((namespace,), shown.checkpoints)
         yield from families.values()

@@ -10,6 +10,7 @@ from finetune_api.models.status import Phase
 from finetune_operator.cluster.budgets import BudgetKey
 from finetune_operator.cluster.observe import JobKey
 from finetune_operator.feed import EventType, trigger_of
+from finetune_operator.plan.funds import Used
 from finetune_operator.plan.observed import Manifest
 
 Mark = Callable[[JobKey | BudgetKey, float], None]
@@ -26,6 +27,10 @@ class Balance(NamedTuple):
     balance: str
     reserved: str
     settled: str
+    quota: int | None
+    """Checkpoints that jobs may write."""
+    checkpoints: int
+    """Those they have written."""
 
 
 class _Known(NamedTuple):
@@ -48,9 +53,9 @@ class BudgetFeed:
         self._forget = forget
         self._waiting = waiting
         self._known: dict[BudgetKey, _Known] = {}
-        self._jobs: dict[JobKey, tuple[str, tuple[Any, ...], str | None]] = {}
+        self._jobs: dict[JobKey, tuple[str, tuple[Any, ...], Used]] = {}
         """Job -> uid, what it asks for and where it is, what it has used."""
-        self._farewells: dict[BudgetKey, dict[str, str]] = {}
+        self._farewells: dict[BudgetKey, dict[str, Used]] = {}
 
     def __len__(self) -> int:
         return len(self._known)
@@ -62,8 +67,8 @@ class BudgetFeed:
         """All of them."""
         return list(self._known)
 
-    def farewells(self, key: BudgetKey) -> dict[str, str]:
-        """Uid of deleted jobs -> what they had used when they were last seen (rateSeconds); kept until they have no share any more."""
+    def farewells(self, key: BudgetKey) -> dict[str, Used]:
+        """Uid of deleted jobs -> what they had used when they were last seen; kept until they have no share any more."""
         return self._farewells.get(key, {})
 
     def budget_event(self, kind: EventType, manifest: Manifest) -> None:
@@ -89,18 +94,20 @@ class BudgetFeed:
         """A FineTuneJob was listed, added, changed or deleted."""
         metadata, status = manifest["metadata"], manifest.get("status") or {}
         key, budget = JobKey(metadata["namespace"], metadata["name"]), BudgetKey(metadata["namespace"])
-        used = (status.get("usage") or {}).get("rateSeconds")
+        rate_seconds = (status.get("usage") or {}).get("rateSeconds")
+        used = Used(rate_seconds or "0", (status.get("checkpoints") or {}).get("saved", 0))
         if kind == "DELETED":
             self._jobs.pop(key, None)
             if budget in self._known:
-                self._farewells.setdefault(budget, {})[metadata["uid"]] = used or "0"
+                self._farewells.setdefault(budget, {})[metadata["uid"]] = used
                 self._mark(budget, ASK_DELAY_SECONDS)
             return
-        asked = ((status.get("estimate") or {}).get("cost") or {}).get("high")
+        estimate = status.get("estimate") or {}
+        asked = ((estimate.get("cost") or {}).get("high"), estimate.get("quota"))
         stands = (status.get("phase"), status.get("run"), status.get("observedGeneration"), asked, status.get("approvedCost"))
         now = (metadata["uid"], stands, used)
         before = self._jobs.get(key)
-        if asked is None and used is None:
+        if asked == (None, None) and rate_seconds is None:
             return
         self._jobs[key] = now
         known = self._known.get(budget)
@@ -125,6 +132,10 @@ class BudgetFeed:
 
 def _read(manifest: Manifest) -> _Known:
     metadata, spec, status = manifest["metadata"], manifest["spec"], manifest.get("status") or {}
-    grants = {uid: (share["run"], share["generation"], share.get("limit")) for uid, share in (status.get("shares") or {}).items()}
-    amounts = (status.get(name, "0") for name in ("balance", "reserved", "settled"))
-    return _Known(metadata["uid"], trigger_of(metadata), grants, Balance(spec["currency"], *amounts))
+    grants = {
+        uid: (share["run"], share["generation"], share.get("limit"), share.get("checkpointLimit"))
+        for uid, share in (status.get("shares") or {}).items()
+    }
+    balance, reserved, settled = (status.get(name, "0") for name in ("balance", "reserved", "settled"))
+    shown = Balance(spec["currency"], balance, reserved, settled, spec.get("checkpointQuota"), status.get("checkpoints", 0))
+    return _Known(metadata["uid"], trigger_of(metadata), grants, shown)

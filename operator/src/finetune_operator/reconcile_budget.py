@@ -7,7 +7,7 @@ from datetime import datetime
 
 from finetune_operator.cluster.budgets import BudgetKey, observe_budget, write_budget_status
 from finetune_operator.cluster.client import Client
-from finetune_operator.plan.funds import plan_budget
+from finetune_operator.plan.funds import Used, plan_budget
 from finetune_operator.reconcile import NEVER, at_a_good_moment
 
 
@@ -19,10 +19,10 @@ class BudgetReconciler:
         client: Client,
         *,
         now: Callable[[], datetime],
-        farewells: Callable[[BudgetKey], Mapping[str, str]] = lambda _key: {},
+        farewells: Callable[[BudgetKey], Mapping[str, Used]] = lambda _key: {},
         forget: Callable[[BudgetKey], None] = lambda _key: None,
     ) -> None:
-        """``farewells``: uid of deleted jobs of a namespace -> what they had used when they were last seen (rateSeconds)."""
+        """``farewells``: uid of deleted jobs of a namespace -> what they had used when they were last seen."""
         self._client = client
         self._now = now
         self._farewells = farewells

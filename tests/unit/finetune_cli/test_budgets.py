@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from finetune_cli.__main__ import app
 from finetune_cli.actions import build_approve
-from finetune_cli.budgets import build_credit, render_budget
+from finetune_cli.budgets import build_credit, raised_quota, render_budget
 from finetune_cli.errors import CliError
 from tests.unit.finetune_cli.builders import make_job, recording_console
 
@@ -52,7 +52,37 @@ def test_a_budget_as_people_read_it() -> None:
     assert "free for new jobs 6.5000" in text
     assert "more than 5 USD" in text
     rows = [line.split() for line in text.splitlines()[-3:]]
-    assert rows == [["dear", "1.0000", "1.5000"], ["cheap", "0.1000", "0.0000"], ["(deleted", "jobs)", "1.0000", "0.0000"]]
+    assert rows == [["dear", "1.0000", "1.5000", "0"], ["cheap", "0.1000", "0.0000", "0"], ["(deleted", "jobs)", "1.0000", "0.0000", "0"]]
+
+
+def test_a_quota_as_people_read_it() -> None:
+    """O-14: how many checkpoints are written, reserved and free, and by which jobs."""
+    share = {"name": "demo", "run": 1, "generation": 1, "checkpointsBefore": 2, "checkpoints": 7, "checkpointLimit": 10}
+    status = {"checkpoints": 6, "checkpointsReserved": 3, "closedCheckpoints": 1, "shares": {"u": share}}
+    console = recording_console()
+    console.print(render_budget({"spec": {**BUDGET["spec"], "checkpointQuota": 20}, "status": status}))
+    text = console.export_text()
+    assert "checkpoints 6 of 20 written; reserved 3; free for new jobs 11" in text
+    assert [line.split()[-1] for line in text.splitlines()[-2:]] == ["5", "1"]
+
+
+def test_a_quota_is_raised_from_what_it_is() -> None:
+    """O-14: two who raise it at once do not undo each other; what cannot be raised is said."""
+    patch = raised_quota({"spec": {"checkpointQuota": 20}}, 5)
+    assert patch == [
+        {"op": "test", "path": "/spec/checkpointQuota", "value": 20},
+        {"op": "replace", "path": "/spec/checkpointQuota", "value": 25},
+    ]
+    with pytest.raises(CliError, match="at least 1"):
+        raised_quota({"spec": {"checkpointQuota": 20}}, 0)
+    with pytest.raises(CliError, match=r"no spec\.checkpointQuota"):
+        raised_quota({"spec": {}}, 5)
+
+
+def test_a_top_up_adds_something() -> None:
+    """O-10."""
+    result = CliRunner().invoke(app, ["topup"])
+    assert result.exit_code != 0
 
 
 def test_a_top_up_is_an_entry_with_its_time() -> None:

@@ -70,6 +70,10 @@ class Namespace:
         self.found = list(found)
         self.put: list[Any] = []
 
+    def deployments(self, selector: str) -> list[dict[str, Any]]:
+        assert "finetune-operator" in selector
+        return []
+
     def datasets(self, namespace: str) -> list[dict[str, Any]]:
         assert namespace == "team"
         return self.found

@@ -29,6 +29,7 @@ def test_it_goes_on_from_the_checkpoint_and_trains_nothing() -> None:
     """S-09, R-10: everything that makes the numbers stays; what asks for work beside the evaluation goes."""
     spec = {
         "presetRef": {"name": "lora-chat"},
+        "skillLevel": "expert",
         "suspend": True,
         "replicas": 0,
         "training": {"maxSteps": 200, "maxStepsMode": "cap", "seed": 7},
@@ -41,9 +42,46 @@ def test_it_goes_on_from_the_checkpoint_and_trains_nothing() -> None:
     assert made["checkpoint"] == {"strategy": "no", "keepLast": 3, "resumeFrom": "s3://finetune/demo/a1/checkpoint-20"}
     assert made["training"] == {"maxSteps": 20, "maxStepsMode": "override", "seed": 7}
     assert made["evaluation"] == {"strategy": "no", "final": True, "batchSize": 8}
-    assert (made["replicas"], made["presetRef"], made["dataset"]) == (2, {"name": "lora-chat"}, DATA["dataset"])
-    assert "suspend" not in made
+    assert (made["replicas"], made["dataset"]) == (2, DATA["dataset"])
+    assert not {"suspend", "presetRef", "skillLevel"} & made.keys()
     assert (made["output"]["push"], made["output"]["merge"], made["earlyStopping"]) == ({"enabled": False}, False, {"patience": 0})
+
+
+AUTO = {
+    "presetRef": {"name": "auto"},
+    "model": {"uri": "hf://org/base"},
+    "dataset": {"uri": "ref:rows"},
+    "training": {"seed": 7},
+}
+SAID = {
+    "dataset.uri": {"value": "s3://rows/train.jsonl", "source": "dataset", "name": "rows"},
+    "dataset.region": {"value": "eu-west-1", "source": "dataset", "name": "rows"},
+    "dataset.secretRef.name": {"value": "rows", "source": "dataset", "name": "rows"},
+    "dataset.evalRatio": {"value": "0.1", "source": "preset", "name": "auto"},
+    "dataset.systemPrompt": {"value": "42", "source": "preset", "name": "auto"},
+    "adapter.targetModules": {"value": '["q_proj", "v_proj"]', "source": "preset", "name": "auto"},
+    "training.batchSize": {"value": "4", "source": "preset", "name": "auto"},
+    "training.packing": {"value": "true", "source": "default"},
+}
+
+
+def test_what_the_preset_said_then_is_written_out() -> None:
+    """S-09, K-11: auto goes by the Dataset, whose name gives way to its address, and another preset may be edited."""
+    document = evaluation(trained(AUTO, resolved=SAID))
+    made = document["spec"]
+    said = {"evalRatio": 0.1, "systemPrompt": "42"}
+    assert made["dataset"] == {"uri": "s3://rows/train.jsonl", "region": "eu-west-1", "secretRef": {"name": "rows"}, **said}
+    assert made["adapter"] == {"targetModules": ["q_proj", "v_proj"]}
+    assert (made["training"]["batchSize"], made["training"]["seed"]) == (4, 7)
+    assert "presetRef" not in made
+    validate_document(document)
+
+
+@pytest.mark.parametrize("cut", ["x" * 256, "You are a help…"])
+def test_a_value_that_the_status_has_only_in_part_is_not_used(cut: str) -> None:
+    """S-09: other numbers than the job's would pass for its own."""
+    with pytest.raises(CliError, match=r"dataset\.systemPrompt of its preset is too long"):
+        evaluation(trained(AUTO, resolved=SAID | {"dataset.systemPrompt": {"value": cut, "source": "preset"}}))
 
 
 @pytest.mark.parametrize("eval_uri", [None, "s3://rows/test.jsonl"])

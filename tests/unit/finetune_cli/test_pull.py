@@ -20,6 +20,7 @@ from finetune_cli.__main__ import app
 from finetune_cli.access import Access
 from finetune_cli.cluster import Cluster
 from finetune_cli.errors import CliError
+from finetune_cli.installation import store_secret
 from finetune_cli.job_runner import JobRunner
 from finetune_cli.pull import Pull, build_base_model, build_pull
 from finetune_cli.short_jobs import Surroundings, read_surroundings
@@ -44,6 +45,15 @@ def deployment(**settings: str) -> dict[str, Any]:
     entries = [{"name": f"FINETUNE_OPERATOR_{name}", "value": value} for name, value in settings.items()]
     identity = {"name": "FINETUNE_OPERATOR_IDENTITY", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
     return {"spec": {"template": {"spec": {"containers": [{"env": [identity, *entries]}]}}}}
+
+
+def test_the_keys_are_those_of_the_installation() -> None:
+    """Chart value storage.secretName, of the operator that looks after the namespace; the usual name where nobody says one."""
+    others = deployment(WATCH_NAMESPACES="others", STORAGE_SECRET="theirs")
+    ours = deployment(WATCH_NAMESPACES="team,more", STORAGE_SECRET="own-keys", TRAINER_IMAGE="trainer")
+    assert store_secret([others, ours], "team") == "own-keys"
+    assert read_surroundings([others, ours], "team").store_secret == "own-keys"
+    assert store_secret([others], "team") == store_secret([], "team") == "finetune-storage"
 
 
 def test_the_job_is_that_of_a_short_pod() -> None:

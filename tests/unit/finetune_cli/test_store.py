@@ -1,9 +1,11 @@
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from finetune_cli.access import Access
 from finetune_cli.bucket import open_bucket
+from finetune_cli.cluster import Cluster
 from finetune_cli.errors import CliError
 from finetune_cli.portforward import reachable
 from finetune_cli.store import DirectoryStore, StoredFile, job_store, open_directory
@@ -74,3 +76,33 @@ def test_a_port_forward_that_fails_shows_what_kubectl_said(tmp_path: Path, monke
         reachable("http://x.y.svc:9000", Access()),
     ):
         pass
+
+
+class Keys:
+    """A cluster of which only the Secret is asked that a store's keys are in."""
+
+    access = Access()
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def secret(self, name: str, namespace: str) -> dict[str, str]:
+        self.asked.append(f"{namespace}/{name}")
+        return {**KEYS, "AWS_ENDPOINT_URL": "http://127.0.0.1:9000"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "status", "name"),
+    [
+        ({}, {}, "finetune-storage"),
+        ({}, {"storeSecret": "own-keys"}, "own-keys"),
+        ({"checkpoint": {"secretRef": {"name": "mine"}}}, {"storeSecret": "own-keys"}, "mine"),
+    ],
+)
+def test_the_keys_are_those_of_the_pods(spec: dict[str, Any], status: dict[str, Any], name: str) -> None:
+    """The job's Secret, else the installation's (chart value storage.secretName), as the job's status says."""
+    keys = Keys()
+    job = make_job("Training", spec=spec, outputUri="s3://finetune/team/demo/u-1", **status)
+    with job_store(job, cast("Cluster", keys)) as store:
+        assert store.uri == "s3://finetune/team/demo/u-1"
+    assert keys.asked == [f"{job.ref.namespace}/{name}"]

@@ -19,6 +19,7 @@ from finetune_api.models.status import Phase
 from finetune_api.pricing import Billing
 from finetune_operator.cluster.budgets import BudgetKey
 from finetune_operator.cluster.client import Client
+from finetune_operator.plan.funds import Used
 from finetune_operator.queue import RetryLater
 from finetune_operator.reconcile_budget import BudgetReconciler
 from tests.support.fake_api import Call, CrashError
@@ -41,11 +42,11 @@ class FundedCluster(FakeCluster):
 
     def __init__(self, *amounts: str, headroom: float = 0.3, overhead: int = 0, **spec: Any) -> None:
         billing = Billing(overhead_seconds={"imagePull": overhead}, headroom=headroom, utilization=1.0)
-        self.farewells: dict[str, str] = {}
+        self.farewells: dict[str, Used] = {}
         super().__init__(SETTINGS.model_copy(update={"billing": billing}))
         entry = {"apiVersion": API_VERSION, "kind": "GpuType", "metadata": {"name": "h100"}, "spec": PRICED}
         self.api.add("gputypes", entry, namespace="")
-        if amounts:
+        if amounts or spec:
             self.fund(*amounts, **spec)
         memory = {
             "parameters": PARAMETERS, "trainable_parameters": 1, "strategy": "none", "quantization": "none", "terms": {},
@@ -147,13 +148,13 @@ async def test_two_jobs_do_not_spend_the_same_money() -> None:
     assert len(cluster.budget.shares) == 2
 
 
-def beside(cluster: FundedCluster, name: str) -> FundedCluster:
+def beside(cluster: FundedCluster, name: str, spec: dict[str, Any] = SPEC) -> FundedCluster:
     """Another job of the same namespace, looked at in turn with the first."""
     other = FundedCluster()
     other.api, other.clock, other.key = cluster.api, cluster.clock, type(cluster.key)(NAMESPACE, name)
     other.settings = cluster.settings
     other.new_operator()
-    cluster.api.add("finetunejobs", job_manifest(name, SPEC))
+    cluster.api.add("finetunejobs", job_manifest(name, spec))
     return other
 
 
@@ -269,7 +270,7 @@ async def test_what_a_deleted_job_has_cost_stays() -> None:
     await cluster.until(lambda: cluster.status.usage.productive_seconds >= 30, train=1)
     await cluster.settle_budget()
     uid, used = cluster.manifest["metadata"]["uid"], Decimal(cluster.status.usage.rate_seconds or "0")
-    cluster.farewells[uid] = str(used + 360)
+    cluster.farewells[uid] = Used(str(used + 360))
     cluster.api.remove(("finetunejobs", NAMESPACE, cluster.key.name))
     for _ in range(3):
         await cluster.settle_budget()
@@ -360,3 +361,170 @@ async def test_a_budget_has_room_for_so_many_jobs() -> None:
         await FakeCluster.reconcile(cluster)
     assert (cluster.phase, cluster.condition("BalanceSufficient")) == ("AwaitingBalance", ("False", "TooManyJobs"))
     await cluster.until(lambda: cluster.status.run == 1)
+
+
+UNPRICED: dict[str, Any] = {"resources": {"device": "gpu"}, "checkpoint": {"strategy": "steps", "steps": 10, "keepLast": 2}}
+
+
+def limited(quota: int, checkpoints: int | None = 10) -> FundedCluster:
+    """A namespace without money and with a quota; preflight estimates so many checkpoints."""
+    cluster = FundedCluster()
+    cluster.fund(checkpointQuota=quota)
+    estimate_checkpoints(cluster, checkpoints)
+    return cluster
+
+
+def estimate_checkpoints(cluster: FundedCluster, checkpoints: int | None) -> None:
+    training = {"steps": 100, "stop_by": "steps", "checkpoints": checkpoints}
+    cluster.verb_exit["preflight"] = cluster.verb_exit["preflight"].model_copy(update={"result": {"training": training}})
+
+
+async def trained(cluster: FundedCluster, phase: str, *, save_every: int = 10) -> None:
+    """Train on until the job is in a phase and at rest."""
+    await cluster.until(lambda: cluster.phase == phase, train=1, save_every=save_every)
+    await cluster.settle()
+
+
+async def test_a_job_waits_for_the_checkpoints_it_is_to_write() -> None:
+    """O-14, O-15, AC-27: also one without a price; the sentence names quota, used, wanted and the fix; each checkpoint counts once."""
+    cluster = limited(8)
+    cluster.create(UNPRICED)
+    await waits(cluster, "AwaitingBalance")
+    assert cluster.condition("BalanceSufficient") == ("False", "QuotaTooLow")
+    said = cluster.event("QuotaTooLow")
+    for part in ("10 checkpoints more", "of the 8 of Budget", "0 are used", "8 are free", "checkpoint.steps", "topup --checkpoints 2"):
+        assert part in said
+    cluster.api.change("budgets", NAMESPACE, "default", {"spec": {"checkpointQuota": 10}})
+    await cluster.until(lambda: cluster.status.run == 1)
+    assert (cluster.budget.checkpoints, cluster.budget.checkpoints_reserved) == (0, 10)
+    await trained(cluster, "Succeeded")
+    assert cluster.status.checkpoints.saved == 10
+    assert (cluster.budget.checkpoints, cluster.budget.checkpoints_reserved) == (10, 0)
+
+
+async def test_the_end_of_the_quota_is_a_pause_with_a_checkpoint() -> None:
+    """O-14: a job that writes more than was estimated goes on while the quota lasts; then it is paused, and a resume alone is refused."""
+    cluster = limited(12, checkpoints=10)
+    cluster.create(UNPRICED)
+    await trained(cluster, "Paused", save_every=5)
+    assert (cluster.status.reason, cluster.pods()) == ("BalanceExhausted", [])
+    assert cluster.status.hold is not None
+    assert "checkpointQuota" in cluster.status.hold.message
+    assert 12 <= cluster.budget.checkpoints <= 13, "the pause saves what was trained"
+    cluster.annotate(**{"finetune.dev/request": "resume/1"})
+    await cluster.settle()
+    assert cluster.phase == "Paused"
+    assert "topup --checkpoints" in cluster.event("RequestIgnored")
+    before = cluster.status.checkpoints.saved
+    cluster.api.change("budgets", NAMESPACE, "default", {"spec": {"checkpointQuota": 40}})
+    cluster.annotate(**{"finetune.dev/request": "resume/2"})
+    await trained(cluster, "Succeeded", save_every=5)
+    assert cluster.status.checkpoints.saved > before
+    assert cluster.budget.checkpoints == cluster.status.checkpoints.saved == len(cluster.store.checkpoints)
+
+
+async def test_a_resume_asks_for_what_is_left_to_write() -> None:
+    """O-14, Q-03: a pause costs one more; the steps that are done are not asked for again."""
+    cluster = limited(11)
+    cluster.create(UNPRICED)
+    await cluster.until(lambda: (p := cluster.status.progress) is not None and p.step >= 45, train=1, save_every=10)
+    cluster.edit({"suspend": True})
+    await trained(cluster, "Paused")
+    assert (cluster.budget.checkpoints, cluster.budget.checkpoints_reserved) == (5, 0)
+    cluster.edit({"suspend": False})
+    await trained(cluster, "Succeeded")
+    assert cluster.budget.checkpoints == 11
+
+
+async def test_what_cannot_be_estimated_starts_while_the_quota_lasts() -> None:
+    """O-14: it asks for one checkpoint, and is given another each time."""
+    cluster = limited(30, checkpoints=None)
+    cluster.create(UNPRICED)
+    await cluster.until(lambda: cluster.status.run == 1)
+    assert cluster.budget.checkpoints_reserved == 1
+    await trained(cluster, "Succeeded")
+    assert cluster.budget.checkpoints == 10
+
+
+async def test_checkpoints_that_nobody_heard_of_are_counted() -> None:
+    """O-14: the operator is away while a job writes more checkpoints than a post has; a deleted job's stay counted."""
+    cluster = limited(100)
+    cluster.create(UNPRICED)
+    await cluster.until(lambda: cluster.phase == "Training", train=1, save_every=10)
+    for _ in range(85):
+        await cluster.train(1, save_every=10)
+        cluster.clock.advance(1)
+    await cluster.settle()
+    assert cluster.budget.checkpoints == len(cluster.store.checkpoints) > 5
+    uid = cluster.manifest["metadata"]["uid"]
+    cluster.farewells[uid] = Used("0", 9)
+    cluster.api.remove(("finetunejobs", NAMESPACE, cluster.key.name))
+    for _ in range(3):
+        await cluster.settle_budget()
+    assert (cluster.budget.checkpoints, cluster.budget.closed_checkpoints, cluster.budget.shares) == (9, 9, {})
+
+
+async def test_two_jobs_do_not_write_the_same_quota() -> None:
+    """O-14: what one is to write is not there for another, with a price or without."""
+    cluster = limited(15)
+    cluster.create(UNPRICED)
+    await cluster.until(lambda: cluster.phase == "Training", train=1)
+    second = beside(cluster, "second", UNPRICED)
+    estimate_checkpoints(second, 10)
+    await waits(second, "AwaitingBalance")
+    assert second.condition("BalanceSufficient") == ("False", "QuotaTooLow")
+    cluster.edit({"desiredState": "Cancelled"})
+    await cluster.until(lambda: cluster.phase == "Cancelled", train=1)
+    await second.until(lambda: second.status.run == 1)
+
+
+async def test_a_quota_that_is_taken_away_holds_nobody() -> None:
+    """X41: it is optional."""
+    cluster = limited(3)
+    cluster.create(UNPRICED)
+    await waits(cluster, "AwaitingBalance")
+    cluster.api.change("budgets", NAMESPACE, "default", {"spec": {"checkpointQuota": None}})
+    await cluster.until(lambda: cluster.status.run == 1)
+    assert cluster.condition("BalanceSufficient") is None
+
+
+@given(steps=st.lists(st.sampled_from(["go", "go", "go", "crash", "pause", "resume", "checkpoint", "later"]), min_size=5, max_size=30))
+@settings(max_examples=20, deadline=None)
+async def test_each_checkpoint_is_counted_once(steps: list[str]) -> None:
+    """O-14: over pauses, requests, crashes of the operator between any two writes, and attempts."""
+    cluster = limited(50)
+    crash_after = -1
+
+    def fault(call: Call, moment: str) -> None:
+        nonlocal crash_after
+        if call.is_write and moment == "after" and crash_after >= 0:
+            crash_after -= 1
+            if crash_after < 0:
+                raise CrashError
+
+    cluster.api.fault = fault
+    cluster.create(UNPRICED)
+    counted = 0
+    for number, step in enumerate(steps):
+        match step:
+            case "crash":
+                crash_after = len(cluster.api.calls) % 4
+            case "pause" | "resume":
+                cluster.edit({"suspend": step == "pause"})
+            case "checkpoint":
+                cluster.annotate(**{"finetune.dev/request": f"checkpoint/{number}"})
+            case "later":
+                cluster.clock.advance(700)
+            case _:
+                assert step == "go"
+        for _ in range(8):
+            await cluster.reconcile()
+            cluster.step()
+            await cluster.train(1, save_every=3)
+            cluster.clock.advance(1)
+            assert cluster.budget.checkpoints >= counted
+            counted = cluster.budget.checkpoints
+            assert counted <= len(cluster.store.checkpoints)
+    crash_after = -1
+    await cluster.settle()
+    assert cluster.budget.checkpoints == cluster.status.checkpoints.saved == len(cluster.store.checkpoints)

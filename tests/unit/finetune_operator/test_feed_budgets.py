@@ -11,6 +11,7 @@ from finetune_operator.budget_metrics import BudgetCollector
 from finetune_operator.cluster.budgets import BudgetKey
 from finetune_operator.cluster.observe import JobKey
 from finetune_operator.feed_budgets import ASK_DELAY_SECONDS, USE_DELAY_SECONDS, BudgetFeed
+from finetune_operator.plan.funds import Used
 
 BUDGET, JOB = BudgetKey("team"), JobKey("team", "demo")
 
@@ -82,9 +83,24 @@ def test_a_deleted_job_says_what_it_has_used(ear: Ear) -> None:
     """O-13: kept until the Budget has written it down."""
     ear.feed.budget_event("MODIFIED", budget(**granted("1.0000")))
     ear.feed.job_event("DELETED", job("Training", rateSeconds="3600"))
-    assert ear.feed.farewells(BUDGET) == {"uid": "3600"}
+    assert ear.feed.farewells(BUDGET) == {"uid": Used("3600", 0)}
     ear.feed.budget_event("MODIFIED", budget(closedRateSeconds="3600"))
     assert ear.feed.farewells(BUDGET) == {}
+
+
+def test_a_job_without_a_price_asks_for_checkpoints(ear: Ear) -> None:
+    """O-14: what it asks, writes, and had written when it was deleted is heard as money is; one that asks for nothing is not."""
+    unpriced = job("AwaitingBalance") | {"status": {"phase": "AwaitingBalance", "run": 0, "estimate": {"quota": 4}}}
+    ear.feed.job_event("MODIFIED", unpriced | {"status": {"phase": "Pending", "checkpoints": {"saved": 1}}})
+    assert ear.heard() == []
+    ear.feed.job_event("MODIFIED", unpriced)
+    assert ear.heard() == [(BUDGET, ASK_DELAY_SECONDS)]
+    ear.feed.job_event("MODIFIED", unpriced | {"status": {**unpriced["status"], "checkpoints": {"saved": 2}}})
+    assert ear.heard() == [(BUDGET, USE_DELAY_SECONDS)]
+    ear.feed.budget_event("MODIFIED", budget(shares={"uid": {"name": "demo", "run": 1, "generation": 1, "checkpointLimit": 4}}))
+    assert ear.heard() == [(JOB, 0.0)], "a grant wakes its job"
+    ear.feed.job_event("DELETED", unpriced | {"status": {**unpriced["status"], "checkpoints": {"saved": 3}}})
+    assert ear.feed.farewells(BUDGET) == {"uid": Used("0", 3)}
 
 
 def test_a_budget_that_is_gone_lets_its_jobs_go_on(ear: Ear) -> None:
@@ -101,5 +117,11 @@ def test_metrics_show_a_budget_while_there_is_one(ear: Ear) -> None:
     assert 'finetune_budget_balance{currency="USD",finetune_namespace="team"} 8.5' in page
     assert 'finetune_budget_reserved{currency="USD",finetune_namespace="team"} 1.25' in page
     assert 'finetune_budget_settled{currency="USD",finetune_namespace="team"} 1.5' in page
+    assert "finetune_budget_checkpoint" not in page, "without a quota there is none to show"
+    limited = budget(balance="8.5000", checkpoints=3)
+    ear.feed.budget_event("MODIFIED", limited | {"spec": {**limited["spec"], "checkpointQuota": 20}})
+    page = generate_latest(registry).decode()
+    assert 'finetune_budget_checkpoint_quota{finetune_namespace="team"} 20.0' in page
+    assert 'finetune_budget_checkpoints{finetune_namespace="team"} 3.0' in page
     leads[0] = False
     assert b"finetune_budget" not in generate_latest(registry)

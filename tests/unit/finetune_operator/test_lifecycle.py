@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.operator_cluster import FakeCluster
+from tests.support.operator_cluster import SETTINGS, FakeCluster
 
 
 @pytest.fixture
@@ -27,6 +27,35 @@ async def test_a_job_runs_to_its_end(cluster: FakeCluster) -> None:
     assert status.replicas == 0
     assert cluster.story()[:2] == ["Validated", "RunCreated"]
     assert cluster.story()[-1] == "Succeeded"
+
+
+@pytest.mark.parametrize("exports", [False, True])
+async def test_a_training_that_ends_early_says_so(cluster: FakeCluster, exports: bool) -> None:
+    """S-10: a normal completion with a reason of its own, and the step, that programs can read; also after an export."""
+    cluster.create({"output": {"merge": True}} if exports else None)
+    await cluster.until(lambda: cluster.phase == "Training", train=1)
+    current = cluster.current()
+    assert current is not None
+    current[1].early_stopped = True
+    await cluster.until(lambda: cluster.phase == "Succeeded", train=10)
+    assert cluster.condition("Succeeded") == ("True", "EarlyStopped")
+    assert (cluster.status.reason, cluster.condition("Ready"), cluster.condition("Failed")) == (
+        "EarlyStopped",
+        ("True", "EarlyStopped"),
+        ("False", "EarlyStopped"),
+    )
+    assert (cluster.status.artifacts.early_stopped, cluster.status.artifacts.step) == (True, 100)
+    assert "at step 100 (stopped early)" in cluster.event("Succeeded")
+
+
+@pytest.mark.parametrize(("name", "told"), [("finetune-storage", None), ("own-keys", "own-keys")])
+async def test_the_secret_of_the_installation_is_told(name: str, told: str | None) -> None:
+    """The trainer's messages and the command line name the Secret that the pods mount; a usual one changes no digest."""
+    cluster = FakeCluster(SETTINGS.model_copy(update={"storage_secret": name}))
+    cluster.create()
+    await cluster.until(lambda: cluster.phase == "Training", train=1)
+    assert cluster.status.store_secret == told
+    assert cluster.run_config(1).store.secret == told
 
 
 async def test_pause_and_resume(cluster: FakeCluster) -> None:

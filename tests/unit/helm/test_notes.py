@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.unit.helm.chart import EXTERNAL, MATRIX, Helm
+from tests.unit.helm.chart import CHART, EXTERNAL, MATRIX, ROOT, Helm
 
 
 def test_says_what_to_do_next(helm: Helm) -> None:
@@ -38,3 +38,11 @@ def test_data_loss_is_announced(helm: Helm) -> None:
     """A store without a volume and CRDs that go with the release are said aloud."""
     assert "a restart of its pod loses every checkpoint" in helm.notes(MATRIX["store-without-volume"])
     assert "with them every FineTuneJob of the cluster" in helm.notes(MATRIX["crds-not-kept"])
+
+
+def test_removal_names_every_crd(helm: Helm) -> None:
+    """AC-03: a CRD that is left behind keeps its objects, in the notes and in the README."""
+    kinds = {path.stem for path in (ROOT / "crds").glob("*.finetune.dev.yaml")}
+    for text in (helm.notes(), (CHART / "README.md").read_text(encoding="utf-8")):
+        (line,) = [line for line in text.splitlines() if "kubectl delete crd" in line]
+        assert set(line.split()) & kinds == kinds

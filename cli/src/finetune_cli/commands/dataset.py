@@ -41,7 +41,10 @@ def upload(  # noqa: PLR0913, PLR0917  # the options of a command
     description: Annotated[str | None, typer.Option(help="What is in it.")] = None,
     row_format: Annotated[str | None, typer.Option("--format", help="How a row is read. Default: the first row tells.")] = None,
     store: Annotated[str, typer.Option(help="Where to put it: the bucket of the jobs (chart value storage.bucket).")] = "s3://finetune",
-    secret: Annotated[str | None, typer.Option(help="Secret with the store's keys. Default: finetune-storage, that of the jobs.")] = None,
+    secret: Annotated[
+        str | None,
+        typer.Option(help="Secret with the store's keys. Default: that of the jobs, finetune-storage unless the chart says otherwise."),
+    ] = None,
     namespace: Namespace = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
@@ -49,20 +52,21 @@ def upload(  # noqa: PLR0913, PLR0917  # the options of a command
     """Upload a file into the store under a key made of its content, and make a Dataset of it that jobs name as ref:NAME."""
     from rich.console import Console
 
-    from finetune_api.constants import DEFAULT_STORE_SECRET
     from finetune_cli.access import Access
     from finetune_cli.datasets import Upload, upload_file
+    from finetune_cli.installation import OPERATOR, store_secret
 
     access = Access(kubeconfig, context)
+    inside, cluster = namespace or access.namespace(), access.connect()
     asked = Upload(
         file=file,
         name=name,
-        namespace=namespace or access.namespace(),
+        namespace=inside,
         store=store,
-        secret=secret or DEFAULT_STORE_SECRET,
+        secret=secret or store_secret(cluster.deployments(OPERATOR), inside),
         more={key: value for key, value in {"description": description, "format": row_format}.items() if value is not None},
     )
-    done = upload_file(asked, access.connect())
+    done = upload_file(asked, cluster)
     console = Console(soft_wrap=True)
     console.print(f"{file}: {'uploaded to' if done.is_new else 'is already at'} {done.uri}")
     console.print(f"dataset/{name} {'created' if done.created else 'changed'} in namespace {asked.namespace}; a pod looks at it now: ")
@@ -76,7 +80,10 @@ def publish(  # noqa: PLR0913, PLR0917  # the options of a command
     hub_secret: Annotated[str, typer.Option(help="Secret with HF_TOKEN that may write (and HF_ENDPOINT for another hub).")],
     private: Annotated[bool, typer.Option("--private", help="A repository that is made can be seen by its members only.")] = False,
     store: Annotated[str, typer.Option(help="Where a file is put on its way.")] = "s3://finetune",
-    secret: Annotated[str | None, typer.Option(help="Secret with the store's keys. Default: finetune-storage, that of the jobs.")] = None,
+    secret: Annotated[
+        str | None,
+        typer.Option(help="Secret with the store's keys. Default: that of the jobs, finetune-storage unless the chart says otherwise."),
+    ] = None,
     image: Annotated[str | None, typer.Option(help="Trainer image. Default: the operator's, with its proxy and CA settings.")] = None,
     namespace: Namespace = None,
     kubeconfig: Kubeconfig = None,
@@ -85,7 +92,6 @@ def publish(  # noqa: PLR0913, PLR0917  # the options of a command
     """Put the data of a Dataset, or a file, on a hub by a Job in the cluster. Asked again, it shows how far the Job is."""
     from rich.console import Console
 
-    from finetune_api.constants import DEFAULT_STORE_SECRET
     from finetune_api.contract.publish import PublishResult
     from finetune_cli.access import Access
     from finetune_cli.datasets import Upload, stored_spec
@@ -100,7 +106,7 @@ def publish(  # noqa: PLR0913, PLR0917  # the options of a command
     runner = JobRunner(cluster)
     here = Surroundings(image) if image else runner.surroundings(inside)
     if Path(what).is_file():
-        spec = stored_spec(Upload(Path(what), "published", inside, store, secret or DEFAULT_STORE_SECRET), cluster)
+        spec = stored_spec(Upload(Path(what), "published", inside, store, secret or here.store_secret), cluster)
     else:
         spec = find_dataset(cluster.datasets(inside), what, inside)
     objects = build_publication(Publication(spec, to, private, hub_secret, inside), here)

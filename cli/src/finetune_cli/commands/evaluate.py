@@ -39,6 +39,12 @@ def evaluate(
         raise CliError(
             f"{failed[0].ref} is {failed[0].phase}", advice=f"kubectl finetune describe {failed[0].ref.name} -n {failed[0].ref.namespace}"
         )
+    silent = [done for _, done in ended if done.status.artifacts.eval_loss is None]
+    if silent:
+        raise CliError(
+            f"{silent[0].ref} has ended without an evaluation loss: it found no rows to evaluate on, or its last report was lost",
+            advice=f"kubectl finetune logs {silent[0].ref.name} -n {silent[0].ref.namespace}; or name rows with --eval-uri.",
+        )
 
 
 def render_evaluations(ended: list[tuple[CheckpointStatus, Job]]) -> Table:

@@ -22,7 +22,10 @@ def pull(  # noqa: PLR0913, PLR0917  # the options of a command
     model: Annotated[str, typer.Argument(metavar="ID", help="Model of the hub: org/name.")],
     to: Annotated[str, typer.Option("--to", metavar="URI", help="Where it goes: an empty path in a bucket, s3://bucket/path.")],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit. Default: the main branch as it is now.")] = None,
-    secret: Annotated[str | None, typer.Option(help="Secret with the store's keys. Default: finetune-storage, that of the jobs.")] = None,
+    secret: Annotated[
+        str | None,
+        typer.Option(help="Secret with the store's keys. Default: that of the jobs, finetune-storage unless the chart says otherwise."),
+    ] = None,
     hub_secret: Annotated[
         str | None, typer.Option(help="Secret with HF_TOKEN for gated and private models (and HF_ENDPOINT for another hub).")
     ] = None,
@@ -35,7 +38,6 @@ def pull(  # noqa: PLR0913, PLR0917  # the options of a command
     """Download a model into the store by a Job in the cluster. Asked again, it shows how far the Job is, or goes on where it ended."""
     from rich.console import Console
 
-    from finetune_api.constants import DEFAULT_STORE_SECRET
     from finetune_api.contract.pull import PullResult
     from finetune_cli.access import Access
     from finetune_cli.job_runner import JobRunner
@@ -44,10 +46,11 @@ def pull(  # noqa: PLR0913, PLR0917  # the options of a command
     from finetune_cli.terminal import format_bytes, telling
 
     access = Access(kubeconfig, context)
-    asked = Pull(model, revision, to, namespace or access.namespace(), secret or DEFAULT_STORE_SECRET, hub_secret)
-    console = Console(soft_wrap=True)
+    inside, console = namespace or access.namespace(), Console(soft_wrap=True)
     runner = JobRunner(access.connect())
-    objects = build_pull(asked, Surroundings(image) if image else runner.surroundings(asked.namespace))
+    here = Surroundings(image) if image else runner.surroundings(inside)
+    asked = Pull(model, revision, to, inside, secret or here.store_secret, hub_secret)
+    objects = build_pull(asked, here)
     if register is not None:
         runner.register(build_base_model(register, provisional(asked), asked), dry_run=True)
     name = objects.job["metadata"]["name"]

@@ -155,8 +155,15 @@ BUDGET_LABELS = ("finetune_namespace", "currency")
 BUDGET_BALANCE = Metric("finetune_budget_balance", Kind.GAUGE, "What is left of the Budget: credits less settled", *BUDGET_LABELS)
 BUDGET_RESERVED = Metric("finetune_budget_reserved", Kind.GAUGE, "What running jobs may still use of the Budget", *BUDGET_LABELS)
 BUDGET_SETTLED = Metric("finetune_budget_settled", Kind.GAUGE, "What jobs, deleted ones too, have used of the Budget", *BUDGET_LABELS)
+BUDGET_QUOTA = Metric(
+    "finetune_budget_checkpoint_quota", Kind.GAUGE, "Checkpoints that jobs may write, where limited", "finetune_namespace"
+)
+BUDGET_CHECKPOINTS = Metric(
+    "finetune_budget_checkpoints", Kind.GAUGE, "Checkpoints that jobs have written of the quota, deleted jobs too", "finetune_namespace"
+)
 
-BUDGETS = (BUDGET_BALANCE, BUDGET_RESERVED, BUDGET_SETTLED)
+BUDGET_AMOUNTS = (BUDGET_BALANCE, BUDGET_RESERVED, BUDGET_SETTLED)
+BUDGETS = (*BUDGET_AMOUNTS, BUDGET_QUOTA, BUDGET_CHECKPOINTS)
 
 FLEET = (JOBS, ATTEMPTS_ENDED, TRANSITIONS, QUEUE_DURATION, STARTUP_DURATION, PAUSE_DURATION)
 

@@ -108,6 +108,8 @@ class FineTuneProgress(ContractModel):
     """Numbers of the method at the last logged step, by the trainer's names: reward, kl, rewards/margins, logps/chosen, ..."""
     checkpoints: list[CheckpointReport] = []
     """Newest last, at most 5."""
+    checkpoints_saved: int = 0
+    """How many this attempt has made complete."""
     best: BestCheckpoint | None = None
     parent: CheckpointRef | None = None
     """Checkpoint this attempt started from."""

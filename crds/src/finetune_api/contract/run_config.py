@@ -45,6 +45,8 @@ class StoreConfig(ContractModel):
     endpoint: str | None = None
     """S3 endpoint URL, for example http://minio.finetune.svc:9000. The Secret's AWS_ENDPOINT_URL wins."""
     region: str | None = None
+    secret: str | None = None
+    """Name of the Secret with the store's keys where jobs name none, for messages. Unset: finetune-storage."""
 
 
 class ProgressConfig(ContractModel):

@@ -1,4 +1,4 @@
-"""Budget: the money that the jobs of a namespace may use, and what has become of it."""
+"""Budget: the money and the checkpoints that the jobs of a namespace may use, and what has become of them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Credit(ApiModel):
 
 
 class BudgetSpec(ApiModel):
-    """Money for the jobs of its namespace that have a price."""
+    """Money for the jobs of its namespace that have a price, and how many checkpoints all its jobs may write."""
 
     credits: list[Credit] = api_field(max_length=MAX_CREDITS, tier=Tier.GENERAL, requirement="O-10 AA-03")
     """What was given, oldest first. Entries are only ever added: none is changed or taken away."""
@@ -43,6 +43,10 @@ class BudgetSpec(ApiModel):
     """Currency of all amounts, three capital letters; it stays as it is. Jobs whose GpuType is priced in another one do not start."""
     approval_above: Amount | None = api_field(default=None, requirement="O-07")
     """Jobs that may cost more than this wait for kubectl finetune approve; "0": every job with a price. Unset: none waits."""
+    checkpoint_quota: int | None = api_field(default=None, ge=0, le=1_000_000, tier=Tier.GENERAL, requirement="O-14 X41")
+    """How many checkpoints the namespace's jobs may write in all, those on CPU and without a price too. Each that is complete in the store
+    counts once, also after it was removed. Jobs start while there are as many left as they are estimated to write, and are paused when none
+    is. It may be changed at any time. Unset: they are counted and not limited."""
 
 
 class BudgetShare(StatusModel):
@@ -60,6 +64,12 @@ class BudgetShare(StatusModel):
     """The same sum as last seen; it never falls. A 3600th of what it is above before is charged."""
     limit: Short | None = None
     """Cost (status.usage.cost) at which the job is paused; what it is above the present cost is reserved. Unset: nothing is."""
+    checkpoints_before: int = 0
+    """Checkpoints that the job had written before its first grant; not counted."""
+    checkpoints: int = 0
+    """Checkpoints it has written (status.checkpoints.saved) as last seen; it never falls."""
+    checkpoint_limit: int | None = None
+    """Number of them at which it is paused, if no more are free; what it is above checkpoints is reserved. Unset: nothing is."""
 
 
 class BudgetStatus(StatusModel):
@@ -75,12 +85,18 @@ class BudgetStatus(StatusModel):
     """What jobs that run, or are about to, may still use."""
     balance: Short = "0.0000"
     """credited less settled. Jobs start against what it is above reserved."""
+    checkpoints: int = 0
+    """Checkpoints that jobs have written since their first start under the Budget, deleted jobs among them."""
+    checkpoints_reserved: int = 0
+    """Checkpoints that jobs which run, or are about to, may still write."""
     jobs: int = 0
     """Jobs with a share."""
     shares: dict[Annotated[str, StringConstraints(max_length=64)], BudgetShare] = Field(default={}, max_length=MAX_SHARES)
     """By uid of the job; of a deleted job it goes into closedRateSeconds."""
     closed_rate_seconds: Short = "0"
     """Sum of GPU seconds times hourly rate that deleted jobs were charged for, exactly."""
+    closed_checkpoints: int = 0
+    """Checkpoints of deleted jobs."""
     conditions: Annotated[
         list[Condition], Field(max_length=24, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]})
     ] = []

@@ -68,3 +68,6 @@ class Estimate(StatusModel):
     """Size and time of a checkpoint; not for models whose files have no headers."""
     cost: CostEstimate | None = None
     """What the job will cost; not without a price."""
+    quota: int | None = None
+    """Checkpoints that the job will have written in all after its next run, those so far included: what it asks of the Budget's
+    checkpointQuota. Unset: there is none."""

@@ -337,7 +337,7 @@ class Logging(ApiModel):
     steps: int = api_field(ge=1, le=1000, unit="optimizer steps", recommended="5-10", requirement="T-02 X25")
     """Steps between log lines. Per-step values are recorded at every step whatever this says."""
     trackers: list[Tracker] = api_field(max_length=3, requirement="T-03 T-10")
-    """Experiment trackers."""
+    """Experiment trackers, each type once."""
 
 
 class HuggingFaceSecret(ApiModel):

@@ -163,6 +163,8 @@ class CheckpointsStatus(StatusModel):
     """The one with the lowest evaluation loss."""
     recent: Annotated[list[CheckpointStatus], Field(max_length=5)] = []
     """Newest last."""
+    saved: int = 0
+    """How many the job has written in all, over all attempts; those that were removed since are among them."""
 
 
 class AttemptStatus(StatusModel):
@@ -184,6 +186,8 @@ class AttemptStatus(StatusModel):
     """Last optimizer step it reached."""
     lost_steps: int = 0
     """Steps of the attempt before that had to be trained again."""
+    checkpoints: int = 0
+    """Checkpoints it has written."""
     outcome: Short | None = None
     """Succeeded, Paused, Stopped, Cancelled, or a failure class."""
     exit_code: int | None = None
@@ -322,6 +326,8 @@ class Artifacts(StatusModel):
     """Whether these are the best or the last weights."""
     step: int | None = None
     """Optimizer step of the weights."""
+    early_stopped: bool = False
+    """True: training ended before its last step, since the evaluation loss did not fall any more (earlyStopping)."""
     eval_loss: float | None = None
     """Loss of the last evaluation."""
     outputs: Annotated[list[ArtifactStatus], Field(max_length=6)] = []
@@ -345,6 +351,8 @@ class FineTuneJobStatus(StatusModel):
     """All attempts."""
     output_uri: Uri | None = None
     """Prefix of everything the job writes."""
+    store_secret: Short | None = None
+    """Secret with the store's keys where checkpoint.secretRef names none. Unset: finetune-storage."""
     method: Short | None = None
     """Method, or the name of the TrainingMethod; unset until the spec could be resolved."""
     gpus: int | None = None

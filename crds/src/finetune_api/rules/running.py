@@ -151,6 +151,15 @@ RUNNING_RULES = (
         cel=cel.unless(_TRACKERS, f"self.{_TRACKERS}.all(entry, entry.type != 'wandb' || has(entry.secretRef))"),
         holds=lambda spec: all(entry["type"] != "wandb" or "secretRef" in entry for entry in spec[_TRACKERS]),
     ),
+    Rule(
+        id="tracker-once",
+        requirement="T-03",
+        path=_TRACKERS,
+        message="each type may be there once: a second entry's credentials would go to the first one's server; take one of them out",
+        cel=cel.unless(_TRACKERS, f"self.{_TRACKERS}.all(entry, self.{_TRACKERS}.exists_one(other, other.type == entry.type))"),
+        holds=lambda spec: len({entry["type"] for entry in spec[_TRACKERS]}) == len(spec[_TRACKERS]),
+        before_run=True,
+    ),
 )
 
 

@@ -152,7 +152,7 @@ def gpus(dashboard: Dashboard) -> Dashboard:
 
 
 def budgets(dashboard: Dashboard) -> Dashboard:
-    """What namespaces may still spend."""
+    """What namespaces may still spend and write."""
     panels = []
     for title, text, metric in (
         ("Balance", "What is left of the Budgets: credits less settled", m.BUDGET_BALANCE),
@@ -161,6 +161,12 @@ def budgets(dashboard: Dashboard) -> Dashboard:
     ):
         query = Query(f"max by ({', '.join(m.BUDGET_LABELS)}) ({select(metric, IN_NAMESPACES)})", "{{finetune_namespace}} {{currency}}")
         panels.append(p.series(Text(title, f"{text}; by namespace, in its currency"), THIRD, "short", query))
+    for title, text, metric in (
+        ("Checkpoint quota", "Checkpoints that jobs may write, where a Budget limits them", m.BUDGET_QUOTA),
+        ("Checkpoints written", "What jobs have written of it, deleted ones too", m.BUDGET_CHECKPOINTS),
+    ):
+        query = Query(f"max by (finetune_namespace) ({select(metric, IN_NAMESPACES)})", "{{finetune_namespace}}")
+        panels.append(p.series(Text(title, f"{text}; by namespace"), THIRD, "short", query))
     return row(dashboard, "Budgets", *panels)
 
 

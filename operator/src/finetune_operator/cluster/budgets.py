@@ -11,7 +11,7 @@ from finetune_operator.cluster.apply import merge_patch, patch_status, stored_do
 from finetune_operator.cluster.client import Client
 from finetune_operator.cluster.observe import find_budget
 from finetune_operator.cluster.resources import BUDGETS, FINETUNE_JOBS
-from finetune_operator.plan.funds import BudgetObserved
+from finetune_operator.plan.funds import BudgetObserved, Used
 from finetune_operator.plan.observed import BudgetObject, JobObject, Manifest
 
 
@@ -25,7 +25,7 @@ class BudgetKey:
         return f"{self.namespace}/budget/{BUDGET_NAME}"
 
 
-async def observe_budget(client: Client, key: BudgetKey, farewells: Mapping[str, str]) -> BudgetObserved | None:
+async def observe_budget(client: Client, key: BudgetKey, farewells: Mapping[str, Used]) -> BudgetObserved | None:
     """Everything a decision on this Budget is made from; None when it is gone.
 
     The jobs are listed, not taken from the watch: one that has not been heard of yet must not pass for a deleted one. They are listed after
@@ -44,7 +44,7 @@ async def write_budget_status(client: Client, budget: BudgetObject, status: Budg
     return await patch_status(client, BUDGETS, budget, patch)
 
 
-_ALWAYS = {"observed_generation", "credited", "settled", "reserved", "balance", "jobs"}
+_ALWAYS = {"observed_generation", "credited", "settled", "reserved", "balance", "checkpoints", "checkpoints_reserved", "jobs"}
 
 
 def budget_status_document(status: BudgetStatus) -> Manifest:

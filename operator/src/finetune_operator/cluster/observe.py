@@ -118,7 +118,7 @@ async def observe(client: Client, job: JobObject, known: Circumstances) -> Obser
         namesake=await older_namesake(client, FINETUNE_JOBS, job) if wants_spec else None,
         gpu_type=await _find_gpu_type(client, chosen_gpu_type(job.spec, of_preset), may_read=reads) if wants_spec else None,
         gpu_memories=await _gpu_memories(client) if reads and _has_failed(verbs.get("preflight")) else {},
-        budget=await find_budget(client, job.namespace) if _has_price(job, of_preset) else None,
+        budget=await find_budget(client, job.namespace) if _may_have_share(job, of_preset, wants_spec=wants_spec) else None,
         last_run=await _run_made_from(client, job, job.status.run) if wants_last_run else None,
         queue_entry=await _queue_entry(client, workload, job.namespace) if workload is not None and workload.suspended else None,
         namespace_terminating=known.namespace_terminating,
@@ -246,10 +246,12 @@ async def _find(client: Client, resource: Resource, namespace: str | None, name:
     return Found(name=name, manifest=await client.get(resource, namespace, name) if may_read else None, may_read=may_read)
 
 
-def _has_price(job: JobObject, of_preset: Mapping[str, Any] | None) -> bool:
-    """Whether the Budget of the namespace may have a say in a job: it runs with a price, or names a GpuType for its next run."""
+def _may_have_share(job: JobObject, of_preset: Mapping[str, Any] | None, *, wants_spec: bool) -> bool:
+    """Whether the Budget of the namespace may have a say in a job: it may start, runs with a price or a quota, or names a GpuType."""
     if job.status.phase in FINAL_PHASES or job.deleted_at is not None:
         return False
+    if wants_spec or (job.status.estimate is not None and job.status.estimate.quota is not None):
+        return True
     return job.status.usage.hourly_rate is not None or chosen_gpu_type(job.spec, of_preset) is not None
 
 

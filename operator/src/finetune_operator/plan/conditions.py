@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
+from finetune_api.constants import EARLY_STOPPED
 from finetune_api.lifecycle import PHASES, Health
-from finetune_api.models.status import Condition, ConditionType, Phase
+from finetune_api.models.status import Artifacts, Condition, ConditionType, Phase
 
 Verdict = Literal["True", "False", "Unknown"]
 
@@ -59,3 +60,8 @@ def kstatus(phase: Phase, *, stalled_by_edit: bool) -> dict[ConditionType, Verdi
         ConditionType.RECONCILING: "True" if health is Health.IN_PROGRESS else "False",
         ConditionType.STALLED: "True" if health is Health.FAILED else "False",
     }
+
+
+def end_reason(artifacts: Artifacts) -> str:
+    """Reason of a job that has succeeded: Finished, or EarlyStopped (S-10)."""
+    return EARLY_STOPPED if artifacts.early_stopped else "Finished"

@@ -12,7 +12,7 @@ from finetune_operator.plan.conditions import START_BLOCKED
 from finetune_operator.plan.custom import custom_result, method_of, reached_step
 from finetune_operator.plan.desire import Desire
 from finetune_operator.plan.draft import Draft
-from finetune_operator.plan.export import begin_export
+from finetune_operator.plan.export import begin_export, show_success
 from finetune_operator.plan.failure import Culprit
 from finetune_operator.plan.merge import merge_checkpoints
 from finetune_operator.plan.pause import active_ask, answer_ask, show_release
@@ -49,6 +49,7 @@ def succeed(draft: Draft, answer: TerminationMessage | None = None) -> None:
             kind=kind,
             source=finished.source if finished is not None else None,
             step=step,
+            early_stopped=finished is not None and finished.early_stopped,
             eval_loss=finished.metrics.get("eval_loss") if finished is not None else None,
         ),
         failure=None,
@@ -57,10 +58,7 @@ def succeed(draft: Draft, answer: TerminationMessage | None = None) -> None:
     )
     if begin_export(draft):
         return
-    draft.change(finished_at=draft.now_text)
-    stopped_early = " (stopped early)" if finished is not None and finished.early_stopped else ""
-    draft.show(Phase.SUCCEEDED, "Finished", f"Finished at step {step}{stopped_early}: {uri}" if step is not None else f"Finished: {uri}")
-    draft.say("Succeeded", draft.message)
+    show_success(draft)
 
 
 def _kind(draft: Draft) -> Any:
@@ -142,7 +140,8 @@ def note_checkpoint(draft: Draft, ref: CheckpointRef) -> None:
     uri = f"{draft.status.output_uri}/{checkpoint_prefix(ref.attempt, ref.step)}"
     added = CheckpointStatus(step=ref.step, attempt=ref.attempt, uri=uri, created_at=draft.now_text, trigger="signal")
     recent = [*known.recent, added][-5:]
-    draft.change(checkpoints=known.model_copy(update={"latest": added, "recent": recent}))
+    draft.change(checkpoints=known.model_copy(update={"latest": added, "recent": recent, "saved": known.saved + 1}))
+    draft.change_attempt(checkpoints=draft.status.attempts[-1].checkpoints + 1)
     merge_checkpoints(draft, [])
     draft.condition(
         ConditionType.CHECKPOINT_READY,

@@ -278,10 +278,16 @@ def _succeed(draft: Draft) -> None:
     draft.wake_in(0)
     if draft.status.phase is Phase.SUCCEEDED:
         return
+    show_success(draft)
+
+
+def show_success(draft: Draft) -> None:
+    """The job has its result."""
     artifacts = draft.status.artifacts
     step = f" at step {artifacts.step}" if artifacts.step is not None else ""
+    early = " (stopped early)" if artifacts.early_stopped else ""
     draft.change(finished_at=draft.now_text)
-    draft.show(Phase.SUCCEEDED, "Finished", f"Finished{step}: {artifacts.final_uri}")
+    draft.show(Phase.SUCCEEDED, conditions.end_reason(artifacts), f"Finished{step}{early}: {artifacts.final_uri}")
     draft.say("Succeeded", draft.message)
 
 

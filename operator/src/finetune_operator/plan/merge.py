@@ -5,7 +5,7 @@ from __future__ import annotations
 from finetune_api.advice import ATTACH_NOT_RECOMMENDED, OUTSIDE_RECOMMENDED, PRESET_ASSUMES, SETTING_IGNORED
 from finetune_api.contract.progress import CheckpointReport
 from finetune_api.contract.store import BestCheckpoint, checkpoint_prefix
-from finetune_api.models.status import AttemptStatus, CheckpointsStatus, CheckpointStatus, ConditionType
+from finetune_api.models.status import AttemptStatus, CheckpointStatus, ConditionType
 from finetune_operator.plan.conditions import START_BLOCKED
 from finetune_operator.plan.custom import NOT_RESUMABLE
 from finetune_operator.plan.draft import Draft
@@ -39,7 +39,7 @@ def merge_report(draft: Draft) -> None:
     if progress is None or progress.run != draft.status.run or draft.attempt is None:
         return
     _merge_attempt(draft, progress.attempt)
-    merge_checkpoints(draft, draft.report.checkpoints)
+    merge_checkpoints(draft, draft.report.checkpoints, saved=draft.report.checkpoints_saved)
     _merge_best(draft, draft.report.best)
     if draft.report.facts:
         draft.change(facts=dict(list({**draft.status.facts, **draft.report.facts}.items())[-MAX_FACTS:]))
@@ -81,8 +81,9 @@ def append_attempt(draft: Draft, attempt: AttemptStatus) -> None:
     draft.change(attempts=[*draft.status.attempts, attempt][-MAX_ATTEMPTS:], attempt_count=draft.status.attempt_count + 1)
 
 
-def merge_checkpoints(draft: Draft, reports: list[CheckpointReport]) -> None:
-    """Add complete checkpoints; the newest attempt's highest step is the latest."""
+def merge_checkpoints(draft: Draft, reports: list[CheckpointReport], *, saved: int = 0) -> None:
+    """Add complete checkpoints; the newest attempt's highest step is the latest. ``saved``: how many its attempt says it has made."""
+    _count_checkpoints(draft, [(report.attempt, report.step) for report in reports], saved)
     known = {(c.attempt, c.step): c for c in draft.status.checkpoints.recent}
     oldest = min(known, default=(0, 0))
     for report in reports:
@@ -111,6 +112,16 @@ def merge_checkpoints(draft: Draft, reports: list[CheckpointReport]) -> None:
         draft.condition(ConditionType.CHECKPOINT_READY, "True", "CheckpointSaved", message)
 
 
+def _count_checkpoints(draft: Draft, found: list[tuple[int, int]], saved: int) -> None:
+    """Count each checkpoint once: those after the latest one known, or as many as the attempt says that nobody has heard of (O-14)."""
+    ledger, counted = draft.status.checkpoints, draft.status.attempts[-1].checkpoints
+    latest = (ledger.latest.attempt, ledger.latest.step) if ledger.latest is not None else (0, -1)
+    new = max(len({key for key in found if key > latest}), saved - counted)
+    if new > 0:
+        draft.change_attempt(checkpoints=counted + new)
+        draft.change(checkpoints=ledger.model_copy(update={"saved": ledger.saved + new}))
+
+
 def _announce(draft: Draft, checkpoint: CheckpointStatus) -> None:
     asked_for = checkpoint.trigger in ("pause", "stop", "command", "final")
     draft.say(
@@ -133,7 +144,7 @@ def _merge_best(draft: Draft, best: BestCheckpoint | None) -> None:
         found = CheckpointStatus(
             step=best.step, attempt=best.attempt, uri=uri, created_at=draft.now_text, trigger="steps", eval_loss=best.value
         )
-    draft.change(checkpoints=CheckpointsStatus(latest=ledger.latest, best=found, recent=ledger.recent))
+    draft.change(checkpoints=ledger.model_copy(update={"best": found}))
 
 
 def _lost_steps(draft: Draft) -> int:

@@ -120,6 +120,12 @@ class BudgetObject(OwnObject):
         written = self.spec.get("approvalAbove")
         return Decimal(written) if written is not None else None
 
+    @property
+    def checkpoint_quota(self) -> int | None:
+        """Checkpoints that the namespace's jobs may write in all; None: any number."""
+        written = self.spec.get("checkpointQuota")
+        return int(written) if written is not None else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
@@ -331,7 +337,7 @@ class Observed:
     namesake: str | None = None
     """An older job with the same displayName."""
     budget: BudgetObject | None = None
-    """The Budget of the namespace, looked for where the job has a price."""
+    """The Budget of the namespace, looked for where the job may start, or has a price or a quota."""
     last_run: LastRun | None = None
     queue_entry: QueueEntry | None = None
     """Kueue's Workload of the run, looked for while the run's Job is suspended."""

@@ -27,6 +27,8 @@ class Report(ContractModel):
 
     checkpoints: list[CheckpointReport] = []
     """Newest last."""
+    checkpoints_saved: int = 0
+    """How many the attempt has made complete."""
     best: BestCheckpoint | None = None
     parent: CheckpointRef | None = None
     lost_steps: int = 0
@@ -55,6 +57,7 @@ def report_of(post: FineTuneProgress, merged: Merged) -> str:
     new = [c for c in unknown if (c.attempt, c.step) >= oldest]
     report = Report(
         checkpoints=[c.model_copy(update={"eval_loss": short(c.eval_loss)}) for c in new],
+        checkpoints_saved=post.checkpoints_saved,
         best=post.best.model_copy(update={"value": short(post.best.value)}) if post.best is not None else None,
         parent=post.parent,
         lost_steps=post.lost_steps,

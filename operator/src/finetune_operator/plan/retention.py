@@ -78,7 +78,9 @@ def _remove(draft: Draft, cleanup: Workload | None) -> None:
     """Have the store cleaned."""
     draft.condition(ConditionType.RECONCILING, "True", "RemovingArtifacts", f"Objects under {draft.status.output_uri} are being deleted.")
     if cleanup is not None and cleanup.complete:
-        draft.change(artifacts_removed_at=draft.now_text, artifacts=Artifacts(), checkpoints=CheckpointsStatus())
+        draft.change(
+            artifacts_removed_at=draft.now_text, artifacts=Artifacts(), checkpoints=CheckpointsStatus(saved=draft.status.checkpoints.saved)
+        )
         draft.drop_condition(ConditionType.CHECKPOINT_READY)
         draft.say("ArtifactsRemoved", f"output.retentionDays is over: everything under {draft.status.output_uri} was deleted.")
         draft.wake_in(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from finetune_api.constants import DEFAULT_STORE_SECRET
 from finetune_api.contract import CONTRACT_VERSION
 from finetune_api.contract.progress import progress_path
 from finetune_api.contract.run_config import (
@@ -34,6 +35,11 @@ def output_uri(job: JobObject, spec: FineTuneJobSpec, settings: PlanSettings) ->
     return uri.rstrip("/")
 
 
+def own_store_secret(settings: PlanSettings) -> str | None:
+    """The installation's Secret with the store's keys; None: it has the usual name."""
+    return settings.storage_secret if settings.storage_secret != DEFAULT_STORE_SECRET else None
+
+
 class Chosen(NamedTuple):
     """Objects that a job names, as its first run found them."""
 
@@ -58,7 +64,12 @@ def build_run_config(job: JobObject, spec: FineTuneJobSpec, run: int, settings: 
         run=run,
         spec=spec,
         topology=build_topology(job, spec, run),
-        store=StoreConfig(uri=output_uri(job, spec, settings), endpoint=settings.storage_endpoint, region=settings.storage_region),
+        store=StoreConfig(
+            uri=output_uri(job, spec, settings),
+            endpoint=settings.storage_endpoint,
+            region=settings.storage_region,
+            secret=own_store_secret(settings),
+        ),
         progress=ProgressConfig(
             url=settings.progress_url + progress_path(job.namespace, job.name), interval_seconds=settings.progress_interval_seconds
         ),

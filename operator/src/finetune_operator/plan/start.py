@@ -21,7 +21,7 @@ from finetune_operator.plan.merge import append_attempt
 from finetune_operator.plan.names import ANNOTATION_DIGEST
 from finetune_operator.plan.observed import COMPONENT_TRAINER, Workload, parse_time
 from finetune_operator.plan.retry import OUTCOME_PAUSED, RetryPolicy, after_failure
-from finetune_operator.plan.run_config import build_run_config, config_digest, output_uri, preflight_digest
+from finetune_operator.plan.run_config import build_run_config, config_digest, output_uri, own_store_secret, preflight_digest
 from finetune_operator.plan.service import build_service
 from finetune_operator.plan.specs import Accepted, Refused
 from finetune_operator.plan.usage import at_rate_of
@@ -173,6 +173,7 @@ def _create(draft: Draft, verdict: Accepted, config: RunConfig) -> None:
         identity_digest=draft.status.identity_digest or identity_digest(verdict.spec),
         resolved=verdict.resolved,
         output_uri=output_uri(job, verdict.spec, settings),
+        store_secret=own_store_secret(settings),
         last_replicas=config.topology.replicas,
         started_at=draft.status.started_at or draft.now_text,
         finished_at=None,

@@ -61,8 +61,9 @@ def _outcome(draft: Draft, message: str) -> None:
     """Succeeded and Failed: what ``kubectl wait`` waits for; Unknown while it is open."""
     match draft.phase:
         case Phase.SUCCEEDED:
-            draft.condition(ConditionType.SUCCEEDED, "True", "Finished", message)
-            draft.condition(ConditionType.FAILED, "False", "Finished")
+            reason = conditions.end_reason(draft.status.artifacts)
+            draft.condition(ConditionType.SUCCEEDED, "True", reason, message)
+            draft.condition(ConditionType.FAILED, "False", reason)
         case Phase.FAILED:
             draft.condition(ConditionType.SUCCEEDED, "False", draft.reason, message)
             draft.condition(ConditionType.FAILED, "True", draft.reason, message)

@@ -19,7 +19,7 @@ from finetune_api.pricing import SECONDS_PER_HOUR, charge
 from finetune_operator.plan.custom import method_of
 from finetune_operator.plan.desire import Desire
 from finetune_operator.plan.draft import Draft, annotations_of
-from finetune_operator.plan.funds import METERING_SECONDS, free_of
+from finetune_operator.plan.funds import METERING_SECONDS, free_checkpoints, free_of
 from finetune_operator.plan.names import ANNOTATION_DEVICES
 from finetune_operator.plan.observed import parse_time
 
@@ -82,7 +82,7 @@ def hold_at_limit(draft: Draft) -> None:
     if draft.status.hold is not None or draft.status.failure is not None or (draft.attempt is None and draft.desire is not Desire.RUN):
         return
     unreported = _unreported_seconds(draft)
-    limits = (_seconds_left(draft, unreported), _funded_seconds(draft, unreported))
+    limits = (_seconds_left(draft, unreported), _funded_seconds(draft, unreported), _seconds_of_quota(draft))
     left = min((seconds for seconds in limits if seconds is not None), default=None)
     if left is None or (left > 0 and draft.attempt is None):
         return
@@ -101,13 +101,24 @@ def resume_refusal(draft: Draft) -> str:
     if limit := limit_message(draft):
         return limit
     hold, budget = draft.status.hold, draft.observed.budget
-    exhausted = hold is not None and hold.reason == BALANCE_EXHAUSTED and budget is not None and free_of(budget) <= 0
+    if hold is None or hold.reason != BALANCE_EXHAUSTED or budget is None:
+        return ""
+    free = free_checkpoints(budget)
+    exhausted = (draft.status.usage.hourly_rate is not None and free_of(budget) <= 0) or (free is not None and free <= 0)
     return _balance_message(draft) if exhausted else ""
 
 
 def _balance_message(draft: Draft) -> str:
     budget, usage = draft.observed.budget, draft.status.usage
     assert budget is not None, "only a Budget is exhausted"
+    free = free_checkpoints(budget)
+    if free is not None and free <= 0:
+        return (
+            f"The job has written {draft.status.checkpoints.saved} checkpoints, and of the {budget.checkpoint_quota} of Budget"
+            f" {budget.name} (spec.checkpointQuota) none is left for it ({budget.status.checkpoints} written, reserved for jobs"
+            f" {budget.status.checkpoints_reserved}): kubectl finetune topup --checkpoints NUMBER -n {draft.job.namespace}, then request"
+            f" resume (kubectl finetune resume {draft.job.name})."
+        )
     return (
         f"The job has cost {usage.cost} {usage.currency}, and Budget {budget.name} has nothing left for it (balance"
         f" {budget.status.balance}, reserved for jobs {budget.status.reserved}): kubectl finetune topup AMOUNT -n"
@@ -134,6 +145,22 @@ def _funded_seconds(draft: Draft, unreported: float) -> float | None:
     left = Decimal(share.limit or "0") * SECONDS_PER_HOUR - Decimal(usage.rate_seconds or "0")
     free = max(Decimal(0), free_of(draft.observed.budget) * SECONDS_PER_HOUR)
     return float(left / per_second) + min(float(free / per_second), float(METERING_SECONDS)) - unreported
+
+
+def _seconds_of_quota(draft: Draft) -> float | None:
+    """0 when the run has written all checkpoints it was granted, none is free and training goes on; None without a quota.
+
+    Until then the time to the next look: what is free may go to another job.
+    """
+    budget, share = draft.observed.budget, _share(draft)
+    free = free_checkpoints(budget) if budget is not None else None
+    if share is None or free is None:
+        return None
+    saved, progress = draft.status.checkpoints.saved, draft.status.progress
+    limit = share.checkpoint_limit or 0
+    is_over = progress is not None and progress.run == draft.status.run and 0 < progress.total_steps <= progress.step
+    unheard = max(0, saved - max(limit, share.checkpoints))
+    return 0.0 if saved >= limit and free <= unheard and not is_over else float(METERING_SECONDS)
 
 
 def limit_message(draft: Draft) -> str:

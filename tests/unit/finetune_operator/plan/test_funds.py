@@ -30,6 +30,8 @@ class Actor:
     is_open: bool = False
     seconds: int = 0
     high: Decimal = Decimal("3.0000")
+    saved: int = 0
+    quota: int = 2
 
     @property
     def uid(self) -> str:
@@ -41,7 +43,8 @@ class Actor:
         ended = {} if self.is_open else {"endedAt": "2026-01-01T00:01:00Z"}
         status: dict[str, Any] = {
             "phase": self.phase, "run": self.run, "observedGeneration": 1, "gpus": 1, "usage": usage,
-            "estimate": {"cost": {"low": "0", "high": f"{self.high:.4f}", "currency": "USD"}},
+            "estimate": {"cost": {"low": "0", "high": f"{self.high:.4f}", "currency": "USD"}, "quota": self.quota},
+            "checkpoints": {"saved": self.saved},
             "attempts": [attempt | ended] if self.run else [],
         }  # fmt: skip
         created = (START + timedelta(seconds=self.number)).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -51,8 +54,8 @@ class Actor:
         return JobObject.from_manifest({"metadata": metadata, "spec": {}, "status": status})
 
 
-def budget_of(credit: Decimal, status: BudgetStatus) -> BudgetObject:
-    spec = {"currency": "USD", "credits": [{"amount": f"{credit}", "at": "2026-01-01T00:00:00Z"}]}
+def budget_of(credit: Decimal, quota: int, status: BudgetStatus) -> BudgetObject:
+    spec = {"currency": "USD", "checkpointQuota": quota, "credits": [{"amount": f"{credit}", "at": "2026-01-01T00:00:00Z"}]}
     return BudgetObject(
         namespace="team", name="default", uid="b", generation=1, resource_version="1", annotations={}, spec=spec, status=status
     )
@@ -61,12 +64,14 @@ def budget_of(credit: Decimal, status: BudgetStatus) -> BudgetObject:
 class Life:
     """A namespace: jobs act on what the Budget said last, as real ones do."""
 
-    def __init__(self, credit: int) -> None:
-        self.credit = Decimal(credit)
+    def __init__(self, credit: int, quota: int) -> None:
+        self.credit, self.quota = Decimal(credit), quota
         self.status = BudgetStatus()
         self.actors = [Actor(number) for number in range(4)]
         self.used = Decimal(0)
         self.overrun = Decimal(0)
+        self.written = 0
+        self.over_quota = 0
 
     def look(self) -> None:
         before = Decimal(self.status.settled)
@@ -76,11 +81,15 @@ class Life:
         assert settled >= before, "what is charged never falls"
         assert settled == (self.used / 3600).quantize(Decimal("0.0001")), "it is what jobs have used, deleted ones too"
         assert reserved == 0 or settled + reserved <= self.credit + self.overrun, "nothing is promised twice"
+        assert self.status.checkpoints == self.written, "each checkpoint counts once, those of deleted jobs too"
+        assert self.status.checkpoints_reserved == 0 or (self.written + self.status.checkpoints_reserved <= self.quota + self.over_quota), (
+            "no checkpoint is promised twice"
+        )
         assert settled <= self.credit + len(self.actors) * INTERVAL
 
     def plan(self) -> BudgetStatus:
         jobs = [actor.seen() for actor in self.actors]
-        return plan_budget(BudgetObserved(budget=budget_of(self.credit, self.status), jobs=jobs), now=START)
+        return plan_budget(BudgetObserved(budget=budget_of(self.credit, self.quota, self.status), jobs=jobs), now=START)
 
     def act(self, actor: Actor, what: str) -> None:
         share = self.status.shares.get(actor.uid)
@@ -96,10 +105,17 @@ class Life:
                 if left < seconds:
                     self.overrun += RATE / 3600
                     actor.phase, actor.is_open = "Paused", False
+            case "save" if actor.is_open:
+                assert share is not None
+                if actor.saved >= (share.checkpoint_limit or 0):
+                    self.over_quota += 1
+                    actor.phase, actor.is_open = "Paused", False
+                actor.saved, self.written = actor.saved + 1, self.written + 1
             case "pause" | "fail" if actor.phase != "AwaitingBalance":
                 actor.phase, actor.is_open = "Paused" if what == "pause" else "Failed", False
             case "ask" if actor.phase in ("Paused", "Failed"):
                 actor.phase, actor.high = "AwaitingBalance", actor.seconds * RATE / 3600 + 3
+                actor.quota = actor.saved + 2
             case "delete":
                 self.look()
                 self.actors.remove(actor)
@@ -109,15 +125,19 @@ class Life:
 
 @given(
     credit=st.integers(1, 12),
+    quota=st.integers(1, 12),
     acts=st.lists(
-        st.tuples(st.integers(0, 3), st.sampled_from(["start", "start", "use", "use", "use", "use", "pause", "fail", "ask", "delete"])),
+        st.tuples(
+            st.integers(0, 3),
+            st.sampled_from(["start", "start", "use", "use", "use", "use", "save", "save", "pause", "fail", "ask", "delete"]),
+        ),
         max_size=60,
     ),
 )
 @settings(max_examples=50, deadline=None)
-def test_nothing_is_promised_twice(credit: int, acts: list[tuple[int, str]]) -> None:
-    """AA-03, OP-08, O-13: with four jobs that start, use, pause, fail, ask again and go."""
-    life = Life(credit)
+def test_nothing_is_promised_twice(credit: int, quota: int, acts: list[tuple[int, str]]) -> None:
+    """AA-03, OP-08, O-13, O-14: with four jobs that start, use, save, pause, fail, ask again and go."""
+    life = Life(credit, quota)
     life.look()
     for number, what in acts:
         actor = next((actor for actor in life.actors if actor.number == number), None)

@@ -137,7 +137,8 @@ class Board:
         """Add a committed checkpoint."""
         with self._lock:
             reports = [*self._progress.checkpoints, report][-KEPT_CHECKPOINTS:]
-            self._progress = self._progress.model_copy(update={"checkpoints": reports})
+            saved = self._progress.checkpoints_saved + 1
+            self._progress = self._progress.model_copy(update={"checkpoints": reports, "checkpoints_saved": saved})
 
     def newest_checkpoint(self) -> CheckpointRef | None:
         """Newest complete checkpoint known: committed by this attempt, else the one it started from."""

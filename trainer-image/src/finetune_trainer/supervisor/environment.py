@@ -162,7 +162,8 @@ def job_secrets(config: RunConfig, environment: PodEnvironment) -> Secrets:
     def mounted(directory: str, name: str) -> SecretFiles:
         return SecretFiles(environment.secrets_dir / directory, name)
 
-    store = mounted(env.SECRET_STORE, spec.checkpoint.secret_ref.name if spec.checkpoint.secret_ref else DEFAULT_STORE_SECRET)
+    of_all = config.store.secret or DEFAULT_STORE_SECRET
+    store = mounted(env.SECRET_STORE, spec.checkpoint.secret_ref.name if spec.checkpoint.secret_ref else of_all)
     hub, attached = spec.secrets.huggingface, spec.adapter.attach
     dataset = mounted(env.SECRET_DATASET, spec.dataset.secret_ref.name) if spec.dataset.secret_ref else store
     return Secrets(
