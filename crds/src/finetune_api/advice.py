@@ -201,6 +201,15 @@ WITHOUT_EFFECT = (
         "counts with method sft alone; the others learn whole texts or whole answers",
         lambda job: job["dataset.assistantOnlyLoss"] and job["method"] != "sft",
     ),
+    *(
+        Advice(
+            "E-12 F-10",
+            path,
+            "does not count: texts without a prompt have no limit but training.maxSeqLength (format text, method pretrain)",
+            lambda job: job["method"] == "pretrain" or job["dataset.format"] == "text",
+        )
+        for path in ("dataset.promptMaxLength", "dataset.contentMaxLength")
+    ),
     Advice("L-08", "cache.sizeLimit", "does not count: cache.claimName is set", lambda job: "cache.claimName" in job),
 )
 

@@ -15,6 +15,7 @@ from finetune_api.contract.failures import FailureClass
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.prepare import preparation, run
 from finetune_trainer.prepare.tokenizer import sequence_length
+from finetune_trainer.supervisor.prepared import facts_of_rows
 from finetune_trainer.protocol import PreparedSummary, PreparePlan
 from tests.unit.finetune_trainer.prepare.conftest import MakePlan, chats
 
@@ -94,6 +95,16 @@ def test_excessive_truncation_is_a_warning(make_plan: MakePlan) -> None:
     assert "2 of 10 training rows (20%) are longer than 128 tokens" in summary.warnings["ExcessiveTruncation"]
     assert "raise training.maxSeqLength" in summary.warnings["ExcessiveTruncation"]
     assert summary.tokens["max"] > 128 > summary.tokens["p50"]
+
+
+def test_cut_prompts_are_counted_and_told(make_plan: MakePlan) -> None:
+    """AC-40, E-12: in status.facts, and as a warning above a tenth of the rows."""
+    long = {"messages": [{"role": "user", "content": "word " * 60}, {"role": "assistant", "content": "Yes."}]}
+    plan = make_plan([*chats(8), long, long], {"maxSeqLength": 256}, promptMaxLength=64)
+    summary = prepare(plan)
+    assert (summary.truncated_prompts, summary.truncated_rows) == (2, 0)
+    assert "2 of 10 training rows (20%) have a longer prompt" in summary.warnings["PromptsTruncated"]
+    assert facts_of_rows(plan.output_dir)["truncatedPrompts"] == "2"
 
 
 def test_rows_without_anything_to_learn_are_left_out(make_plan: MakePlan) -> None:
