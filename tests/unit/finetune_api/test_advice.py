@@ -100,12 +100,32 @@ def test_attaching_an_adapter(is_preset: bool) -> None:
         ({"earlyStopping.threshold": 0.1}, "earlyStopping.threshold 0.1 does not count"),
         ({"method": "pretrain", "dataset.promptMaxLength": 400}, "dataset.promptMaxLength 400 does not count: texts without a prompt"),
         ({"dataset.format": "text", "dataset.contentMaxLength": 400}, "dataset.contentMaxLength 400 does not count"),
+        ({"model.uri": "hf://org/model", "model.secretRef.name": "keys"}, "model.secretRef.name keys does not count"),
+        ({"dataset.uri": "pvc://claim/rows", "dataset.config": "small"}, "dataset.config small does not count: only datasets of the hub"),
+        ({"dataset.uri": "configmap://rows/key", "dataset.split": "test"}, "dataset.split test does not count: a single file"),
+        ({"dataset.uri": "pvc://claim/rows.csv", "dataset.split": "test"}, "dataset.split test does not count"),
         ({"cache.claimName": "models", "cache.sizeLimit": "1Gi"}, "cache.sizeLimit 1Gi does not count"),
     ],
 )
 def test_settings_without_effect(job: dict[str, Any], said: str) -> None:
     """F-17, F-22, F-27, I-02, I-04, G-10, X21 and their like: said, never silently dropped."""
     assert said in advice(job)[SETTING_IGNORED]
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        {"model.uri": "s3://bucket/model", "model.secretRef.name": "keys"},
+        {"method": "dpo", "model.uri": "hf://o/m", "model.secretRef.name": "keys", "dpo.referenceModel": "s3://bucket/model"},
+        {"dataset.uri": "hf://org/rows", "dataset.config": "small", "dataset.split": "test"},
+        {"dataset.uri": "pvc://claim/rows", "dataset.split": "test"},
+        {"dataset.uri": "configmap://rows/key", "dataset.split": "test", "dataset.evalUri": "hf://org/rows"},
+        {"dataset.uri": "configmap://rows/key", "dataset.config": "small", "dataset.additional": [{"uri": "hf://org/rows"}]},
+    ],
+)
+def test_settings_with_effect(job: dict[str, Any]) -> None:
+    """D-08, D-16, X-02: nothing is said where another address of the job heeds them."""
+    assert SETTING_IGNORED not in advice(job)
 
 
 def test_settings_of_a_preset_are_not_the_jobs_fault() -> None:

@@ -118,7 +118,7 @@ class Dataset(ApiModel):
     s3://bucket/file.jsonl, gs://, pvc://claim/path, https://, configmap://name/key; or ref:name, a Dataset of the namespace (kubectl
     get datasets), which then says format, columns, split, config, region, secretRef and evalUri."""
     split: Annotated[str, StringConstraints(max_length=64)] = api_field(resume=IDENTITY, requirement="D-16")
-    """Split of a hub dataset."""
+    """Split of a hub dataset, and of a directory in which files of several splits are named by them (train.jsonl and test.jsonl)."""
     config: Annotated[str, StringConstraints(max_length=128)] | None = api_field(default=None, resume=IDENTITY, requirement="D-08")
     """Configuration (subset) of a hub dataset."""
     secret_ref: SecretRef | None = api_field(default=None, requirement="D-14")
