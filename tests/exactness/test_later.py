@@ -83,7 +83,9 @@ def test_lazy_equals_eager_and_itself(make_run: MakeRun, ranks: int, workers: in
     assert weights(resumed) == weights(whole)
 
 
-@pytest.mark.parametrize(("kind", "ranks", "workers"), [("jsonl", 1, 0), ("jsonl", 1, 2), ("parquet", 1, 2), ("parquet", 2, 0)])
+@pytest.mark.parametrize(
+    ("kind", "ranks", "workers"), [("jsonl", 1, 0), ("jsonl", 1, 2), ("parquet", 1, 2), ("parquet", 2, 0), ("parquet", 2, 2)]
+)
 def test_a_stream_goes_on_where_it_stood(make_run: MakeRun, hub: HubServer, kind: str, ranks: int, workers: int) -> None:
     """Stopped once and killed once, over the ends of epochs."""
     spec = merge(STREAM, {"dataset": {"numWorkers": workers}})
