@@ -19,6 +19,7 @@ from tests.exactness.conftest import MakeRun
 from tests.exactness.harness import DATA, Attempt, Run, evaluations, failure, steps_of, stop_at, stopped_step, weights
 from tests.support.hub import HubServer, running_hub
 from tests.support.jobs import merge
+from tests.support.matrix import ENABLED
 
 STEPS: Final = 10
 LAZY: Final[dict[str, Any]] = {
@@ -83,7 +84,13 @@ def test_lazy_equals_eager_and_itself(make_run: MakeRun, ranks: int, workers: in
     assert weights(resumed) == weights(whole)
 
 
-@pytest.mark.parametrize(("kind", "ranks", "workers"), [("jsonl", 1, 0), ("jsonl", 1, 2), ("parquet", 1, 2), ("parquet", 2, 0)])
+MANY: Final = (pytest.mark.matrix, pytest.mark.skipif(not ENABLED, reason="four loader processes: slow, tried by make matrix"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "ranks", "workers"),
+    [("jsonl", 1, 0), ("jsonl", 1, 2), ("parquet", 1, 2), ("parquet", 2, 0), pytest.param("parquet", 2, 2, marks=MANY)],
+)
 def test_a_stream_goes_on_where_it_stood(make_run: MakeRun, hub: HubServer, kind: str, ranks: int, workers: int) -> None:
     """Stopped once and killed once, over the ends of epochs."""
     spec = merge(STREAM, {"dataset": {"numWorkers": workers}})

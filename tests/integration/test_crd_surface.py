@@ -31,7 +31,7 @@ def test_explain_shows_unit_range_and_defaults(kubeconfig: Path, crds: None) -> 
     """F-33: default, recommended and permissible values side by side."""
     text = " ".join(explain(kubeconfig, "ftj.spec.training.batchSize").split())
     assert "Unit: rows per device. Range: 1 to 128. Default: 2; " in text
-    assert "8 in fastest, 1 in quick-test, by GPU memory in auto. Recommended: 1-2 at 4 GB" in text
+    assert "8 in fastest, 1 in throughput, 1 in quick-test, by GPU memory in auto. Recommended: 1-2 at 4 GB" in text
     block = explain(kubeconfig, "ftj.spec.training")
     assert all(field in block for field in ("learningRate", "warmupRatio", "optimizer", "enum: adamw_torch"))
 

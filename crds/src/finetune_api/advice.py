@@ -67,6 +67,33 @@ def _on_cpu(job: Leaves) -> bool:
     return bool(job["resources.device"] == "cpu")
 
 
+def _starts(address: str, *schemes: str) -> bool:
+    return address.startswith(tuple(f"{scheme}://" for scheme in schemes))
+
+
+def _models(job: Leaves) -> list[str]:
+    """Addresses that are read with model.secretRef."""
+    paths = ("model.uri", "model.tokenizer.uri", "dpo.referenceModel", "kto.referenceModel", "grpo.referenceModel", "grpo.rewardModel")
+    return [job[path] for path in paths if path in job]
+
+
+def _data(job: Leaves) -> list[str]:
+    """Addresses of rows to train and evaluate on."""
+    return [
+        job["dataset.uri"],
+        *(part["uri"] for part in job.get("dataset.additional", ())),
+        job.get("dataset.evalUri", job["dataset.uri"]),
+    ]
+
+
+def _is_file(address: str) -> bool:
+    """Whether an address can only be that of one file."""
+    return _starts(address, "configmap") or address.endswith(_ROWS)
+
+
+_ROWS = (".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".txt", ".text", ".zip")
+
+
 def _exports_nothing(job: Leaves) -> bool:
     return not exports(job)
 
@@ -200,6 +227,33 @@ WITHOUT_EFFECT = (
         "dataset.assistantOnlyLoss",
         "counts with method sft alone; the others learn whole texts or whole answers",
         lambda job: job["dataset.assistantOnlyLoss"] and job["method"] != "sft",
+    ),
+    *(
+        Advice(
+            "E-12 F-10",
+            path,
+            "does not count: texts without a prompt have no limit but training.maxSeqLength (format text, method pretrain)",
+            lambda job: job["method"] == "pretrain" or job["dataset.format"] == "text",
+        )
+        for path in ("dataset.promptMaxLength", "dataset.contentMaxLength")
+    ),
+    Advice(
+        "X-02",
+        "model.secretRef.name",
+        "does not count: hf:// reads with secrets.huggingface, pvc:// without credentials",
+        lambda job: all(_starts(address, "hf", "pvc") for address in _models(job)),
+    ),
+    Advice(
+        "D-08",
+        "dataset.config",
+        "does not count: only datasets of the hub (hf://) have configurations",
+        lambda job: not any(_starts(address, "hf") for address in _data(job)),
+    ),
+    Advice(
+        "D-16",
+        "dataset.split",
+        "does not count: a single file has no splits",
+        lambda job: all(_is_file(address) and not _starts(address, "hf") for address in _data(job)),
     ),
     Advice("L-08", "cache.sizeLimit", "does not count: cache.claimName is set", lambda job: "cache.claimName" in job),
 )

@@ -104,6 +104,17 @@ SHIPPED: Final[Mapping[str, ShippedPreset]] = {
         requirement="K-08 AC-62 X07",
         spec={"training": {"learningRate": 2e-4, "batchSize": 8, "gradAccumSteps": 1, "maxSteps": 1000, "maxStepsMode": "cap"}},
     ),
+    "throughput": ShippedPreset(
+        description="Most tokens per second for sft and pretrain on GPUs from Ampere on: optimized backend, packed sequences of 4096 "
+        "tokens in bfloat16, LoRA without dropout on all linear layers.",
+        requirement="B-12 B-13 E-24",
+        spec={
+            "dataset": {"packing": True, "numWorkers": 2},
+            "adapter": {"rank": 16, "alpha": 32, "dropout": 0.0, "targetModules": ["all-linear"]},
+            "precision": {"dtype": "bfloat16", "bf16": True},
+            "training": {"backend": "optimized", "batchSize": 1, "maxSeqLength": 4096, "lrScheduler": "cosine", "warmupRatio": 0.03},
+        },
+    ),
     "cheapest": ShippedPreset(
         description="For small GPUs: little memory per step, the same rows per optimizer step as fastest; at most 500 steps.",
         requirement="K-09 AC-62 X07",

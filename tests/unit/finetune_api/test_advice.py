@@ -53,12 +53,14 @@ def test_shipped_presets_need_no_advice_on_gpus(name: str) -> None:
             "dataset.numWorkers 4 is more than the CPUs",
         ),
         ({"dataset.evalRatio": 0.19}, {"dataset.evalRatio": 0.2}, "dataset.evalRatio 0.2 leaves 80 % or less"),
+        ({"dataset.trainRatio": 0.81}, {"dataset.trainRatio": 0.8}, "dataset.trainRatio 0.8 is 0.8 or less of the rows"),
+        ({"dataset.trainRatio": 0.9, "dataset.evalRatio": 0.1}, {"dataset.trainRatio": 0.7}, "dataset.trainRatio 0.7"),
         ({"dataset.promptMaxLength": 2048}, {"dataset.promptMaxLength": 2049}, "dataset.promptMaxLength 2049"),
         ({"dataset.contentMaxLength": 256}, {"dataset.contentMaxLength": 255}, "dataset.contentMaxLength 255"),
     ],
 )
 def test_recommended_ranges(fine: dict[str, Any], outside: dict[str, Any], said: str) -> None:
-    """AC-19 and the ranges of X01, X05, X06, X09, X13-X15, X17, X20, X26, X28, F-09, F-10, F-31."""
+    """AC-19, AC-41 and the ranges of X01, X05, X06, X09, X13-X15, X17, X20, X26, X28, F-09, F-10, F-31."""
     assert advice(fine) == {}
     assert said in advice(outside)[OUTSIDE_RECOMMENDED]
 
@@ -96,12 +98,34 @@ def test_attaching_an_adapter(is_preset: bool) -> None:
         ({"checkpoint.strategy": "epoch", "checkpoint.steps": 5}, "checkpoint.steps 5 counts with"),
         ({"evaluation.steps": 150}, "evaluation.steps 150 counts with"),
         ({"earlyStopping.threshold": 0.1}, "earlyStopping.threshold 0.1 does not count"),
+        ({"method": "pretrain", "dataset.promptMaxLength": 400}, "dataset.promptMaxLength 400 does not count: texts without a prompt"),
+        ({"dataset.format": "text", "dataset.contentMaxLength": 400}, "dataset.contentMaxLength 400 does not count"),
+        ({"model.uri": "hf://org/model", "model.secretRef.name": "keys"}, "model.secretRef.name keys does not count"),
+        ({"dataset.uri": "pvc://claim/rows", "dataset.config": "small"}, "dataset.config small does not count: only datasets of the hub"),
+        ({"dataset.uri": "configmap://rows/key", "dataset.split": "test"}, "dataset.split test does not count: a single file"),
+        ({"dataset.uri": "pvc://claim/rows.csv", "dataset.split": "test"}, "dataset.split test does not count"),
         ({"cache.claimName": "models", "cache.sizeLimit": "1Gi"}, "cache.sizeLimit 1Gi does not count"),
     ],
 )
 def test_settings_without_effect(job: dict[str, Any], said: str) -> None:
     """F-17, F-22, F-27, I-02, I-04, G-10, X21 and their like: said, never silently dropped."""
     assert said in advice(job)[SETTING_IGNORED]
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        {"model.uri": "s3://bucket/model", "model.secretRef.name": "keys"},
+        {"method": "dpo", "model.uri": "hf://o/m", "model.secretRef.name": "keys", "dpo.referenceModel": "s3://bucket/model"},
+        {"dataset.uri": "hf://org/rows", "dataset.config": "small", "dataset.split": "test"},
+        {"dataset.uri": "pvc://claim/rows", "dataset.split": "test"},
+        {"dataset.uri": "configmap://rows/key", "dataset.split": "test", "dataset.evalUri": "hf://org/rows"},
+        {"dataset.uri": "configmap://rows/key", "dataset.config": "small", "dataset.additional": [{"uri": "hf://org/rows"}]},
+    ],
+)
+def test_settings_with_effect(job: dict[str, Any]) -> None:
+    """D-08, D-16, X-02: nothing is said where another address of the job heeds them."""
+    assert SETTING_IGNORED not in advice(job)
 
 
 def test_settings_of_a_preset_are_not_the_jobs_fault() -> None:

@@ -26,6 +26,10 @@ FIELDS = {path for path, _ in leaf_fields(JobInput)}
         ("push_to_hub", "use the output block"),
         ("seed", "use training.seed"),
         ("logging_nan_inf_filter", "leave it out"),
+        ("disable_dropout", "use adapter.dropout"),
+        ("precompute_ref_log_probs", "leave it out: rows come in the order of the run"),
+        ("use_vllm", "use grpo.maxNumSeqs"),
+        ("loss_type", "use dpo.lossType or grpo.lossType"),
         ("neftune_noise_alfa", "did you mean neftune_noise_alpha?"),
         ("per_device_train_batchsize", "did you mean per_device_train_batch_size?"),
         ("zzz", "is no argument of TRL or transformers; known are"),
@@ -56,6 +60,8 @@ def test_refusals_name_fields_that_exist() -> None:
         ("ddp_bucket_cap_mb", "50", 50),
         ("full_determinism", "true", True),
         ("optim_args", "percentile_clipping=5", "percentile_clipping=5"),
+        ("min_p", "0.05", 0.05),
+        ("f_divergence_type", "js_divergence", "js_divergence"),
         ("activation_checkpointing_kwargs", '{"every_n_layers": 2}', {"every_n_layers": 2}),
     ],
 )
@@ -81,5 +87,18 @@ def test_wrong_values_are_named(name: str, text: str, expected: str) -> None:
     assert expected in problem.message
 
 
+def test_a_text_outside_the_choices_is_refused() -> None:
+    """TRL would end the run at its first step."""
+    with pytest.raises(ArgumentValueError, match="should be one of token, sequence"):
+        read_arguments({"importance_sampling_level": "word"})
+
+
+@pytest.mark.parametrize(("name", "method"), [("min_p", "grpo"), ("ld_alpha", "dpo"), ("router_aux_loss_coef", "pretrain")])
+def test_arguments_of_a_method_are_accepted(name: str, method: str) -> None:
+    """F-32: what TRL knows for the job's method takes effect."""
+    assert argument_problems({name: "0.5"}, method) == []
+
+
 def test_arguments_of_another_method_are_refused() -> None:
-    assert [problem.message for problem in argument_problems({"pad_to_multiple_of": "8"}, "none")] == ["is an argument of sft, not of none"]
+    (problem,) = argument_problems({"min_p": "0.1"}, "dpo")
+    assert problem.message == "is an argument of grpo, not of dpo"

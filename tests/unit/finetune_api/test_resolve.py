@@ -190,6 +190,30 @@ def test_presets_fastest_and_cheapest() -> None:
     assert {fastest.max_steps_mode, cheapest.max_steps_mode} == {"cap"}
 
 
+def test_preset_throughput_holds_the_fast_defaults() -> None:
+    """B-12, B-13: rows packed to what a step holds, by the fast kernels; the defaults of other jobs stay what the requirements say."""
+    spec = resolve(SMALLEST, SHIPPED["throughput"].spec).spec
+    assert (spec.training.backend, spec.dataset.packing, spec.training.batch_size, spec.training.max_seq_length) == (
+        "optimized",
+        True,
+        1,
+        4096,
+    )
+    assert (spec.precision.dtype, spec.precision.bf16, spec.training.optimizer) == ("bfloat16", True, "adamw_torch")
+    assert (spec.adapter.rank, spec.adapter.alpha, spec.adapter.dropout, spec.adapter.target_modules) == (16, 32, 0.0, ["all-linear"])
+    assert (spec.training.learning_rate, spec.training.lr_scheduler, spec.training.warmup_ratio) == (2e-4, "cosine", 0.03)
+    plain = resolve(SMALLEST).spec
+    assert (plain.training.backend, plain.dataset.packing, plain.training.max_seq_length) == ("standard", False, 512)
+
+
+@pytest.mark.parametrize(("job", "rate"), [({"method": "sft"}, 2e-4), ({"method": "pretrain"}, 1e-4), ({"adapter.type": "full"}, 2e-5)])
+def test_preset_throughput_fits_what_it_is_for(job: dict[str, Any], rate: float) -> None:
+    """B-12: the learning rate stays that of the method and the adapter."""
+    resolution = resolve(spec_of(job), SHIPPED["throughput"].spec)
+    assert check_resolved(resolution) == []
+    assert resolution.spec.training.learning_rate == rate
+
+
 def test_preset_quick_test_is_short() -> None:
     """K-10, X07: an upper bound on steps."""
     spec = resolve(SMALLEST, SHIPPED["quick-test"].spec).spec

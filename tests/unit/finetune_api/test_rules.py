@@ -125,9 +125,24 @@ def test_ranks_per_gpu(processes: int, kept: bool) -> None:
 
 @given(leaves=job_leaves())
 def test_jobs_without_a_preset_are_judged_as_their_resolution(leaves: dict[str, Any]) -> None:
-    """A preset, or a TrainingMethod, could supply what is missing."""
+    """A preset, a TrainingMethod or, for the longest sequence, a BaseModel could supply what is missing."""
     spec = spec_of({path: value for path, value in leaves.items() if not path.startswith(("presetRef.", "methodRef."))})
-    assert check_job(spec) == check_resolved(resolve(spec, gpu_type=GPU_TYPE))
+    resolution = resolve(spec, gpu_type=GPU_TYPE)
+    total = resolution.spec.training.max_seq_length
+    assert check_job(spec) == [found for found in check_resolved(resolution) if f"maxSeqLength, which is {total} here" not in found.message]
+
+
+@pytest.mark.parametrize("field", ["promptMaxLength", "contentMaxLength"])
+def test_limits_fit_into_the_longest_sequence_whoever_sets_it(field: str) -> None:
+    """X10: the default of 512 tokens counts as well; 0 is the model's context, which is not known yet."""
+    job = spec_of({f"dataset.{field}": 513})
+    (problem,) = check_resolved(resolve(job))
+    assert problem.path == f"spec.dataset.{field}"
+    assert problem.message == "must not exceed training.maxSeqLength, which is 512 here; lower it or set that"
+    assert check_resolved(resolve(job, {"training": {"maxSeqLength": 1024}})) == []
+    assert check_resolved(resolve(job, {"training": {"maxSeqLength": 0}})) == []
+    assert check_resolved(resolve(spec_of({f"dataset.{field}": 512}))) == []
+    assert check_resolved(resolve(job), has_run=True) == [], "a job that has run goes on"
 
 
 @given(leaves=job_leaves(), preset=preset_leaves())

@@ -48,7 +48,7 @@ def story_of(cluster: FakeCluster) -> list[str]:
 
 
 async def test_a_job_that_asks_for_nothing_more_succeeds_at_once(cluster: FakeCluster) -> None:
-    """W-02: no pod, no phase, no condition."""
+    """W-02 AC-26: no pod, no phase, no condition; the adapter is all there is."""
     cluster.create()
     phases: list[str] = []
     for _ in range(40):

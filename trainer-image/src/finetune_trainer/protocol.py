@@ -24,7 +24,7 @@ ENV_PREPARE_PLAN = "FINETUNE_PREPARE_PLAN"
 """Path of the :class:`PreparePlan`; set for the ``prepare`` process only."""
 ENV_MEASURE_PLAN = "FINETUNE_MEASURE_PLAN"
 """Path of the :class:`MeasurePlan`; set for the ``prepare`` program when preflight starts it."""
-PREPARATION_VERSION = 2
+PREPARATION_VERSION = 3
 """Part of the key of prepared rows: raise it with every change of what the prepare process writes for equal inputs."""
 
 

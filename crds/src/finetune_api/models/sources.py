@@ -118,7 +118,7 @@ class Dataset(ApiModel):
     s3://bucket/file.jsonl, gs://, pvc://claim/path, https://, configmap://name/key; or ref:name, a Dataset of the namespace (kubectl
     get datasets), which then says format, columns, split, config, region, secretRef and evalUri."""
     split: Annotated[str, StringConstraints(max_length=64)] = api_field(resume=IDENTITY, requirement="D-16")
-    """Split of a hub dataset."""
+    """Split of a hub dataset, and of a directory in which files of several splits are named by them (train.jsonl and test.jsonl)."""
     config: Annotated[str, StringConstraints(max_length=128)] | None = api_field(default=None, resume=IDENTITY, requirement="D-08")
     """Configuration (subset) of a hub dataset."""
     secret_ref: SecretRef | None = api_field(default=None, requirement="D-14")
@@ -176,12 +176,13 @@ class Dataset(ApiModel):
     prompt_max_length: int = api_field(
         resume=IDENTITY, ge=1, le=131072, unit="tokens", recommended="256-2048", tier=ADVANCED, requirement="E-12 F-09 X10"
     )
-    """Longer prompts are cut from the left; counted in status."""
+    """Longer prompts are cut from the left; counted in status. The prompt of a conversation is what comes before its last answer; a limit
+    not below training.maxSeqLength cuts nothing of it."""
     content_max_length: int | None = api_field(
         default=None, resume=IDENTITY, ge=1, le=131072, unit="tokens", recommended="256-2048", tier=ADVANCED, requirement="F-10 X10"
     )
-    """Longer completions are cut from the right; with method grpo the longest answer that is generated. Unset: bounded by
-    training.maxSeqLength alone, by half of it with method grpo."""
+    """Longer completions (the last answer of a conversation) are cut from the right; with method grpo the longest answer that is
+    generated. Unset: bounded by training.maxSeqLength alone, by half of it with method grpo."""
     image_max_pixels: int | None = api_field(
         default=None, resume=IDENTITY, ge=784, le=67108864, unit="pixels", recommended="200704-1003520", tier=ADVANCED, requirement="E-07"
     )

@@ -17,7 +17,7 @@ from finetune_api.rules.outputs import OUTPUT_RULES
 from finetune_api.rules.rule import Rule
 from finetune_api.rules.running import CANCELLED_IS_FINAL, JOB_NAME, JOB_NAME_PATTERN, RUNNING_RULES, SchemaRule
 from finetune_api.rules.scheduling import SCHEDULING_RULES
-from finetune_api.rules.sources import SOURCE_RULES
+from finetune_api.rules.sources import SOURCE_RULES, limit_problems
 from finetune_api.rules.streams import STREAM_RULES
 from finetune_api.rules.vision import VISION_RULES
 from finetune_api.written import Written
@@ -66,7 +66,10 @@ def check_resolved(resolution: Resolution, *, has_run: bool = False) -> list[Pro
     said = ("job", "preset", "dataset", "model") if spec.method_ref is None else ("job", "preset", "dataset", "model", "method")
     written = Written({path: value for path, value in leaves.items() if resolution.sources.get(path) in said})
     broken = [_problem(rule, written) for rule in _in_force(has_run=has_run) if not rule.holds(written)]
-    return broken if spec.method is None else broken + argument_problems(spec.training.extra_args, spec.method)
+    if spec.method is None:
+        return broken
+    too_long = [] if has_run else limit_problems(written, spec.training.max_seq_length)
+    return broken + too_long + argument_problems(spec.training.extra_args, spec.method)
 
 
 def _in_force(*, has_run: bool) -> tuple[Rule, ...]:

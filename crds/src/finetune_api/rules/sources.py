@@ -8,6 +8,7 @@ from typing import Any
 
 from finetune_api import cel
 from finetune_api.constants import MAX_JOB_NAME
+from finetune_api.problems import Problem
 from finetune_api.resolve import OF_DATASET
 from finetune_api.rules.rule import Rule
 from finetune_api.written import Written
@@ -61,6 +62,20 @@ def bucket_rule(field: str, message: str, block: str = "dataset.") -> Rule:
         holds=lambda spec: spec.has(written) or not any(re.search(_BUCKET, spec[path] or "") for path in addresses),
         open=(written,) if block else (),  # a Dataset has no preset
     )
+
+
+_LIMITS = ("promptMaxLength", "contentMaxLength")
+
+
+def limit_problems(written: Written, total: int) -> list[Problem]:
+    """Limits that are written and exceed the longest sequence, which nobody wrote: ``total`` tokens, 0 = the model's context."""
+    if written.has("training.maxSeqLength") or total == 0:
+        return []
+    return [
+        Problem(f"spec.{path}", written[path], f"must not exceed training.maxSeqLength, which is {total} here; lower it or set that")
+        for path in (f"dataset.{field}" for field in _LIMITS)
+        if written.has(path) and written[path] > total
+    ]
 
 
 def _fits_rule(field: str) -> Rule:
@@ -311,8 +326,7 @@ SOURCE_RULES = (
     ),
     *ADDITIONAL_RULES,
     *TEMPLATE_RULES,
-    _fits_rule("promptMaxLength"),
-    _fits_rule("contentMaxLength"),
+    *(_fits_rule(field) for field in _LIMITS),
     address_rule("adapter.peftConfig", ("s3", "gs", "pvc", "https", "configmap")),
     address_rule("adapter.attach.uri", MODEL_SCHEMES),
 )

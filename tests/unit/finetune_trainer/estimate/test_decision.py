@@ -52,7 +52,7 @@ def test_modes_that_are_asked_for_are_kept() -> None:
 
 
 def test_strategy_auto() -> None:
-    """One rank none; what fits one GPU, perhaps over a 4-bit base, ddp; what does not, zero3_offload."""
+    """One rank none; what fits one GPU, perhaps over a 4-bit base, ddp; what does not, zero3_offload (AC-45: one field says both)."""
     assert verdict(LLAMA_8B, 80).strategy == "none"
     assert verdict(LLAMA_8B, 80, ranks=4).strategy == "ddp"
     assert (verdict(LLAMA_8B, 16, ranks=4).strategy, verdict(LLAMA_8B, 16, ranks=4).is_quantized) == ("ddp", True)

@@ -89,6 +89,44 @@ def test_which_turns_are_trained(make_spec: MakeSpec) -> None:
     assert read(row(messages=flagged), make_spec) == Chat(TURNS * 2, trained=frozenset({3}))
 
 
+def parts(*flags: object) -> dict[str, object]:
+    """An answer in parts, each with its flag or none."""
+    return {"role": "assistant", "content": [{"type": "text", "text": "a", **({} if flag is None else {"train": flag})} for flag in flags]}
+
+
+def test_parts_of_one_mind_flag_their_message(make_spec: MakeSpec) -> None:
+    """E-02: axolotl's flags at the parts of a content, where they do not tell them apart."""
+    flagged = [TURNS[0], parts(False, False), TURNS[0], parts(True)]
+    assert read(row(messages=flagged), make_spec) == Chat(
+        [TURNS[0], {"role": "assistant", "content": "aa"}, TURNS[0], {"role": "assistant", "content": "a"}], trained=frozenset({3})
+    )
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        parts(True, False),
+        parts(False, None),
+        {**parts(False), "train": True},
+        {**TURNS[1], "train_detail": [{"begin_offset": 0, "end_offset": 1, "train": False}]},
+        {**TURNS[1], "training_detail": [{"begin_offset": 0, "end_offset": 1, "train": False}]},
+    ],
+)
+def test_masks_within_a_message_are_refused(make_spec: MakeSpec, message: dict[str, Any]) -> None:
+    """E-02: what is not to be learnt is never learnt without a word."""
+    with pytest.raises(TrainerError, match=r"train\.jsonl, line 7: messages\[1\]\..*parts of a message cannot be trained apart"):
+        read(row(messages=[TURNS[0], message]), make_spec)
+
+
+@pytest.mark.parametrize("answers", ["a", [], [{"answer": "a", "rank": 1}], [{"answer": "a"}], [{"answer": 1, "rank": 1}, {"rank": 2}]])
+def test_ranked_answers_that_cannot_be_compared(make_spec: MakeSpec, answers: object) -> None:
+    """X49: the row and what is expected are named."""
+    found = row(prompt="What is a pod?", answers=answers)
+    layout = find_layout(found, make_spec().dataset.parts[0], "dpo")
+    with pytest.raises(TrainerError, match=r"train\.jsonl, line 7: answers must"):
+        convert(found, layout, "dpo")
+
+
 @pytest.mark.parametrize(
     ("kind", "fields", "said"),
     [

@@ -120,6 +120,10 @@ EXPECTED: Mapping[tuple[str, str], tuple[str, list[dict[str, Any]]]] = {
     ("axolotl-argilla", "dpo"): ("preference", [BRIEF]),
     ("axolotl-intel", "dpo"): ("preference", [BRIEF]),
     ("axolotl-ultra", "dpo"): ("preference", [COMPARED]),
+    ("axolotl-nectar", "dpo"): (
+        "preference",
+        [{"prompt": "What is a pod?", "chosen": "A group of containers.", "rejected": "Many things."}],
+    ),
     ("swift-dpo", "dpo"): ("messages", [COMPARED]),
     ("swift-dpo-messages", "dpo"): ("messages", [COMPARED]),
     ("trl-preference", "dpo"): (

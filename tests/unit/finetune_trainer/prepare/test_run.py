@@ -18,6 +18,7 @@ from finetune_trainer.errors import TrainerError
 from finetune_trainer.prepare import preparation, run
 from finetune_trainer.prepare.tokenizer import sequence_length
 from finetune_trainer.protocol import PreparedSummary, PreparePlan
+from finetune_trainer.supervisor.prepared import facts_of_rows
 from tests.support.manifests import spec_of
 from tests.unit.finetune_trainer.prepare.conftest import MakePlan, chats
 
@@ -102,6 +103,33 @@ def test_excessive_truncation_is_a_warning(make_plan: MakePlan) -> None:
     assert "2 of 10 training rows (20%) are longer than 128 tokens" in summary.warnings["ExcessiveTruncation"]
     assert "raise training.maxSeqLength" in summary.warnings["ExcessiveTruncation"]
     assert summary.tokens["max"] > 128 > summary.tokens["p50"]
+
+
+def test_cut_prompts_are_counted_and_told(make_plan: MakePlan) -> None:
+    """AC-40, E-12: in status.facts, and as a warning above a tenth of the rows."""
+    long = {"messages": [{"role": "user", "content": "word " * 60}, {"role": "assistant", "content": "Yes."}]}
+    plan = make_plan([*chats(8), long, long], {"maxSeqLength": 256}, promptMaxLength=64)
+    summary = prepare(plan)
+    assert (summary.truncated_prompts, summary.truncated_rows) == (2, 0)
+    assert "2 of 10 training rows (20%) have a longer prompt" in summary.warnings["PromptsTruncated"]
+    assert facts_of_rows(plan.output_dir)["truncatedPrompts"] == "2"
+
+
+@pytest.mark.parametrize("field", [{"systemPrompt": "Be brief."}, {"promptTemplate": "{prompt}"}, {"assistantOnlyLoss": True}])
+def test_texts_that_auto_finds_have_no_prompt(make_plan: MakePlan, field: dict[str, Any]) -> None:
+    """E-10, E-11: as with format text, what would be without effect is refused; a skipped row would hide it."""
+    (name,) = field
+    with pytest.raises(TrainerError, match=rf"train\.jsonl, line 1: .* text has no prompt: leave out dataset\.{name}") as raised:
+        prepare(make_plan([{"text": "one two"}], onError="skip", **field))
+    assert raised.value.failure_class is FailureClass.CONFIGURATION
+
+
+def test_texts_beside_conversations_may_stay_texts(make_plan: MakePlan, tmp_path: Path) -> None:
+    """D-17, E-11: where an additional source says so itself."""
+    (tmp_path / "more.jsonl").write_text('{"text": "one two"}\n')
+    more = {"uri": "configmap://rows/more.jsonl", "format": "text"}
+    plan = make_plan(chats(2), systemPrompt="Be brief.", additional=[more])
+    assert prepare(plan.model_copy(update={"train_files": [*plan.train_files, [tmp_path / "more.jsonl"]]})).train_rows == 3
 
 
 def test_rows_without_anything_to_learn_are_left_out(make_plan: MakePlan) -> None:

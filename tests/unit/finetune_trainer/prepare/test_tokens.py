@@ -5,10 +5,14 @@ from __future__ import annotations
 import pytest
 from transformers import PreTrainedTokenizerBase
 
+from finetune_api.models.sources import DataSource
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.prepare.encoded import IGNORED, Encoded
-from finetune_trainer.prepare.examples import Chat, Example, Pair, Text
+from finetune_trainer.prepare.examples import Chat, Example, Pair, Text, read_example
+from finetune_trainer.prepare.formats.convert import convert
+from finetune_trainer.prepare.formats.layout import find_layout
 from finetune_trainer.prepare.rejects import Rejects
+from finetune_trainer.prepare.rows import Row
 from finetune_trainer.prepare.tokens import Encoder, Limits, common_prefix, cut_left
 
 WIDE = Limits(sequence=1000, prompt=1000)
@@ -69,6 +73,54 @@ def test_long_prompts_are_cut_from_the_left(tokenizer: PreTrainedTokenizerBase) 
     assert cut.prompt_cut
     assert not whole.prompt_cut
     assert cut.input_ids == whole.input_ids[-len(cut.input_ids) :]
+
+
+LONG = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "word " * 1000}, {"role": "assistant", "content": "A pod."}]
+SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt"}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [{"messages": LONG}, {"conversations": [{"from": SPEAKERS[turn["role"]], "value": turn["content"]} for turn in LONG]}],
+    ids=["messages", "sharegpt"],
+)
+def test_long_prompts_of_conversations_are_cut_from_the_left(tokenizer: PreTrainedTokenizerBase, row: dict[str, object]) -> None:
+    """AC-40, E-12, F-09: more than 2048 tokens before the last answer; the answer stays whole, and the row is counted."""
+    found = Row("train.jsonl, line 1", row)
+    layout = find_layout(found, DataSource(uri="configmap://rows/train.jsonl"), "sft")
+    example = read_example(convert(found, layout, "sft"), "tokens")
+    whole = encode(tokenizer, example, Limits(sequence=9000, prompt=8999))
+    cut = encode(tokenizer, example, Limits(sequence=9000, prompt=2048))
+    answer = tokenizer.apply_chat_template(LONG, tokenize=False).split("word " * 1000)[1]
+    assert tokenizer.decode(whole.input_ids[-(len(cut.input_ids) - 2048) :]) in answer
+    assert cut.input_ids == whole.input_ids[-len(cut.input_ids) :]
+    assert (cut.prompt_cut, whole.prompt_cut) == (True, False)
+    assert cut.labels == cut.input_ids
+    assert not cut.is_cut
+
+
+def test_long_answers_of_conversations_are_cut_from_the_right(tokenizer: PreTrainedTokenizerBase) -> None:
+    """F-10: the last answer alone; what comes before it is untouched, and what is not trained stays so."""
+    chat = [*TURNS, {"role": "user", "content": "And a node?"}, {"role": "assistant", "content": "word " * 300}]
+    whole = encode(tokenizer, Chat(chat, trained=frozenset({3})))
+    cut = encode(tokenizer, Chat(chat, trained=frozenset({3})), Limits(sequence=1000, prompt=999, completion=7))
+    assert cut.input_ids == whole.input_ids[: len(cut.input_ids)]
+    assert [label for label in cut.labels if label != IGNORED] == cut.input_ids[-7:]
+
+
+def test_a_limit_of_prompts_above_the_sequence_cuts_no_conversation(tokenizer: PreTrainedTokenizerBase) -> None:
+    """The default of promptMaxLength is more than that of maxSeqLength: the beginning of a long conversation is what is trained."""
+    row = encode(tokenizer, Chat(LONG), Limits(sequence=512, prompt=2048))
+    assert row.input_ids == encode(tokenizer, Chat(LONG), Limits(sequence=9000, prompt=9000)).input_ids[:512]
+    assert not row.prompt_cut
+
+
+def test_conversations_without_an_answer_are_prompts(tokenizer: PreTrainedTokenizerBase) -> None:
+    """One that begins with its only answer has no prompt."""
+    limits = Limits(sequence=1000, prompt=20)
+    assert len(encode(tokenizer, Chat(LONG[:2]), limits).input_ids) == 20
+    answer = [{"role": "assistant", "content": "word " * 100}]
+    assert encode(tokenizer, Chat(answer), limits) == encode(tokenizer, Chat(answer))
 
 
 def test_long_completions_are_cut_from_the_right(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -56,6 +56,38 @@ def scheme(request: pytest.FixtureRequest) -> str:
     return found
 
 
+ROWS = {name: name.encode() for name in ("train.jsonl", "train-2.jsonl", "test.jsonl", "more.jsonl")}
+
+
+def fetched(context: SourceContext, split: str) -> list[str]:
+    """Names of the files of a claim's directory that are used."""
+    return [path.name for path in fetch_data(source("pvc://claim/rows"), context, Split(split, None)).files]
+
+
+def test_files_named_by_their_split_are_told_apart(context: SourceContext) -> None:
+    """D-16: the rows to test with are not trained; as in a dataset of the hub."""
+    write(context.pvc_dir / "claim", {f"rows/{name}": content for name, content in ROWS.items()})
+    assert fetched(context, "train") == ["train-2.jsonl", "train.jsonl"]
+    assert fetched(context, "test") == ["test.jsonl"]
+    with pytest.raises(TrainerError, match=r"has no split validation; files: more\.jsonl, test\.jsonl"):
+        fetched(context, "validation")
+
+
+def test_a_directory_of_one_split_is_read_whole(context: SourceContext) -> None:
+    """Evaluation data may well lie in files called test, and the split is train by default."""
+    write(context.pvc_dir / "claim", {"rows/test.jsonl": b"a", "rows/more.jsonl": b"b"})
+    assert fetched(context, "train") == ["more.jsonl", "test.jsonl"]
+
+
+def test_objects_named_by_their_split_are_told_apart(context: SourceContext, minio: MinioServer, bucket: str, secret: SecretFiles) -> None:
+    """D-16, also where a sample is looked at."""
+    put(minio, bucket, {f"d/{name}": content for name, content in ROWS.items()})
+    test = Split("test", None)
+    assert [path.name for path in fetch_data(source(f"s3://{bucket}/d", secret=secret), context, test).files] == ["test.jsonl"]
+    sample = sample_data(source(f"s3://{bucket}/d", secret=secret), context, test, context.cache_dir / "sample")
+    assert [path.name for path in sample.files] == ["test.jsonl"]
+
+
 @pytest.mark.parametrize(("scheme", "endpoint"), [("s3", "https://s3.amazonaws.com"), ("gs", "https://storage.googleapis.com")])
 def test_default_endpoints(tmp_path: Path, scheme: str, endpoint: str) -> None:
     """A Secret without AWS_ENDPOINT_URL leads to the provider that the scheme names."""

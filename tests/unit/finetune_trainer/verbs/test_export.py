@@ -88,12 +88,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
 
 
 def test_everything_is_made_kept_checked_and_pushed(trained: Trained) -> None:
-    """W-01 W-03 W-04 V-03: one try from final weights to a repository."""
+    """W-01 W-03 W-04 V-03 AC-26: one try from final weights to a repository; merged weights are as large as the base's."""
     trained.token("may-write")
     assert trained.run(OUTPUT) == 0, trained.pod.message.message
     manifest = ExportManifest.model_validate_json(trained.store.get("final/export.json"))
     assert [(each.type, each.name) for each in manifest.exported] == [("merged", ""), ("gguf", "Q8_0")]
     assert all(each.max_delta is not None and each.max_delta < 1 for each in manifest.exported)
+    merged = sum(file.size for file in manifest.exported[0].files if file.path.endswith(".safetensors"))
+    assert merged == pytest.approx((trained.pod.directory / "pvc/models/tiny/model.safetensors").stat().st_size, rel=0.1)
     outputs = (trained.pod.message.result or {})["outputs"]
     assert isinstance(outputs, list)
     assert [(each["type"], each["name"]) for each in outputs] == [("merged", ""), ("gguf", "Q8_0"), ("hub", "org/helper")]

@@ -21,6 +21,8 @@ from finetune_trainer.verbs.look import run_look
 from tests.support.hub import running_hub
 from tests.support.pods import write_model
 
+EXAMPLE = Path(__file__).parents[4] / "tests/data/datasets/messages.jsonl"
+
 
 @dataclass
 class LookPod:
@@ -96,6 +98,15 @@ def test_rows_of_every_method_are_read(pod: LookPod, row: dict[str, Any], kind: 
     assert [json.loads(sample) for sample in found.samples] == [row, row]
     assert found.digest
     assert found.warnings == {"DatasetSmall": "2 examples; at least 1000 are recommended"}
+
+
+def test_two_conversations_are_few_and_known(pod: LookPod) -> None:
+    """AC-02: the example of the source."""
+    pod.write(*map(json.loads, EXAMPLE.read_text().splitlines()))
+    found = pod.found()
+    assert found.dataset is not None
+    assert (found.dataset.format, found.dataset.examples) == ("messages", 2)
+    assert set(found.warnings) == {"DatasetSmall"}
 
 
 @pytest.mark.parametrize(("rows", "warned"), [(999, True), (1000, False)])

@@ -41,7 +41,7 @@ class Encoded:
     labels: list[int]
     """Equal to ``input_ids``, :data:`IGNORED` where nothing is learnt."""
     length: int
-    """Tokens before ``maxSeqLength`` cut it."""
+    """Tokens before ``maxSeqLength`` cut it; the limits of prompt and completion have come before."""
     prompt_cut: bool = False
 
     @property

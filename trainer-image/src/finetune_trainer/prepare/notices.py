@@ -44,6 +44,16 @@ def above_context(limit: int, context: int | None) -> dict[str, str]:
     }
 
 
+def truncated_prompts(cut: int, rows: int) -> dict[str, str]:
+    """The warning for prompts that lost their beginning (E-12)."""
+    if cut <= EXCESSIVE_TRUNCATION * rows:
+        return {}
+    return {
+        "PromptsTruncated": f"{cut} of {rows} training rows ({cut / rows:.0%}) have a longer prompt than the limits allow, and lose its "
+        "beginning: raise dataset.promptMaxLength, and training.maxSeqLength with it"
+    }
+
+
 def excessive_truncation(cut: int, rows: int, *, limit: int, median: float, longest: float) -> dict[str, str]:
     """The warning for rows that are longer than a sequence."""
     if cut <= EXCESSIVE_TRUNCATION * rows:

@@ -8,11 +8,11 @@ from itertools import islice
 from typing import NamedTuple
 
 from finetune_api.models.sources import DataSource
-from finetune_trainer.errors import TrainerError
+from finetune_trainer.errors import TrainerError, configuration_error
 from finetune_trainer.prepare.archive import Archive
 from finetune_trainer.prepare.formats.convert import convert
 from finetune_trainer.prepare.formats.images import attach_images, refuse_images
-from finetune_trainer.prepare.formats.layout import Layout, find_layout
+from finetune_trainer.prepare.formats.layout import TEXT, Layout, find_layout
 from finetune_trainer.prepare.images import Directory, Folder, Images
 from finetune_trainer.prepare.rejects import Rejects
 from finetune_trainer.prepare.rows import ZIP, DataFile, Row, data_error, kind_of, read_rows
@@ -69,10 +69,21 @@ class Reader:
         return refuse_images(found) if self._images is None else found
 
     def _canonical(self, row: Row) -> Row:
-        self.layout = self.layout or find_layout(row, self._source, self._method)
+        self.layout = self.layout or self._find_layout(row)
         found = convert(row, self.layout, self._method)
         if self._method != "grpo":
             return self._wrapping.wrap(found)
         # Whatever else a task has is for reward functions, as it is, also where it is named like an answer.
         asked = self._wrapping.wrap(Row(found.where, {"prompt": found.fields["prompt"]}))
         return Row(found.where, {**found.fields, **asked.fields})
+
+    def _find_layout(self, row: Row) -> Layout:
+        layout = find_layout(row, self._source, self._method)
+        # Of a format that is written the API server has judged.
+        if layout.format == TEXT and self._source.format in (None, "auto") and self._wrapping.fields:
+            asked = ", ".join(self._wrapping.fields)
+            raise configuration_error(
+                f"{row.where}: the row is a text, and text has no prompt: leave out dataset.{asked}, or write rows of another format "
+                "(texts of dataset.additional that need none of it say format: text)"
+            )
+        return layout

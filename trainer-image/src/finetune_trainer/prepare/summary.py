@@ -9,7 +9,7 @@ import numpy as np
 
 from finetune_trainer.prepare.encoded import Ready
 from finetune_trainer.prepare.merging import Rows
-from finetune_trainer.prepare.notices import excessive_truncation, rows_skipped, small_dataset
+from finetune_trainer.prepare.notices import excessive_truncation, rows_skipped, small_dataset, truncated_prompts
 from finetune_trainer.prepare.rejects import Rejects
 from finetune_trainer.protocol import PreparedSummary
 
@@ -63,7 +63,7 @@ def summarise(tally: Tally, train: Rows, limit: int, rejects: Rejects, *, is_exc
         warnings["RowsDropped"] = (
             f"{tally.dropped} rows have nothing left to learn within {limit} tokens, or an image that does not fit in, and were left out"
         )
-    warnings |= rows_skipped(rejects) | ({} if is_excerpt else small_dataset(len(tally.lengths)))
+    warnings |= truncated_prompts(prompts, len(train)) | rows_skipped(rejects) | ({} if is_excerpt else small_dataset(len(tally.lengths)))
     return PreparedSummary(
         train_rows=0,
         eval_rows=0,

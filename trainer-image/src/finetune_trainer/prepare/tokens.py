@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -37,6 +37,11 @@ class Limits:
         dataset, purpose = spec.dataset, purpose_of(spec)
         limits = cls(sequence, dataset.prompt_max_length, dataset.content_max_length, purpose == "text")
         return limits.for_generation() if purpose == "task" else limits
+
+    @property
+    def opening(self) -> int | None:
+        """The limit on what comes before the last answer of a conversation; None where a sequence has no room for that much anyway."""
+        return self.prompt if self.prompt < self.sequence else None
 
     def for_generation(self) -> Limits:
         """The limits where the model writes the completion, which shares the sequence with the prompt, in halves by default.
@@ -90,9 +95,46 @@ class Encoder:
         # Rendered chats carry their special tokens as text; raw texts get the tokenizer's own (BOS).
         texts = [(text, found.special, found.spans is not None) for _, found in rendered if found is not None for text in found.texts]
         ids = iter(self._tokenise(texts))
+        tokens = [[] if found is None else [next(ids) for _ in found.texts] for _, found in rendered]
+        openings = self._openings(examples, tokens, rejects)
         return [
-            [] if found is None else self._finish(example, [next(ids) for _ in found.texts], found.spans) for example, found in rendered
+            [] if found is None or opening is None else self._finish(example, row, found.spans, opening)
+            for (example, found), row, opening in zip(rendered, tokens, openings, strict=True)
         ]
+
+    def _openings(
+        self,
+        examples: Sequence[tuple[str, Example]],
+        tokens: Sequence[Sequence[_Tokens]],
+        rejects: Rejects,
+        expand: Callable[[str], str] = str,
+    ) -> list[list[int] | None]:
+        """Tokens of what comes before the last answer of each conversation that may be cut there, none of all others; None: rejected.
+
+        ``expand`` is what became of the texts before they were tokenised.
+        """
+        texts: dict[int, str | None] = {}
+        for index, ((where, example), row) in enumerate(zip(examples, tokens, strict=True)):
+            if row and isinstance(example, Chat) and self._may_cut(row[0].ids):
+                texts[index] = self._try_opening(where, example, rejects)
+        known = {index: text for index, text in texts.items() if text is not None}
+        ids = self._tokenise([(expand(text), False, False) for text in known.values()])
+        found = {index: opening.ids for index, opening in zip(known, ids, strict=True)}
+        return [None if index in texts and index not in found else found.get(index, []) for index in range(len(examples))]
+
+    def _may_cut(self, ids: Sequence[int]) -> bool:
+        """Whether the limits of prompt and completion may cut a conversation of these tokens."""
+        limits = self._limits
+        return not limits.splits_texts and any(limit is not None and len(ids) > limit for limit in (limits.opening, limits.completion))
+
+    def _try_opening(self, where: str, chat: Chat, rejects: Rejects) -> str | None:
+        """What comes before the last answer, rendered: all where there is no answer, nothing where the answer comes first."""
+        last = max((at for at, message in enumerate(chat.messages) if message.get("role") == "assistant"), default=len(chat.messages))
+        try:
+            return self._template(where, chat.messages[:last], chat.tools, add_generation_prompt=True) if last else ""
+        except TrainerError as error:
+            rejects.add(error)
+            return None
 
     def _tokenise(self, texts: Sequence[tuple[str, bool, bool]]) -> list[_Tokens]:
         """Tokens of each (text, with special tokens, with their places): one call of the tokenizer per kind."""
@@ -182,12 +224,16 @@ class Encoder:
         assert isinstance(rendered, str)
         return rendered
 
-    def _finish(self, example: Example, tokens: Sequence[_Tokens], spans: Sequence[Span] | None) -> list[Ready]:
+    def _finish(self, example: Example, tokens: Sequence[_Tokens], spans: Sequence[Span] | None, opening: list[int]) -> list[Ready]:
         """Build the rows of one example and apply the limits; ``tokens`` are those of what :meth:`_render` returned."""
         ids = [text.ids for text in tokens]
         match example:
-            case Text() | Chat():
-                return list(self._sequences(ids[0], ids[0] if spans is None else _labels(tokens[0], spans)))
+            case Text():
+                return list(self._sequences(ids[0]))
+            case Chat() if self._limits.splits_texts:
+                return list(self._sequences(ids[0]))
+            case Chat():
+                return [self._chat(ids[0], ids[0] if spans is None else _labels(tokens[0], spans), opening)]
             case Pair():
                 return [self._pair(*ids)]
             case Preference():
@@ -198,15 +244,27 @@ class Encoder:
                 row = json.dumps({"prompt": prompt, **columns}, ensure_ascii=False)
                 return [EncodedTask(row, len(ids[0]), prompt_cut=len(ids[0]) > self._limits.prompt)]
 
-    def _sequences(self, ids: list[int], labels: list[int]) -> Iterator[Encoded]:
-        """A sequence, cut or split."""
+    def _sequences(self, ids: list[int]) -> Iterator[Encoded]:
+        """A text, all of which is trained: cut, or split."""
         size = self._limits.sequence
         if not self._limits.splits_texts:
-            yield Encoded(ids[:size], labels[:size], length=len(ids))
+            yield Encoded(ids[:size], ids[:size], length=len(ids))
             return
         for start in range(0, max(len(ids), 1), size):
             part = ids[start : start + size]
-            yield Encoded(part, labels[start : start + size], length=len(part))
+            yield Encoded(part, part, length=len(part))
+
+    def _chat(self, whole: list[int], labels: list[int], opening: list[int]) -> Encoded:
+        """A conversation: what comes before its last answer is cut from the left, the answer and what follows from the right."""
+        start, end = common_prefix(opening, whole), self._limits.sequence
+        before = places_left(whole[:start], self._limits.opening or start, self._tokenizer.bos_token_id)
+        places = [*before, *range(start, len(whole))[: self._limits.completion]]
+        return Encoded(
+            [whole[at] for at in places[:end]],
+            [labels[at] for at in places[:end]],
+            length=len(places),
+            prompt_cut=len(before) < start,
+        )
 
     def _pair(self, prompt_ids: list[int], whole: list[int]) -> Encoded:
         # The completion starts where both part: tokens may merge over the boundary, and a template may end a prompt otherwise.
@@ -241,8 +299,14 @@ def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
 
 def cut_left(ids: list[int], limit: int, bos: int | None) -> list[int]:
     """Keep the last ``limit`` tokens; a begin-of-sequence token at the start stays and counts."""
-    if len(ids) <= limit:
-        return ids
+    return ids if len(ids) <= limit else [ids[at] for at in places_left(ids, limit, bos)]
+
+
+def places_left(ids: Sequence[int], limit: int, bos: int | None) -> list[int]:
+    """Places of the tokens that :func:`cut_left` keeps."""
+    size = len(ids)
+    if size <= limit:
+        return list(range(size))
     if bos is not None and ids[0] == bos:
-        return [bos, *ids[len(ids) - limit + 1 :]] if limit > 1 else [bos]
-    return ids[len(ids) - limit :]
+        return [0, *range(size - limit + 1, size)]
+    return list(range(size - limit, size))

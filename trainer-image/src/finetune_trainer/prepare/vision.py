@@ -85,7 +85,11 @@ class SightEncoder(Encoder):
         grown = replacements(self._processor, whole, shown) if shown else []
         spans = [_moved(span, whole, token, grown) for span in rendered.spans] if rendered.spans is not None else None
         texts = [(_expanded(text, token, grown), rendered.special, spans is not None) for text in rendered.texts]
-        return [self._sight(row, images, texts[-1][0].count(token)) for row in self._finish(example, self._tokenise(texts), spans)]
+        tokens = self._tokenise(texts)
+        (opening,) = self._openings([(where, example)], [tokens], rejects, lambda text: _expanded(text, token, grown))
+        if opening is None:
+            return []
+        return [self._sight(row, images, texts[-1][0].count(token)) for row in self._finish(example, tokens, spans, opening)]
 
     def _sight(self, row: Ready, images: Sequence[int], image_tokens: int) -> EncodedSight:
         assert isinstance(row, Encoded), "method sft makes sequences"

@@ -25,11 +25,23 @@ class Wrapping:
     """``dataset.promptTemplate``."""
     has_chat_template: bool = False
     """Texts in prompt columns become the turns of a conversation."""
+    assistant_only: bool = False
+    """``dataset.assistantOnlyLoss``, which reading the rows heeds."""
 
     @classmethod
     def of(cls, dataset: Dataset, *, has_chat_template: bool) -> Wrapping:
         """As a spec asks for it."""
-        return cls(dataset.system_prompt, dataset.prompt_template, has_chat_template)
+        return cls(dataset.system_prompt, dataset.prompt_template, has_chat_template, dataset.assistant_only_loss)
+
+    @property
+    def fields(self) -> list[str]:
+        """Fields of the dataset block that ask for a prompt or turns."""
+        asked = {
+            "systemPrompt": self.system_prompt is not None,
+            "promptTemplate": self.template is not None,
+            "assistantOnlyLoss": self.assistant_only,
+        }
+        return [name for name, is_asked in asked.items() if is_asked]
 
     def wrap(self, row: Row) -> Row:
         """Wrap a canonical row.

@@ -11,6 +11,9 @@ from finetune_trainer.sources.context import Source, source_error
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".txt", ".text", ".zip")
 NOT_DATA = re.compile(r"(^|/)(\.|dataset_infos?\.json$|dataset_dict\.json$|state\.json$|README|LICENSE)", re.IGNORECASE)
 
+SPLIT = re.compile(r"(^|[/._-])(train|test|validation|valid|dev|eval)([/._-]|$)")
+"""A path that names a split, as the hub's own rule for files without a card."""
+
 
 def data_names(source: Source, names: Sequence[str]) -> list[str]:
     """Data files among names, in order. Raises DataError when there is none."""
@@ -24,6 +27,25 @@ def data_names(source: Source, names: Sequence[str]) -> list[str]:
     return found
 
 
+def directory_names(source: Source, names: Sequence[str], *, split: str) -> list[str]:
+    """Data files of a directory: all, or those of the split where several splits are told apart by their names, as in a hub dataset.
+
+    Raises DataError when there is none, and for a split that the names know nothing of while they know others.
+    """
+    candidates = [name for name in names if name.endswith(SUFFIXES) and not NOT_DATA.search(name)]
+    named = [name for name in candidates if _names_split(name, split)]
+    others = [name for name in candidates if name not in named and SPLIT.search(name)]
+    if named and others:
+        return data_names(source, named)
+    if others and split != "train" and len(candidates) > 1:
+        raise source_error(source, f"has no split {split}; files: {', '.join(sorted(candidates)[:8])}.")
+    return data_names(source, names)
+
+
+def _names_split(name: str, split: str) -> bool:
+    return re.search(rf"(^|[/._-]){re.escape(split)}([/._-]|$)", name) is not None
+
+
 def split_names(source: Source, names: Sequence[str], *, split: str, config: str | None, card: Mapping[str, object]) -> list[str]:
     """Files of a split: what the dataset's card configures, else those whose path names the split; a dataset of one split is all train."""
     if not re.fullmatch(r"[\w.-]+", split):
@@ -35,10 +57,10 @@ def split_names(source: Source, names: Sequence[str], *, split: str, config: str
         return data_names(source, chosen)
     if config is not None:
         candidates = [name for name in candidates if config in name.split("/")[:-1]]
-    named = [name for name in candidates if re.search(rf"(^|[/._-]){re.escape(split)}([/._-]|$)", name)]
+    named = [name for name in candidates if _names_split(name, split)]
     if named:
         return data_names(source, named)
-    others = [name for name in candidates if re.search(r"(^|[/._-])(train|test|validation|valid|dev|eval)([/._-]|$)", name)]
+    others = [name for name in candidates if SPLIT.search(name)]
     if split == "train" and not others:
         return data_names(source, candidates)
     raise source_error(

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from finetune_trainer.sources.context import Source, SourceContext, source_error
-from finetune_trainer.sources.data_files import data_names, split_names
+from finetune_trainer.sources.data_files import data_names, directory_names, split_names
 from finetune_trainer.sources.digest import dataset_digest, directory_digest, images_digest
 from finetune_trainer.sources.https import fetch_https
 from finetune_trainer.sources.hub import FilePatterns, fetch_snapshot, repository_files
 from finetune_trainer.sources.model_code import check_code
 from finetune_trainer.sources.model_directory import CONFIG, TOKENIZER_FILES, check_model, check_tokenizer, is_needed, local_files
 from finetune_trainer.sources.mounted import mounted_path
-from finetune_trainer.sources.objects import fetch_objects, list_objects
+from finetune_trainer.sources.objects import Objects, fetch_objects, list_objects
 from finetune_trainer.vision import PROCESSOR_FILES, VIDEO_PROCESSOR_FILE
 
 UNUSED_MODEL_FILES = ("*.gguf", "*.onnx", "*.h5", "*.msgpack", "*.pth", "*.md", "*/*")
@@ -39,7 +39,7 @@ class FetchedData(NamedTuple):
 
 
 class Split(NamedTuple):
-    """Part of a hub dataset."""
+    """Part of a hub dataset, or of a directory whose files are named by their splits."""
 
     name: str
     config: str | None
@@ -84,7 +84,7 @@ def tokenizer_names(directory: Path) -> list[str]:
 
 
 def fetch_data(source: Source, context: SourceContext, split: Split, *, with_images: bool = False) -> FetchedData:
-    """Fetch data files: one file, or all of a directory in name order.
+    """Fetch data files: one file, or those of a directory in name order.
 
     ``with_images`` has the digest cover images that lie beside the files, on claims and in repositories.
     """
@@ -93,13 +93,13 @@ def fetch_data(source: Source, context: SourceContext, split: Split, *, with_ima
             files = _hub_data(source, context, split)
         case "s3" | "gs":
             objects = list_objects(source)
-            names = data_names(source, list(objects.found))
+            names = object_names(source, objects, split)
             directory = fetch_objects(objects, context, lambda name: name in names)
             files = [directory / name for name in names]
         case "https":
-            files = _local_data(source, fetch_https(source, context))
+            files = _local_data(source, fetch_https(source, context), split)
         case _:
-            files = _local_data(source, mounted_path(source, context))
+            files = _local_data(source, mounted_path(source, context), split)
     digest = dataset_digest(files)
     return FetchedData(files, images_digest(digest, files) if with_images and source.scheme in ("hf", "pvc") else digest)
 
@@ -185,11 +185,17 @@ def _is_tokenizer_file(name: str) -> bool:
     return "/" not in name and not name.endswith((".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx"))
 
 
-def _local_data(source: Source, path: Path) -> list[Path]:
+def object_names(source: Source, objects: Objects, split: Split) -> list[str]:
+    """Data files among the objects of a bucket's address."""
+    names = list(objects.found)
+    return data_names(source, names) if objects.is_single else directory_names(source, names, split=split.name)
+
+
+def _local_data(source: Source, path: Path, split: Split) -> list[Path]:
     if path.is_file():
         return [path]
     names = [entry.relative_to(path).as_posix() for entry in path.rglob("*") if entry.is_file()]
-    return [path / name for name in data_names(source, names)]
+    return [path / name for name in directory_names(source, names, split=split.name)]
 
 
 def _hub_data(source: Source, context: SourceContext, split: Split) -> list[Path]:

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from finetune_trainer.sources.context import Source, SourceContext
-from finetune_trainer.sources.data_files import data_names
 from finetune_trainer.sources.objects import Objects, list_objects
-from finetune_trainer.sources.resolve import Split, fetch_data
+from finetune_trainer.sources.resolve import Split, fetch_data, object_names
 
 WHOLE_BYTES = 64 * 1024 * 1024
 """Data up to this size is fetched and read whole."""
@@ -29,7 +28,7 @@ def sample_data(source: Source, context: SourceContext, split: Split, directory:
     """Bring enough of the data onto local disk to judge it."""
     if source.scheme in ("s3", "gs"):
         objects = list_objects(source)
-        names = data_names(source, list(objects.found))
+        names = object_names(source, objects, split)
         if sum(objects.found[name].size for name in names) > WHOLE_BYTES and names[0].endswith(LINES):
             return Sample([_excerpt(objects, name, directory) for name in (names[0], names[-1])][: len(names)], is_whole=False)
     return Sample(fetch_data(source, context, split).files, is_whole=True)

@@ -124,6 +124,7 @@ def facts_of_rows(directory: Path) -> dict[str, str]:
         del facts["trainRows"], facts["truncatedRows"]
     facts |= {f"rowTokens{name.capitalize()}": f"{summary.tokens[name]:.0f}" for name in ("p50", "p95", "max") if name in summary.tokens}
     facts |= {"images": str(summary.images)} if summary.images else {}
+    facts |= {"truncatedPrompts": str(summary.truncated_prompts)} if summary.truncated_prompts and not summary.is_excerpt else {}
     return facts | ({"skippedRows": str(summary.skipped_rows)} if summary.skipped_rows else {})
 
 

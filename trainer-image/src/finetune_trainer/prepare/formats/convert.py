@@ -14,6 +14,7 @@ from finetune_trainer.prepare.formats.layout import (
     LABELS,
     MESSAGES,
     PREFERENCE_METHODS,
+    RANKED,
     REJECTED,
     REJECTED_BESIDE_MESSAGES,
     RESERVED,
@@ -122,6 +123,8 @@ def _preference(row: Row, layout: Layout) -> dict[str, object]:
     if layout.format == "text":
         raise data_error(f"{row.where}: format text has no answers to compare; method dpo or reward needs chosen and rejected")
     chosen = layout.chosen or first(row.fields, CHOSEN)
+    if layout.format == "preference" and chosen is None and RANKED in row.fields:
+        return _compared(row, _read(row, layout, has_answer=False).prompt, *_ranked(row))
     if layout.format in ("messages", "sharegpt"):
         rejected = first(row.fields, REJECTED_BESIDE_MESSAGES)
         found = _conversation(row, layout)
@@ -135,6 +138,23 @@ def _preference(row: Row, layout: Layout) -> dict[str, object]:
     better = dialogue.answer if chosen is None else _answer(row, chosen)
     assert better is not None, "one of the two is there, see above"
     return _compared(row, dialogue.prompt, better, _answer(row, rejected))
+
+
+def _ranked(row: Row) -> tuple[str, str]:
+    """The answer of the best rank, 1, and that of the worst."""
+    answers = structured(row.fields[RANKED])
+    found = [answer for answer in answers if isinstance(answer, Mapping)] if isinstance(answers, list) else []
+    ranks = [answer.get("rank") for answer in found]
+    if not found or not all(isinstance(rank, int | float) and not isinstance(rank, bool) for rank in ranks):
+        raise data_error(f'{row.where}: {RANKED} must be a list like [{{"answer": "...", "rank": 1}}], found {show(answers)}')
+    ordered = sorted(found, key=lambda answer: float(str(answer["rank"])))
+    best, worst = ordered[0], ordered[-1]
+    if best["rank"] == worst["rank"]:
+        raise data_error(f"{row.where}: {RANKED} must have two ranks to compare, found {show(ranks)}")
+    texts = [answer.get("answer") for answer in (best, worst)]
+    if not all(isinstance(text, str) for text in texts):
+        raise data_error(f"{row.where}: {RANKED} must have texts under answer, found {show(texts)}")
+    return str(texts[0]), str(texts[1])
 
 
 def _is_implicit(row: Row, layout: Layout, chosen: str | None) -> bool:

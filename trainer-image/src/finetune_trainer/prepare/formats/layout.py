@@ -21,6 +21,8 @@ COMPLETIONS: Final = ("completion", "response", "answer", "output", "solution")
 CHOSEN: Final = ("chosen", "chosen_response")
 REJECTED: Final = ("rejected", "rejected_response")
 REJECTED_BESIDE_MESSAGES: Final = ("rejected", "rejected_response", "rejected_messages")
+RANKED: Final = "answers"
+"""Column with answers and their ranks, of Nectar."""
 LABELS: Final = ("label", "kto_tag")
 RESERVED: Final = frozenset(
     {"prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments", "image", "images"}
@@ -71,6 +73,8 @@ def _detect(row: Row, method: str) -> Layout:
         return Layout("alpaca")
     if compares and first(fields, CHOSEN) and first(fields, REJECTED):
         return _columns(row, "preference")
+    if compares and first(fields, PROMPTS) and RANKED in fields:
+        return _columns(row, "preference")
     if not compares and first(fields, PROMPTS) and (first(fields, COMPLETIONS) or method == "grpo"):
         return _columns(row, "prompt-completion")
     if TEXT in fields and method in ("sft", "pretrain"):
@@ -80,7 +84,10 @@ def _detect(row: Row, method: str) -> Layout:
 
 def _expected(row: Row, method: str) -> str:
     if method in PREFERENCE_METHODS:
-        return "messages, conversations, instruction or prompt, with chosen and rejected; or input with preferred_output and its opposite"
+        return (
+            "messages, conversations, instruction or prompt, with chosen and rejected; prompt with answers and their ranks; "
+            "or input with preferred_output and its opposite"
+        )
     if method == "kto":
         return "messages, conversations, instruction and output, or prompt and completion, with label (true or false)"
     if method == "grpo":

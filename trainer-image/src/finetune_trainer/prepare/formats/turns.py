@@ -33,6 +33,8 @@ LOSS: Final = "loss"
 """Canonical key of a message that says whether it is trained."""
 LOSS_KEYS: Final = (LOSS, "weight", "train", "training")
 """ms-swift, OpenAI and axolotl in turn; true, false, 1 or 0."""
+DETAILS: Final = ("train_detail", "training_detail")
+"""axolotl's keys for characters of a message that are trained apart from the others."""
 IMAGE_PARTS: Final = ("image", "image_url", "input_image")
 """Types of parts that show an image: of transformers and Anthropic, and both of OpenAI."""
 
@@ -104,9 +106,31 @@ def _message(where: str, message: object) -> Message:
         clean.pop("tool_calls", None)
         if "content" not in clean:
             raise data_error(f"{where}.content is missing")
+    if detail := next((key for key in DETAILS if clean.get(key)), None):
+        raise data_error(f"{where}.{detail}: {_APART}")
     if "content" in clean:
+        clean |= _part_flag(where, clean)
         clean["content"] = _content(where, clean["content"])
     return _flagged(where, clean)
+
+
+_APART: Final = "parts of a message cannot be trained apart; leave it out, or say train: true or false of the whole message"
+
+
+def _part_flag(where: str, message: Message) -> Message:
+    """The flag that the parts of a content carry instead of their message, where all are alike."""
+    content = message["content"]
+    parts = (
+        [part for part in content if isinstance(part, Mapping) and part.get("type") not in IMAGE_PARTS] if isinstance(content, list) else []
+    )
+    flags = [next((part[key] for key in LOSS_KEYS if part.get(key) is not None), None) for part in parts]
+    said = {flag for flag in flags if isinstance(flag, bool | int)}
+    if all(flag is None for flag in flags):
+        return {}
+    beside = {message[key] for key in LOSS_KEYS if isinstance(message.get(key), bool | int)}
+    if None in flags or len(said | beside) != 1:
+        raise data_error(f"{where}.content: {_APART}; found {show(flags)}")
+    return {LOSS: said.pop()} if not beside else {}
 
 
 def _content(where: str, content: object) -> str | list[Message]:
