@@ -138,7 +138,7 @@ def main() -> None:
         "--shape",
         choices=NAMES,
         default="small",
-        help="model with random weights: test 0.2 and small 8 million parameters, 1b and 8b as Llama-3.2-1B and Llama-3.1-8B (default: small)",
+        help="random weights: test 0.2, small 8 million parameters; 1b, 8b as Llama-3.2-1B, Llama-3.1-8B (default: %(default)s)",
     )
     parser.add_argument("--model", type=Path, help="directory of a model, instead of a shape")
     parser.add_argument("--repeats", type=int, default=2, help="runs of each side (default: %(default)s)")

@@ -178,7 +178,10 @@ def test_a_reward_model_scores_answers(make_run: MakeRun) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "sizes", "cache", "compiles"),
-    [({"maxNumSeqs": 3, "enforceEager": False}, [3, 1], "StaticCache", True), ({"maxNumSeqs": 2, "enforceEager": True}, [2, 2], "DynamicCache", False)],
+    [
+        ({"maxNumSeqs": 3, "enforceEager": False}, [3, 1], "StaticCache", True),
+        ({"maxNumSeqs": 2, "enforceEager": True}, [2, 2], "DynamicCache", False),
+    ],
 )
 def test_how_answers_are_generated(
     make_run: MakeRun, tmp_path: Path, settings: dict[str, Any], sizes: list[int], cache: str, *, compiles: bool
