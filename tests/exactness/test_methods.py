@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import pytest
@@ -193,11 +195,29 @@ def test_reference_and_reward_model_are_shared_out(make_run: MakeRun, make_shard
         assert shared[value] == pytest.approx(whole[value], abs=1e-4)
 
 
-def test_generation_settings(make_run: MakeRun) -> None:
-    """H-06, H-07, F-31: other chunks and another cache give valid runs; the evaluation batch is rounded up, which is said."""
-    eager = {"grpo": {"enforceEager": True, "maxNumSeqs": 8}, "training": {"maxSteps": 1}}
-    result = job(make_run, Cell("grpo", "lora", 1, "none"), eager).attempt()
+@pytest.mark.parametrize(
+    ("settings", "sizes", "cache", "compiles"),
+    [
+        ({"maxNumSeqs": 3, "enforceEager": False}, [3, 1], "StaticCache", True),
+        ({"maxNumSeqs": 2, "enforceEager": True}, [2, 2], "DynamicCache", False),
+    ],
+)
+def test_how_answers_are_generated(
+    make_run: MakeRun, tmp_path: Path, settings: dict[str, Any], sizes: list[int], cache: str, *, compiles: bool
+) -> None:
+    """H-06, H-07: never more answers at once than maxNumSeqs; enforceEager alone decides about a static cache and compiling.
+
+    The answers of a step are all generated, those of an evaluation likewise, whose batch is rounded up to whole groups (F-31).
+    """
+    change = {"grpo": {**settings, "numIterations": 1}, "training": {"maxSteps": 2}}
+    run = job(make_run, Cell("grpo", "lora", 1, "none"), change)
+    run.worker, run.environment = "tests.exactness.watched_generation", {"FINETUNE_TEST_CALLS": str(tmp_path / "calls")}
+    result = run.attempt()
     assert result.codes == [0], result.log
+    calls = [json.loads(line) for line in (tmp_path / "calls").read_text().splitlines()]
+    assert [call["batch"] for call in calls[:4]] == sizes * 2
+    assert max(call["batch"] for call in calls) == settings["maxNumSeqs"]
+    assert {(call["cache"], call["compiled"]) for call in calls} == {(cache, compiles)}
     warnings = {warning.condition: warning.message for warning in result.of(Warned)}
     assert "rounded up to 4" in warnings["EvaluationBatchRounded"]
 

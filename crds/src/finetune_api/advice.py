@@ -223,6 +223,12 @@ WITHOUT_EFFECT = (
         lambda job: job.get("grpo.rewardModelWeight", 1) != 1 and "grpo.rewardModel" not in job,
     ),
     Advice(
+        "B-07",
+        "grpo.vllmMemory",
+        "does not count: grpo.rollout is hf",
+        lambda job: job.get("grpo.vllmMemory", 0.3) != 0.3 and job.get("grpo.rollout") != "vllm",
+    ),
+    Advice(
         "E-02",
         "dataset.assistantOnlyLoss",
         "counts with method sft alone; the others learn whole texts or whole answers",

@@ -67,6 +67,8 @@ BASE: Final[Mapping[str, Any]] = {
     "grpo.numIterations": 1,
     "grpo.maxNumSeqs": 1,
     "grpo.enforceEager": False,
+    "grpo.rollout": "hf",
+    "grpo.vllmMemory": 0.3,
     "grpo.temperature": 1.0,
     "grpo.topP": 1.0,
     "grpo.topK": 0,

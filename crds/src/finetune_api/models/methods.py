@@ -95,6 +95,11 @@ class Grpo(ApiModel):
     """Answers a rank generates at once: more is faster and takes more memory."""
     enforce_eager: bool = api_field(tier=ADVANCED, recommended="true", requirement="H-07 X54 AC-43")
     """Generate without a static cache and without compiling."""
+    rollout: Literal["hf", "vllm"] = api_field(resume=IDENTITY, tier=GENERAL, requirement="B-07 H-06")
+    """What generates the answers: hf = the trained model itself; vllm = vLLM beside it on the same GPU, several times faster, in an image
+    that has it (resources.image, made from trainer-image/vllm). A resumed run then goes on with other answers than an uninterrupted one."""
+    vllm_memory: float = api_field(tier=ADVANCED, ge=0.05, le=0.9, recommended="0.3", requirement="B-07 H-06")
+    """rollout vllm: share of the GPU's memory that vLLM takes for a copy of the weights and its cache; the rest is the training's."""
     temperature: float = api_field(resume=IDENTITY, ge=0.01, le=2, recommended="0.7-1.0", requirement="B-07")
     """Randomness of the answers."""
     top_p: float = api_field(resume=IDENTITY, tier=ADVANCED, ge=0.01, le=1, requirement="B-07")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,9 +19,9 @@ from finetune_trainer.verbs.findings import Findings
 from tests.unit.finetune_trainer.verbs.conftest import VerbPod
 
 
-def checked(pod: VerbPod, distribution: str = "finetune-trainer", device: str = "cpu") -> EnvironmentFacts:
+def checked(pod: VerbPod, distribution: str = "finetune-trainer", device: str = "cpu", **spec: Any) -> EnvironmentFacts:
     """The facts, of a refusal too."""
-    config, found = load_run_config(pod.environment({"resources": {"device": device}}).run_config), Findings()
+    config, found = load_run_config(pod.environment({"resources": {"device": device}, **spec}).run_config), Findings()
     with suppress(TrainerError):
         check_environment(config, found, distribution)
     assert found.environment is not None
@@ -87,3 +88,14 @@ def test_a_refusal_ends_the_job_with_the_same_sentence(verb_pod: VerbPod, monkey
 def test_the_build_of_torch_is_read_without_loading_it() -> None:
     assert torch_build("torch")["__version__"].partition("+")[0] == version("torch").partition("+")[0]
     assert torch_build("no_such_torch") == {}
+
+
+def test_vllm_is_refused_by_an_image_without_it(verb_pod: VerbPod) -> None:
+    """B-07: grpo.rollout vllm is for the second image target; hf asks for nothing."""
+    cuda = torch_build("torch").get("cuda")
+    block = {"rewardFunctions": [{"type": "length", "maxTokens": 6}]}
+    spec: dict[str, Any] = {"method": "grpo", "training": {"batchSize": 4}, "grpo": {**block, "rollout": "vllm"}}
+    facts = checked(verb_pod, device="gpu", **spec)
+    assert (facts.is_ready, facts.reason) == (False, "RolloutMissing" if cuda else "CudaMissing")
+    assert not cuda or "docker build trainer-image/vllm" in facts.message
+    assert checked(verb_pod, **{**spec, "grpo": block}).is_ready

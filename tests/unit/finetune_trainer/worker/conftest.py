@@ -32,8 +32,13 @@ MakeSpec: TypeAlias = Callable[..., FineTuneJobSpec]
 def make_spec() -> MakeSpec:
     """Resolve a spec from its blocks."""
 
-    def make(**blocks: Mapping[str, Any]) -> FineTuneJobSpec:
-        job = {"model": {"uri": "s3://bucket/model"}, "dataset": {"uri": "configmap://rows/train.jsonl"}, "resources": {"device": "cpu"}}
+    def make(method: str = "sft", **blocks: Mapping[str, Any]) -> FineTuneJobSpec:
+        job: dict[str, Any] = {
+            "model": {"uri": "s3://bucket/model"},
+            "dataset": {"uri": "configmap://rows/train.jsonl"},
+            "resources": {"device": "cpu"},
+            "method": method,
+        }
         return resolve({**job, **{name: {**job.get(name, {}), **block} for name, block in blocks.items()}}).spec
 
     return make

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.models.llama import modeling_llama
 
 from finetune_trainer.worker import backend, varlen
 from finetune_trainer.worker.backend import ATTENTION, LAYERS, OPTIMIZER, optimize, optimizer_name, why_no_attention, why_no_layers
@@ -111,6 +112,7 @@ def test_only_what_applies_is_a_part(make_spec: MakeSpec) -> None:
         (H100, FULL, {}, "16 bits"),
         (H100, HALF, {"attention_dropout": 0.1}, "drops attention scores out"),
         (H100, HALF, {"attn_logit_softcapping": 50.0}, "caps its attention scores"),
+        (H100, HALF, {"attention_chunk_size": 8}, "attends in chunks"),
     ],
 )
 def test_attention_that_cannot_be_had(device: Device, formats: Formats, config: dict[str, Any], said: str | None) -> None:
@@ -119,6 +121,33 @@ def test_attention_that_cannot_be_had(device: Device, formats: Formats, config: 
     assert (reason is None) if said is None else (reason is not None and said in reason)
 
 
+def test_models_whose_attention_cannot_be_changed() -> None:
+    """A model with attention sinks, and one that brings an attention of its own."""
+    sinks, fixed = model_of(), model_of()
+    sinks.config.model_type = "gpt_oss"
+    fixed._supports_attention_backend = False
+    assert why_no_attention(sinks, H100, HALF) == "gpt_oss has attention sinks, which the kernel cannot do"
+    assert why_no_attention(fixed, H100, HALF) == "llama does not let its attention be chosen"
+
+
+def test_every_part_on_a_gpu(make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """B-12: norms, rotary embeddings and feed-forward of every layer are liger-kernel's; the loss stays TRL's. Nothing is missing."""
+    for name in ("LlamaRMSNorm", "LlamaMLP", "apply_rotary_pos_emb"):
+        monkeypatch.setattr(modeling_llama, name, getattr(modeling_llama, name))
+    model = model_of()
+    loss = model.forward
+    found = optimize(make_spec(training={"backend": "optimized"}), model, H100, HALF)
+    assert (found.used, found.missing) == ([ATTENTION, LAYERS, OPTIMIZER], {})
+    assert found.facts()["backendMissing"] == ""
+    parts = [part for layer in model.model.layers for part in (layer.mlp, layer.input_layernorm, layer.post_attention_layernorm)]
+    forwards = [part.forward.__func__ for part in (*parts, model.model.norm)] + [modeling_llama.apply_rotary_pos_emb]
+    assert {forward.__module__.partition(".")[0] for forward in forwards} == {"liger_kernel"}
+    assert model.forward == loss
+
+
 def test_layers_need_their_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said where it does not know the model, and where it is not there at all."""
+    assert why_no_layers("llama", H100) is None
+    assert why_no_layers("own_model", H100) == "liger-kernel does not know own_model"
     monkeypatch.setattr(backend, "find_spec", lambda _name: None)
     assert why_no_layers("llama", H100) == "liger-kernel is not in the image"

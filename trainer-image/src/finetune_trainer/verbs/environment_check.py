@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from finetune_api.contract.preflight import EnvironmentFacts
 from finetune_api.contract.run_config import RunConfig
 from finetune_trainer.errors import configuration_error
+from finetune_trainer.rollout import MISSING, has_rollout
 from finetune_trainer.verbs.findings import Findings
 
 DISTRIBUTION: Final = "finetune-trainer"
@@ -45,6 +46,8 @@ def check_environment(config: RunConfig, found: Findings, distribution: str = DI
             "or set resources.device to cpu",
         )
     told = ", ".join(f"{name} {installed[name]}" for name in TOLD if name in installed)
+    if config.spec.grpo is not None and not has_rollout(config.spec.grpo):
+        _refuse(found, "RolloutMissing", MISSING)
     message = f"Python {_python()}, {told}, CUDA {cuda or 'none'}; {len(installed)} required packages are installed."
     other = [
         f"{each.name} {installed[each.name]} (made for {each.specifier})"

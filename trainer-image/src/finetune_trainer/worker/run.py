@@ -21,6 +21,7 @@ from finetune_trainer.prepare.stream import RowStream
 from finetune_trainer.prepare.table import lengths
 from finetune_trainer.prepare.tokenizer import load_tokenizer
 from finetune_trainer.protocol import Facts, Used
+from finetune_trainer.rollout import check_rollout
 from finetune_trainer.vision import has_vision, model_type, read_config
 from finetune_trainer.worker import resume
 from finetune_trainer.worker.adapter import add_adapter, attach_weights, lora_config, public_name
@@ -66,6 +67,8 @@ def run(start: Start, started: float) -> int:
     device = find_device(spec.resources.device, start.rank.local_rank)
     formats = resolve_formats(spec, device, start.plan.pinned.dtype, start.plan.pinned.quantization)
     check_optimizer(spec, device)
+    if spec.grpo is not None:
+        check_rollout(spec.grpo)
     rows = load_rows(start.plan)
     session = open_session(start, rows, started)
     args = make_arguments(session, training_arguments(session, formats, is_evaluated=rows.evaluation is not None))

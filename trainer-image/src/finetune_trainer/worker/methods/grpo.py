@@ -26,6 +26,7 @@ from finetune_trainer.worker.evaluation import Evaluation, evaluate_batches
 from finetune_trainer.worker.loader import Row, Rows, TaskRows
 from finetune_trainer.worker.methods import Request
 from finetune_trainer.worker.methods.reference import disables_dropout, load_reference, refuse_adapter_on_head
+from finetune_trainer.worker.methods.rollout import NOT_REPEATED, engine_settings, rollout_arguments
 from finetune_trainer.worker.model import load_model
 from finetune_trainer.worker.order import AnswerShare
 from finetune_trainer.worker.randomness import aside
@@ -51,8 +52,9 @@ class AnswerTrainer(FineTuneTrainer, GRPOTrainer):  # type: ignore[misc]  # trl 
         self._batch_tokens = 0
         super().__init__(session, conductor, material, **options)
         self.data_collator = with_all_columns
-        # TRL never compiles; without a static cache nothing is compiled whatever is set here.
-        self.generation_config.disable_compile = self._settings.enforce_eager
+        if self._settings.rollout == "hf":
+            # TRL never compiles; without a static cache nothing is compiled whatever is set here.
+            self.generation_config.disable_compile = self._settings.enforce_eager
 
     @property
     def step_tokens(self) -> int | None:
@@ -104,15 +106,17 @@ class AnswerTrainer(FineTuneTrainer, GRPOTrainer):  # type: ignore[misc]  # trl 
         return [cut_left(list(ids), self._limits.prompt, bos) for ids in prompt_ids], images, fields
 
     def _generate_single_turn(self, prompt_ids: list[Any], images: Any, fields: Any, num_generations: int, **options: Any) -> Any:
-        # maxNumSeqs bounds the memory of generation, which TRL does for all answers of a step at once.
+        # maxNumSeqs bounds the memory of generation, which TRL does for all answers of a step at once; vLLM's engine heeds it by itself.
         answers: list[list[int]] = []
-        size = self._settings.max_num_seqs
+        probabilities: list[list[float]] = []
+        size = self._settings.max_num_seqs if self._settings.rollout == "hf" else len(prompt_ids)
         for start in range(0, len(prompt_ids), size):
-            part, _ = super()._generate_single_turn(prompt_ids[start : start + size], images, fields, num_generations, **options)
+            part, told = super()._generate_single_turn(prompt_ids[start : start + size], images, fields, num_generations, **options)
             answers += part
+            probabilities += told or []
             self._answers += len(part)
             self._session.heartbeat.beat("Training" if self.model.training else "Evaluating", self._answers)
-        return answers, None
+        return answers, probabilities or None
 
     def _generate(self, prompts: list[Any]) -> Any:
         before, training = self.state.num_input_tokens_seen, self.model.training
@@ -148,7 +152,10 @@ def make_trainer(request: Request) -> FineTuneTrainer:
         functions.append(model)
         classes.append(own_tokenizer)
     reference = load_reference(request, settings.reference_model)
-    with _as_reference(request.material.model, session.plan.reference_dir if reference is not None else None):
+    if settings.rollout == "vllm" and session.plan.resume is not None:
+        session.warn("AnswersNotRepeated", NOT_REPEATED)
+    named = session.plan.reference_dir if reference is not None else None
+    with _as_reference(request.material.model, named), engine_settings(spec):
         trainer = AnswerTrainer(
             session,
             request.conductor,
@@ -177,6 +184,7 @@ def make_arguments(session: Session, common: dict[str, Any]) -> GRPOConfig:
     """Build TRL's arguments."""
     settings = session.spec.grpo
     assert settings is not None, "a resolved job of method grpo has the block"
+    limits = limits_of(session)
     weights = [1.0 if entry.weight is None else entry.weight for entry in settings.reward_functions or []]
     if settings.reward_model is not None:
         weights.append(settings.reward_model_weight)
@@ -184,17 +192,16 @@ def make_arguments(session: Session, common: dict[str, Any]) -> GRPOConfig:
         "beta": settings.beta,
         "num_generations": settings.num_generations,
         "num_iterations": settings.num_iterations,
-        "max_completion_length": limits_of(session).completion,
+        "max_completion_length": limits.completion,
         "temperature": settings.temperature,
         "top_p": settings.top_p,
         "top_k": settings.top_k,
-        "cache_implementation": None if settings.enforce_eager else "static",
         "epsilon": settings.epsilon,
         "loss_type": settings.loss_type,
         "scale_rewards": settings.scale_rewards,
         "reward_weights": weights,
         "disable_dropout": disables_dropout(session),
-        "generation_kwargs": {"use_cache": True},
+        **rollout_arguments(session.spec, limits),
     }
     return GRPOConfig(**with_extra_arguments(own, session.spec.training.extra_args))
 
