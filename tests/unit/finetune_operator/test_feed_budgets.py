@@ -117,7 +117,7 @@ def test_metrics_show_a_budget_while_there_is_one(ear: Ear) -> None:
     assert 'finetune_budget_balance{currency="USD",finetune_namespace="team"} 8.5' in page
     assert 'finetune_budget_reserved{currency="USD",finetune_namespace="team"} 1.25' in page
     assert 'finetune_budget_settled{currency="USD",finetune_namespace="team"} 1.5' in page
-    assert "finetune_budget_checkpoint" not in page, "without a quota there is none to show"
+    assert "finetune_budget_checkpoint_quota{" not in page, "without a quota there is none to show"
     limited = budget(balance="8.5000", checkpoints=3)
     ear.feed.budget_event("MODIFIED", limited | {"spec": {**limited["spec"], "checkpointQuota": 20}})
     page = generate_latest(registry).decode()
