@@ -232,14 +232,14 @@ WITHOUT_EFFECT = (
         "E-02",
         "dataset.assistantOnlyLoss",
         "counts with method sft alone; the others learn whole texts or whole answers",
-        lambda job: job["dataset.assistantOnlyLoss"] and job["method"] != "sft",
+        lambda job: job["dataset.assistantOnlyLoss"] and job.get("method") != "sft",
     ),
     *(
         Advice(
             "E-12 F-10",
             path,
             "does not count: texts without a prompt have no limit but training.maxSeqLength (format text, method pretrain)",
-            lambda job: job["method"] == "pretrain" or job["dataset.format"] == "text",
+            lambda job: job.get("method") == "pretrain" or job["dataset.format"] == "text",
         )
         for path in ("dataset.promptMaxLength", "dataset.contentMaxLength")
     ),

@@ -60,7 +60,7 @@ async def test_a_job_by_name_runs_with_the_source(cluster: DatasetCluster) -> No
     assert "ref:" not in config.to_json()
     assert decided(cluster, "dataset.uri") == (ADDRESS, "dataset", "rows")
     assert decided(cluster, "dataset.format") == ("text", "dataset", "rows")
-    assert decided(cluster, "dataset.split") == ("train", "default", None)
+    assert decided(cluster, "dataset.onError") == ("fail", "default", None)
     assert cluster.manifest["spec"]["dataset"] == {"uri": "ref:rows"}
 
 

@@ -107,7 +107,7 @@ def play_on_cluster(cluster_demo: ClusterDemo, kubeconfig: str, stages: Stages, 
         stages,
         console,
         [
-            f'eval "$({again}{program(shell, "finetune-cluster")} env)"    # kubectl, kubectl finetune and helm, for this cluster',
+            f'eval "$({again}{program(shell, "finetune-cluster")} env)"    # kubectl, its plugin finetune and helm, for this cluster',
             f"kubectl describe finetunejob {name}",
             "kubectl explain finetunejob.spec.training",
             f"kubectl finetune infer {name} --sample 1    # ask the adapter; chat for a talk",

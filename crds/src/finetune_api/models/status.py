@@ -357,7 +357,7 @@ class FineTuneJobStatus(StatusModel):
     """Method, or the name of the TrainingMethod; unset until the spec could be resolved."""
     gpus: int | None = None
     """GPUs the spec asks for, all pods together; 0 on CPU and with replicas 0. Unset until the spec could be resolved."""
-    resolved: dict[Annotated[str, StringConstraints(max_length=128)], Resolved] = Field(default={}, max_length=96)
+    resolved: dict[Annotated[str, StringConstraints(max_length=128)], Resolved] = Field(default={}, max_length=112)
     """Values the job did not write itself, with their source; keys are field paths."""
     facts: dict[Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=256)]] = Field(
         default={}, max_length=32

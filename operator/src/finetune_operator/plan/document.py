@@ -41,7 +41,7 @@ def weight(document: object) -> int:
 def fit_status(status: FineTuneJobStatus, progress: Manifest) -> FineTuneJobStatus:
     """The status, shortened step by step until it and the stored ``progress`` weigh at most :data:`MAX_STATUS_BYTES`.
 
-    With the longest names and full lists it can stay above that (a test holds the fullest below 20 KB). What decisions remember (levers,
+    With the longest names and full lists it can stay above that (a test holds the fullest below 22 KB). What decisions remember (levers,
     budgets, clocks, the newest checkpoint and attempts, which values were resolved) is never dropped; the whole is in the store and in the
     run's ConfigMap.
     """
