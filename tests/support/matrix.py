@@ -61,6 +61,7 @@ stays as it is.
 """
 _VLM_CONFIG: Final = {"model_type": FAMILIES[0], "vision_config": {}}
 _EACH: Final = "each"
+NOT_TRIED: Final = "accepted, not tried"
 
 
 class Cell(NamedTuple):
@@ -124,16 +125,10 @@ def refusal(cell: Cell) -> str | None:
 
 
 def rows() -> list[Row]:
-    """The lines of the page: what was tried, what is refused and why; a method that refuses a kind of model is one line.
-
-    Raises :class:`ValueError` for a combination that is neither.
-    """
+    """The lines of the page: what was tried, what is refused and why; a method that refuses a kind of model is one line."""
     tried = _read()
     cells = sorted({*grid(), *tried})
     refused = {cell: reason for cell in cells if (reason := refusal(cell)) is not None}
-    missing = [cell for cell in cells if cell not in tried and cell not in refused]
-    if missing:
-        raise ValueError(f"{len(missing)} combinations were neither tried nor are they refused: {', '.join(map(str, missing))}")
     found: list[Row] = []
     for (method, model), group in itertools.groupby(
         sorted(cells, key=lambda cell: (cell.method, cell.model)), lambda cell: (cell.method, cell.model)
@@ -146,8 +141,10 @@ def rows() -> list[Row]:
             names = (cell.method, cell.adapter, cell.strategy, str(cell.ranks), cell.model)
             if cell in refused:
                 found.append(Row(*names, f"refused: {refused[cell]}"))
-            else:
+            elif cell in tried:
                 found.append(Row(*names, tried[cell]["result"], tried[cell]["date"], tried[cell]["commit"]))
+            else:
+                found.append(Row(*names, NOT_TRIED))
     return found
 
 
