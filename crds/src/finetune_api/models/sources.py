@@ -176,13 +176,13 @@ class Dataset(ApiModel):
     prompt_max_length: int = api_field(
         resume=IDENTITY, ge=1, le=131072, unit="tokens", recommended="256-2048", tier=ADVANCED, requirement="E-12 F-09 X10"
     )
-    """Longer prompts are cut from the left; counted in status. The prompt of a conversation is what comes before its last answer; a limit
-    not below training.maxSeqLength cuts nothing of it."""
+    """Longer prompts are cut from the left; counted in status. The prompt of a conversation with one answer to learn is what comes before
+    its last answer, unless the limit is not below training.maxSeqLength; one with several is bounded by that alone."""
     content_max_length: int | None = api_field(
         default=None, resume=IDENTITY, ge=1, le=131072, unit="tokens", recommended="256-2048", tier=ADVANCED, requirement="F-10 X10"
     )
-    """Longer completions (the last answer of a conversation) are cut from the right; with method grpo the longest answer that is
-    generated. Unset: bounded by training.maxSeqLength alone, by half of it with method grpo."""
+    """Longer completions (the last answer of a conversation with one answer to learn) are cut from the right; with method grpo the longest
+    answer that is generated. Unset: bounded by training.maxSeqLength alone, by half of it with method grpo."""
     image_max_pixels: int | None = api_field(
         default=None, resume=IDENTITY, ge=784, le=67108864, unit="pixels", recommended="200704-1003520", tier=ADVANCED, requirement="E-07"
     )

@@ -108,6 +108,13 @@ def test_long_answers_of_conversations_are_cut_from_the_right(tokenizer: PreTrai
     assert [label for label in cut.labels if label != IGNORED] == cut.input_ids[-7:]
 
 
+def test_conversations_with_several_answers_to_learn_keep_them(tokenizer: PreTrainedTokenizerBase) -> None:
+    """They are bounded by maxSeqLength alone: what comes before the last answer holds answers too."""
+    chat = [*LONG, {"role": "user", "content": "And a node?"}, {"role": "assistant", "content": "word " * 300}]
+    limits = Limits(sequence=9000, prompt=20, completion=7)
+    assert encode(tokenizer, Chat(chat), limits) == encode(tokenizer, Chat(chat), Limits(sequence=9000, prompt=8999))
+
+
 def test_a_limit_of_prompts_above_the_sequence_cuts_no_conversation(tokenizer: PreTrainedTokenizerBase) -> None:
     """The default of promptMaxLength is more than that of maxSeqLength: the beginning of a long conversation is what is trained."""
     row = encode(tokenizer, Chat(LONG), Limits(sequence=512, prompt=2048))

@@ -115,16 +115,22 @@ class Encoder:
         """
         texts: dict[int, str | None] = {}
         for index, ((where, example), row) in enumerate(zip(examples, tokens, strict=True)):
-            if row and isinstance(example, Chat) and self._may_cut(row[0].ids):
+            if row and isinstance(example, Chat) and self._may_cut(example, row[0].ids):
                 texts[index] = self._try_opening(where, example, rejects)
         known = {index: text for index, text in texts.items() if text is not None}
         ids = self._tokenise([(expand(text), False, False) for text in known.values()])
         found = {index: opening.ids for index, opening in zip(known, ids, strict=True)}
         return [None if index in texts and index not in found else found.get(index, []) for index in range(len(examples))]
 
-    def _may_cut(self, ids: Sequence[int]) -> bool:
-        """Whether the limits of prompt and completion may cut a conversation of these tokens."""
+    def _may_cut(self, chat: Chat, ids: Sequence[int]) -> bool:
+        """Whether the limits of prompt and completion may cut a conversation of these tokens.
+
+        One with several answers to learn is no prompt and its completion: the limit on prompts would drop answers.
+        """
         limits = self._limits
+        answers = {at for at, message in enumerate(chat.messages) if message.get("role") == "assistant"}
+        if len(answers if chat.trained is None else answers & chat.trained) > 1:
+            return False
         return not limits.splits_texts and any(limit is not None and len(ids) > limit for limit in (limits.opening, limits.completion))
 
     def _try_opening(self, where: str, chat: Chat, rejects: Rejects) -> str | None:
@@ -233,7 +239,8 @@ class Encoder:
             case Chat() if self._limits.splits_texts:
                 return list(self._sequences(ids[0]))
             case Chat():
-                return [self._chat(ids[0], ids[0] if spans is None else _labels(tokens[0], spans), opening)]
+                labels = ids[0] if spans is None else _labels(tokens[0], spans)
+                return [self._chat(ids[0], labels, opening if self._may_cut(example, ids[0]) else None)]
             case Pair():
                 return [self._pair(*ids)]
             case Preference():
@@ -254,9 +261,15 @@ class Encoder:
             part = ids[start : start + size]
             yield Encoded(part, part, length=len(part))
 
-    def _chat(self, whole: list[int], labels: list[int], opening: list[int]) -> Encoded:
-        """A conversation: what comes before its last answer is cut from the left, the answer and what follows from the right."""
-        start, end = common_prefix(opening, whole), self._limits.sequence
+    def _chat(self, whole: list[int], labels: list[int], opening: list[int] | None) -> Encoded:
+        """A conversation: what comes before its last answer is cut from the left, the answer and what follows from the right.
+
+        Without an ``opening`` the limit of sequences alone counts.
+        """
+        end = self._limits.sequence
+        if opening is None:
+            return Encoded(whole[:end], labels[:end], length=len(whole))
+        start = common_prefix(opening, whole)
         before = places_left(whole[:start], self._limits.opening or start, self._tokenizer.bos_token_id)
         places = [*before, *range(start, len(whole))[: self._limits.completion]]
         return Encoded(
