@@ -77,7 +77,7 @@ class LeaseLock:
         lease = await self._client.get(LEASES, self._settings.namespace, self._settings.name)
         if lease is None:
             await self._client.create(LEASES, self._settings.namespace, self._manifest({}, transitions=0))
-            self._renewed_at = started
+            self._hold(started)
             return
         spec = lease.get("spec") or {}
         mine = spec.get("holderIdentity") == self._settings.identity and self._renewed_at is not None
@@ -86,6 +86,16 @@ class LeaseLock:
         transitions = int(spec.get("leaseTransitions") or 0) + (0 if mine else 1)
         renewed = self._manifest(lease["metadata"], transitions=transitions, acquired=spec.get("acquireTime") if mine else None)
         await self._client.replace(LEASES, self._settings.namespace, self._settings.name, renewed)
+        self._hold(started)
+
+    def _hold(self, started: float) -> None:
+        """A write of the Lease that was sent at ``started`` has succeeded.
+
+        One that took so long that it is over already makes nobody a leader: who has led has to exit, who has not waits the Lease out.
+        """
+        if self._renewed_at is None and self._clock() - started >= self._settings.renew_deadline_seconds:
+            log.warning("the lease was taken too slowly to lead by it", extra={"seconds": round(self._clock() - started, 1)})
+            return
         self._renewed_at = started
 
     def _is_free(self, lease: Manifest) -> bool:

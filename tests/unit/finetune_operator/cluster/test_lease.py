@@ -109,6 +109,24 @@ async def test_an_api_server_that_is_away_costs_the_lead_after_the_deadline(api:
     assert one.has_lost
 
 
+async def test_a_lease_taken_too_slowly_is_waited_out(api: FakeApi) -> None:
+    """A busy API server at the start: nobody has led, so the process stays and leads by its next write."""
+    one = lock(api, "one")
+
+    def slow(_call: Call, moment: str) -> None:
+        if moment == "before":
+            api.clock.advance(6)
+
+    api.fault = slow
+    await one.attempt()
+    assert (holder(api), one.is_leader(), one.has_lost) == ("one", False, False)
+    api.fault = None
+    while not one.is_leader():
+        api.clock.advance(2)
+        await one.attempt()
+        assert not one.has_lost
+
+
 async def test_two_that_try_at_once_do_not_both_lead(api: FakeApi) -> None:
     """The write carries the version that was read."""
     one, two = lock(api, "one"), lock(api, "two")
